@@ -1,6 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Local attention for vision, and the Slide-Transformer models built on it."""
 
+from slideformer.layers import SlideAttention
+from slideformer.ops import (
+    backends,
+    explain,
+    slide_attention,
+    slide_attention_values,
+    slide_attention_weights,
+)
 from slideformer.version import __version__
 
-__all__ = ["__version__"]
+__all__ = [
+    "SlideAttention",
+    "__version__",
+    "backends",
+    "explain",
+    "slide_attention",
+    "slide_attention_values",
+    "slide_attention_weights",
+]

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The deformed shift: a fixed shift plus a learned one, summed in weight space."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class MergedShift(nn.Module):
+    """A shift whose fixed and learned kernels are one: what `DeformedShift.merge` leaves.
+
+    Args:
+        weight: ``(D, T, T)`` [channel, output tap, input tap].
+        bias: ``(D, T)``.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(bias)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Weight ``(D, T, T)`` and bias ``(D, T)`` of the shift."""
+        return self.weight, self.bias
+
+    def extra_repr(self) -> str:
+        """Sizes, for ``print``."""
+        return f"channels={len(self.weight)}, taps={self.weight.shape[1]}"
+
+
+class DeformedShift(nn.Module):
+    """The learned part of the shift, beside the fixed one (Pan et al., 2023, section 4.2).
+
+    The paper runs two convolutions and adds their outputs; both are linear, so adding their kernels is
+    the same function at half the price, in training too. Neither is constrained or normalised.
+
+    Args:
+        channels: channels D of a head; all heads, keys and values share the shift.
+        kernel_size: odd side K of the window; T = K * K taps.
+    """
+
+    def __init__(self, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        taps = kernel_size * kernel_size
+        self.weight = nn.Parameter(torch.empty(channels, taps, taps))
+        self.bias = nn.Parameter(torch.empty(channels, taps))
+        # Output tap t of the fixed shift is input tap t.
+        self.register_buffer("fixed_weight", torch.eye(taps), persistent=False)
+        self.fixed_weight: Tensor
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as PyTorch does a convolution with a fan-in of T, as the authors do."""
+        bound = self.bias.shape[1] ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Weight ``(D, T, T)`` and bias ``(D, T)`` of the sum of both shifts."""
+        return self.fixed_weight + self.weight, self.bias
+
+    @torch.no_grad()
+    def merge(self) -> MergedShift:
+        """The same shift with one stored kernel."""
+        weight, bias = self()
+        return MergedShift(weight.clone(), bias.clone())
+
+    def extra_repr(self) -> str:
+        """Sizes, for ``print``."""
+        return f"channels={len(self.weight)}, taps={self.weight.shape[1]}"

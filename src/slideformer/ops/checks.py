@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every refusal of a bad call: each message written once, saying what must hold, what came, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from slideformer.ops.window import BORDERS, Border, Window
+
+# What a shape is called, and what it is for this call.
+Shapes = Mapping[str, tuple[int, ...]]
+
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
+    """One integer for both axes, or (rows, columns)."""
+    values = (value, value) if isinstance(value, int) else tuple(value)
+    if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+        raise TypeError(f"{name} must be an int or two ints (rows, columns), got {value!r}")
+    if min(values) < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return values[0], values[1]
+
+
+def window(
+    kernel_size: int | tuple[int, int], dilation: int | tuple[int, int] = 1, border: Border = "zeros"
+) -> Window:
+    """The window that these options describe.
+
+    Raises:
+        ValueError: an even or too small ``kernel_size``, a ``dilation`` below 1, an unknown ``border``.
+        TypeError: sizes that are no integers.
+    """
+    sides = pair("kernel_size", kernel_size)
+    for side in sides:
+        if side % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}; use {side + 1}")
+    if border not in BORDERS:
+        raise ValueError(f"border must be one of {', '.join(map(repr, BORDERS))}, got {border!r}")
+    return Window(sides, pair("dilation", dilation), border)
+
+
+def maps(query: Tensor, key: Tensor, value: Tensor) -> None:
+    """Refuse maps that do not fit each other."""
+    for name, x in (("query", query), ("key", key), ("value", value)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a Tensor, got {type(x).__name__}")
+        if x.ndim != 5:
+            raise ValueError(
+                f"{name} must have the 5 dimensions (B, H, W, G, D), got {tuple(x.shape)}; "
+                "split channels into heads with x.unflatten(-1, (heads, -1))"
+            )
+        if x.dtype not in FLOATS:
+            raise TypeError(
+                f"{name} must be float64, float32, float16 or bfloat16, got {x.dtype}; use {name}.float()"
+            )
+    if query.shape != key.shape:
+        raise ValueError(
+            f"query and key must have one shape, got {tuple(query.shape)} and {tuple(key.shape)}"
+        )
+    if value.shape[:4] != key.shape[:4]:
+        raise ValueError(
+            f"value must have key's batch, map and heads, got {tuple(value.shape)} and {tuple(key.shape)}"
+        )
+    if 0 in query.shape[1:] or value.shape[4] == 0:
+        raise ValueError(f"map, heads and channels must not be empty, got {tuple(query.shape)}")
+    if not query.dtype == key.dtype == value.dtype:
+        raise TypeError(
+            f"query, key and value must have one dtype, got {query.dtype}, {key.dtype} and {value.dtype}; "
+            "convert them with .to(query.dtype)"
+        )
+
+
+def parameter(name: str, x: Tensor | None, shapes: Shapes, query: Tensor) -> None:
+    """Refuse an optional tensor of another shape than the named ones, dtype or device."""
+    if x is None:
+        return
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a Tensor or None, got {type(x).__name__}")
+    if tuple(x.shape) not in shapes.values():
+        wanted = " or ".join(f"{words} = {shape}" for words, shape in shapes.items())
+        raise ValueError(f"{name} must have the shape {wanted}, got {tuple(x.shape)}")
+    if x.dtype not in (query.dtype, torch.float32):
+        raise TypeError(
+            f"{name} must have query's dtype {query.dtype} or float32, got {x.dtype}; use {name}.float()"
+        )
+
+
+def weights(x: Tensor, value: Tensor, window: Window) -> None:
+    """Refuse attention weights of another map, number of heads or of taps."""
+    if tuple(x.shape) != (*value.shape[:4], window.taps):
+        wanted = (*value.shape[:4], window.taps)
+        raise ValueError(f"weights must have the shape (B, H, W, G, T) = {wanted}, got {tuple(x.shape)}")
+    devices(value, weights=x)
+
+
+def devices(query: Tensor, **others: Tensor | None) -> None:
+    """Refuse tensors that lie on several devices."""
+    for name, x in others.items():
+        if x is not None and x.device != query.device:
+            raise ValueError(
+                f"all tensors must be on one device, got {query.device} and, for {name}, {x.device}; "
+                f"use {name}.to({str(query.device)!r})"
+            )
+
+
+def parameters(
+    query: Tensor,
+    value: Tensor,
+    window: Window,
+    *,
+    shift_weight: Tensor | None,
+    shift_bias: Tensor | None,
+    key_bias: Tensor | None,
+    logit_bias: Tensor | None,
+) -> None:
+    """Refuse optional tensors that do not fit the maps and the window."""
+    heads, channels, taps = query.shape[3], query.shape[4], window.taps
+    rows, columns = window.kernel_size
+    by_tap: Shapes = {"(heads, taps)": (heads, taps)}
+    by_position: Shapes = {"(heads, 2 K_rows - 1, 2 K_cols - 1)": (heads, 2 * rows - 1, 2 * columns - 1)}
+    parameter("shift_weight", shift_weight, {"(channels, taps, taps)": (channels, taps, taps)}, query)
+    parameter("shift_bias", shift_bias, {"(channels, taps)": (channels, taps)}, query)
+    parameter("key_bias", key_bias, by_tap, query)
+    parameter(
+        "logit_bias", logit_bias, {**by_tap, **by_position} if window.border == "clamp" else by_tap, query
+    )
+    if shift_weight is None and shift_bias is None:
+        return
+    if window.border != "zeros":
+        raise ValueError(
+            f'a shift (shift_weight, shift_bias) needs border="zeros", got {window.border!r}: '
+            "a deformed tap mixes the whole window, so none of it can be left out"
+        )
+    if value.shape[4] != channels:
+        raise ValueError(
+            f"with a shift, which keys and values share, value must have query's {channels} channels, "
+            f"got {value.shape[4]}"
+        )

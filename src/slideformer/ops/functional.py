@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slide attention as functions: check the call, select a backend, run it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from slideformer.ops import backend as table
+from slideformer.ops import checks, reference
+from slideformer.ops.call import Call
+from slideformer.ops.explain import Explanation, explain_call
+from slideformer.ops.window import Border
+
+Size = int | tuple[int, int]
+
+
+def checked(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    kernel_size: Size,
+    dilation: Size,
+    border: Border,
+    shift_weight: Tensor | None,
+    shift_bias: Tensor | None,
+    key_bias: Tensor | None,
+    logit_bias: Tensor | None,
+    scale: float | None,
+) -> Call:
+    """The arguments as a call that every backend can trust."""
+    checks.maps(query, key, value)
+    window = checks.window(kernel_size, dilation, border)
+    optional = {
+        "shift_weight": shift_weight,
+        "shift_bias": shift_bias,
+        "key_bias": key_bias,
+        "logit_bias": logit_bias,
+    }
+    checks.parameters(query, value, window, **optional)
+    checks.devices(query, key=key, value=value, **optional)
+    return Call(query, key, value, window, query.shape[4] ** -0.5 if scale is None else scale, **optional)
+
+
+def slide_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    kernel_size: Size = 3,
+    dilation: Size = 1,
+    border: Border = "zeros",
+    shift_weight: Tensor | None = None,
+    shift_bias: Tensor | None = None,
+    key_bias: Tensor | None = None,
+    logit_bias: Tensor | None = None,
+    scale: float | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Attend from every position to its own K x K neighbourhood, plain or through a deformed shift.
+
+    With taps t, u at the offsets d_t, d_u of the window, positions p, channels c and heads g,
+
+        K'_t(p, c) = sum_u W[c, t, u] K(p + d_u, c) + b[c, t]            V' the same way
+        logit_t(p) = scale sum_c Q(p, c) (K'_t(p, c) + r[g, t]) + s[g, t]
+        out(p, c)  = sum_t softmax_t(logit(p)) V'_t(p, c)
+
+    (Pan et al., Slide-Transformer, CVPR 2023, sections 3.2 and 4). Without ``shift_weight``, W is the
+    identity: ordinary local attention.
+
+    Args:
+        query: ``(B, H, W, G, D)``: batch, map, heads, channels a head. Any strides.
+        key: ``(B, H, W, G, D)``.
+        value: ``(B, H, W, G, D)``; without a shift it may have channels of its own.
+        kernel_size: odd side K of the window in positions, or (rows, columns). T = K_rows K_cols taps
+            run row by row.
+        dilation: spacing of the taps in positions, or (rows, columns).
+        border: ``"zeros"``: outside the map are zero vectors that take part in the softmax (the paper);
+            ``"mask"``: what lies outside is left out; ``"clamp"``: the window slides inward and holds T
+            neighbours that exist (Neighborhood Attention), or all of them where the map is smaller.
+        shift_weight: W, the merged shift, ``(D, T, T)`` [channel, output tap, input tap], for keys and
+            values of all heads. Only with ``border="zeros"``.
+        shift_bias: b, ``(D, T)``.
+        key_bias: r, ``(G, T)``, added to every channel of the key: the paper's position bias.
+        logit_bias: s, ``(G, T)`` by tap; with ``border="clamp"`` also ``(G, 2 K_rows - 1, 2 K_cols - 1)``
+            by position relative to the query.
+        scale: factor of the logits; ``D ** -0.5`` if None.
+        backend: ``"auto"``, or a name that `backends` lists. A named one never falls back in silence.
+
+    Returns:
+        ``(B, H, W, G, D)`` in the dtype of the arguments; logits and softmax are float32 at least.
+
+    Raises:
+        ValueError: shapes, sizes, devices or options that do not fit, or a backend that cannot take the call.
+        TypeError: a dtype that is not floating, or differs between query, key and value.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 1, 14, 14, 2, 32)
+        >>> slide_attention(q, k, v, kernel_size=3).shape
+        torch.Size([1, 14, 14, 2, 32])
+    """
+    call = checked(
+        query,
+        key,
+        value,
+        kernel_size=kernel_size,
+        dilation=dilation,
+        border=border,
+        shift_weight=shift_weight,
+        shift_bias=shift_bias,
+        key_bias=key_bias,
+        logit_bias=logit_bias,
+        scale=scale,
+    )
+    # The backends choose their own precision; autocast would round the logits.
+    with torch.autocast(query.device.type, enabled=False):
+        return table.select(call, backend).attend(call)
+
+
+def slide_attention_weights(
+    query: Tensor,
+    key: Tensor,
+    *,
+    kernel_size: Size = 3,
+    dilation: Size = 1,
+    border: Border = "zeros",
+    shift_weight: Tensor | None = None,
+    shift_bias: Tensor | None = None,
+    key_bias: Tensor | None = None,
+    logit_bias: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """How much each position attends to each tap of its window, by the plain formula.
+
+    Arguments, errors and equations are those of `slide_attention`.
+
+    Returns:
+        ``(B, H, W, G, T)``, float32 at least; sums to 1 over the taps. It holds T numbers a position and
+        head, which `slide_attention` never does: use it to look, not to run.
+    """
+    call = checked(
+        query,
+        key,
+        key,
+        kernel_size=kernel_size,
+        dilation=dilation,
+        border=border,
+        shift_weight=shift_weight,
+        shift_bias=shift_bias,
+        key_bias=key_bias,
+        logit_bias=logit_bias,
+        scale=scale,
+    )
+    with torch.autocast(query.device.type, enabled=False):
+        return reference.attention_weights(call)
+
+
+def slide_attention_values(
+    weights: Tensor,
+    value: Tensor,
+    *,
+    kernel_size: Size = 3,
+    dilation: Size = 1,
+    border: Border = "zeros",
+    shift_weight: Tensor | None = None,
+    shift_bias: Tensor | None = None,
+) -> Tensor:
+    """Sum the shifted values with given weights, by the plain formula: ``sum_t A_t V'_t``.
+
+    With the weights of `slide_attention_weights` this is `slide_attention`; between the two stands what
+    must change the weights, such as dropout.
+
+    Args:
+        weights: ``(B, H, W, G, T)``, in float32 or value's dtype.
+        value: ``(B, H, W, G, D)``.
+        kernel_size: as in `slide_attention`, as are the other arguments and errors.
+        dilation: spacing of the taps.
+        border: what lies outside the map.
+        shift_weight: ``(D, T, T)`` or None.
+        shift_bias: ``(D, T)`` or None.
+
+    Returns:
+        ``(B, H, W, G, D)``.
+    """
+    call = checked(
+        value,
+        value,
+        value,
+        kernel_size=kernel_size,
+        dilation=dilation,
+        border=border,
+        shift_weight=shift_weight,
+        shift_bias=shift_bias,
+        key_bias=None,
+        logit_bias=None,
+        scale=None,
+    )
+    checks.weights(weights, value, call.window)
+    with torch.autocast(value.device.type, enabled=False):
+        return reference.weighted_values(weights.to(call.dtype), call)
+
+
+def explain(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    kernel_size: Size = 3,
+    dilation: Size = 1,
+    border: Border = "zeros",
+    shift_weight: Tensor | None = None,
+    shift_bias: Tensor | None = None,
+    key_bias: Tensor | None = None,
+    logit_bias: Tensor | None = None,
+    scale: float | None = None,
+    backend: str = "auto",
+) -> Explanation:
+    """Say which backend `slide_attention` would take for these arguments, and what each would cost.
+
+    Nothing is computed; tensors on the device ``meta`` do. Arguments and errors are those of
+    `slide_attention`.
+
+    Example:
+        >>> q = torch.empty(8, 56, 56, 3, 32, device="meta")
+        >>> print(explain(q, q, q, kernel_size=3))  # doctest: +SKIP
+    """
+    call = checked(
+        query,
+        key,
+        value,
+        kernel_size=kernel_size,
+        dilation=dilation,
+        border=border,
+        shift_weight=shift_weight,
+        shift_bias=shift_bias,
+        key_bias=key_bias,
+        logit_bias=logit_bias,
+        scale=scale,
+    )
+    return explain_call(call, backend)
+
+
+def backends() -> tuple[table.Backend, ...]:
+    """All backends in order of preference."""
+    return table.BACKENDS

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention over neighbours that lie in memory: what the paper's three views have in common.
+
+The views differ only in how they gather the T neighbours of every position (Im2Col, feature shift,
+depthwise convolution); the sums that follow are these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from slideformer.ops.call import Call
+from slideformer.ops.window import Window
+
+
+def mix(taps: Tensor, shift_weight: Tensor | None) -> Tensor:
+    """Deform gathered neighbours: ``(B, G, D, T, N) -> (B, G, D, T, N)``."""
+    return taps if shift_weight is None else torch.einsum("bgdun,dtu->bgdtn", taps, shift_weight)
+
+
+def attend(call: Call, gather: Callable[[Tensor, Call], Tensor]) -> Tensor:
+    """Slide attention over the neighbours that ``gather`` lays out.
+
+    Args:
+        call: the checked arguments.
+        gather: gives the shifted, deformed neighbours of a map: ``(B, H, W, G, D) -> (B, G, D, T, N)``.
+    """
+    dtype, (height, width) = call.value.dtype, call.map_size
+    call = call.upcast()
+    keys, values = gather(call.key, call), gather(call.value, call)
+    if call.shift_bias is not None:
+        keys, values = keys + call.shift_bias[..., None], values + call.shift_bias[..., None]
+    if call.key_bias is not None:
+        keys = keys + call.key_bias[:, None, :, None]
+    logits = torch.einsum("bngd,bgdtn->bngt", call.query.flatten(1, 2) * call.scale, keys)
+    offset = call.logit_offset()
+    if offset is not None:
+        logits = logits + offset.expand(height, width, -1, -1).flatten(0, 1)
+    output = torch.einsum("bngt,bgdtn->bngd", logits.softmax(-1), values)
+    return output.unflatten(1, (height, width)).to(dtype)
+
+
+def select_starts(taps: Tensor, window: Window, height: int, width: int) -> Tensor:
+    """Keep the window of every position: ``(X, Y, H', W') -> (X, Y, N)``, of one at each padded place."""
+    starts = window.starts(height, width, taps.device)
+    if starts is not None:
+        taps = taps.index_select(-2, starts[0]).index_select(-1, starts[1])
+    return taps.flatten(-2)

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The row view (feature shift): each row of the matrix is the whole map shifted by one tap (paper, 4.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from slideformer.ops import gathered
+from slideformer.ops.call import Call
+
+
+def gather(x: Tensor, call: Call) -> Tensor:
+    """Neighbours as T shifted copies of the map: ``(B, H, W, G, D) -> (B, G, D, T, N)``."""
+    height, width = call.map_size
+    padded = call.window.pad(x)
+    starts = call.window.starts(height, width, x.device)
+    copies = [
+        call.window.shifted(padded, tap, slice(0, height), starts).flatten(1, 2)
+        for tap in range(call.window.taps)
+    ]
+    taps = torch.stack(copies, dim=-1)  # (B, N, G, D, T)
+    return gathered.mix(taps.permute(0, 2, 3, 4, 1), call.shift_weight)
+
+
+def attend(call: Call) -> Tensor:
+    """Slide attention over shifted copies of the map."""
+    return gathered.attend(call, gather)
