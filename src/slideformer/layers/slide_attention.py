@@ -14,14 +14,14 @@ from slideformer.ops import checks, slide_attention, slide_attention_values, sli
 from slideformer.ops.window import Border
 
 
-class ShiftOptions(TypedDict, total=False):
+class ShiftOptions(TypedDict):
     """The operator's arguments that keys and values have in common."""
 
     kernel_size: int
     dilation: int
     border: Border
-    shift_weight: Tensor
-    shift_bias: Tensor
+    shift_weight: Tensor | None
+    shift_bias: Tensor | None
 
 
 class SlideAttention(nn.Module):
@@ -131,10 +131,14 @@ class SlideAttention(nn.Module):
 
     def shift_options(self) -> ShiftOptions:
         """Window and merged shift, as the operator's arguments."""
-        options = ShiftOptions(kernel_size=self.kernel_size, dilation=self.dilation, border=self.border)
-        if self.shift is not None:
-            options["shift_weight"], options["shift_bias"] = self.shift()
-        return options
+        weight, bias = (None, None) if self.shift is None else self.shift()
+        return {
+            "kernel_size": self.kernel_size,
+            "dilation": self.dilation,
+            "border": self.border,
+            "shift_weight": weight,
+            "shift_bias": bias,
+        }
 
     def extra_repr(self) -> str:
         """Options, for ``print``."""

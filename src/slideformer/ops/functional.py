@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,13 @@ def checked(
     checks.parameters(query, value, window, **optional)
     checks.devices(query, key=key, value=value, **optional)
     return Call(query, key, value, window, query.shape[4] ** -0.5 if scale is None else scale, **optional)
+
+
+def own_precision(like: Tensor) -> AbstractContextManager[None]:
+    """Keep autocast out of the backends, which choose their own precision: it would round the logits."""
+    device = like.device.type
+    # Only where it is on: an exported graph would carry the context as a sub-graph.
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def slide_attention(
@@ -113,8 +122,7 @@ def slide_attention(
         logit_bias=logit_bias,
         scale=scale,
     )
-    # The backends choose their own precision; autocast would round the logits.
-    with torch.autocast(query.device.type, enabled=False):
+    with own_precision(query):
         return table.select(call, backend).attend(call)
 
 
@@ -152,7 +160,7 @@ def slide_attention_weights(
         logit_bias=logit_bias,
         scale=scale,
     )
-    with torch.autocast(query.device.type, enabled=False):
+    with own_precision(query):
         return reference.attention_weights(call)
 
 
@@ -197,7 +205,7 @@ def slide_attention_values(
         scale=None,
     )
     checks.weights(weights, value, call.window)
-    with torch.autocast(value.device.type, enabled=False):
+    with own_precision(value):
         return reference.weighted_values(weights.to(call.dtype), call)
 
 
