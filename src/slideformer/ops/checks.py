@@ -18,7 +18,7 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 def pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
     """One integer for both axes, or (rows, columns)."""
-    values = (value, value) if isinstance(value, int) else tuple(value)
+    values = value if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
         raise TypeError(f"{name} must be an int or two ints (rows, columns), got {value!r}")
     if min(values) < 1:

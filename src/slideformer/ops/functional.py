@@ -11,7 +11,7 @@ from torch import Tensor
 from slideformer.ops import backend as table
 from slideformer.ops import checks, reference
 from slideformer.ops.call import Call
-from slideformer.ops.explain import Explanation, explain_call
+from slideformer.ops.explanation import Explanation, explain_call
 from slideformer.ops.window import Border
 
 Size = int | tuple[int, int]
@@ -49,7 +49,8 @@ def own_precision(like: Tensor) -> AbstractContextManager[None]:
     """Keep autocast out of the backends, which choose their own precision: it would round the logits."""
     device = like.device.type
     # Only where it is on: an exported graph would carry the context as a sub-graph.
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
 def slide_attention(

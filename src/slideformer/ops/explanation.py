@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slideformer.ops.backend import BACKENDS, Backend, select
+from slideformer.ops import backend as table
 from slideformer.ops.call import Call
 
 
@@ -22,7 +22,7 @@ class Cost:
     memory_bytes: int
 
 
-def cost(backend: Backend, call: Call) -> Cost:
+def cost(backend: table.Backend, call: Call) -> Cost:
     """The cost of one call, calculated from its shapes."""
     batch, height, width, heads, channels = call.query.shape
     taps, positions = call.window.taps, batch * height * width * heads
@@ -51,7 +51,7 @@ class Explanation:
     def __str__(self) -> str:
         """One line a backend."""
         lines = [f"{'':2}{'backend':<12}{'GFLOP':>10}{'extra MiB':>12}  why"]
-        for backend in BACKENDS:
+        for backend in table.BACKENDS:
             price = self.costs[backend.name]
             mark = "> " if backend.name == self.chosen else "  "
             why = self.refused.get(backend.name, backend.summary)
@@ -62,9 +62,9 @@ class Explanation:
 
 def explain_call(call: Call, backend: str) -> Explanation:
     """Say which backend a checked call takes."""
-    reasons = {row.name: row.refusal(call) for row in BACKENDS}
+    reasons = {row.name: row.refusal(call) for row in table.BACKENDS}
     return Explanation(
-        chosen=select(call, backend).name,
+        chosen=table.select(call, backend).name,
         refused={name: reason for name, reason in reasons.items() if reason is not None},
-        costs={row.name: cost(row, call) for row in BACKENDS},
+        costs={row.name: cost(row, call) for row in table.BACKENDS},
     )

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every backend agrees with the reference, and the reference with brute force."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from slideformer.ops import backends, slide_attention, slide_attention_values, slide_attention_weights
+
+from .cases import CASES, SMALL, TOLERANCE, Case, assert_agrees, expected
+
+NAMES = [backend.name for backend in backends()]
+FAST = [name for name in NAMES if name != "reference"]
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values_and_gradients_agree_in_float64(case: Case, backend: str) -> None:
+    assert_agrees(case, backend, torch.float64)
+
+
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values_and_gradients_agree_in_float32(case: Case, backend: str) -> None:
+    assert_agrees(case, backend, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("case", SMALL, ids=str)
+def test_values_and_gradients_agree_in_half_precision(case: Case, backend: str, dtype: torch.dtype) -> None:
+    assert_agrees(case, backend, dtype)
+
+
+def neighbours_of(place: int, size: int, kernel: int, dilation: int, border: str) -> list[int | None]:
+    """Places that one axis' taps read, in words as plain as can be; None lies outside."""
+    if border != "clamp":
+        places = [place + dilation * (tap - kernel // 2) for tap in range(kernel)]
+        return [p if 0 <= p < size else None for p in places]
+    grid = list(range(place % dilation, size, dilation))
+    # Of all runs of K neighbours on the query's own grid, the one whose middle is nearest to the query.
+    runs = [grid[start : start + kernel] for start in range(max(1, len(grid) - kernel + 1))]
+    nearest = min(runs, key=lambda run: abs(run[min(len(run) - 1, kernel // 2)] - place))
+    return [*nearest, *[None] * (kernel - len(nearest))]
+
+
+def brute_force(case: Case, tensors: dict[str, Tensor]) -> Tensor:
+    """Attention one query, tap and channel at a time, from the equations."""
+    query, key, value = (tensors[name].detach() for name in ("query", "key", "value"))
+    kernel = (case.kernel_size,) * 2 if isinstance(case.kernel_size, int) else case.kernel_size
+    dilation = (case.dilation,) * 2 if isinstance(case.dilation, int) else case.dilation
+    output = torch.zeros_like(value)
+    for b, y, x, g in torch.cartesian_prod(*(torch.arange(n) for n in query.shape[:4])).tolist():
+        rows = neighbours_of(y, case.size[0], kernel[0], dilation[0], case.border)
+        columns = neighbours_of(x, case.size[1], kernel[1], dilation[1], case.border)
+        places = [(row, column) for row in rows for column in columns]
+        here = [None not in place for place in places]
+        zero = torch.zeros(case.channels, dtype=value.dtype)
+        keys = torch.stack([key[(b, *p, g)] if ok else zero for p, ok in zip(places, here, strict=True)])
+        values = torch.stack([value[(b, *p, g)] if ok else zero for p, ok in zip(places, here, strict=True)])
+        if "shift_weight" in tensors:
+            weight = tensors["shift_weight"].detach()
+            keys = torch.stack([(weight[:, t] * keys.T).sum(1) for t in range(len(keys))])
+            values = torch.stack([(weight[:, t] * values.T).sum(1) for t in range(len(values))])
+        if "shift_bias" in tensors:
+            keys, values = (m + tensors["shift_bias"].detach().T for m in (keys, values))
+        if "key_bias" in tensors:
+            keys = keys + tensors["key_bias"].detach()[g][:, None]
+        logits = keys @ query[b, y, x, g] / math.sqrt(case.channels)
+        for t, place in enumerate(places):
+            if not here[t]:
+                logits[t] += 0.0 if case.border == "zeros" else -torch.inf
+            elif "logit_bias" in tensors and tensors["logit_bias"].ndim == 3:
+                row = (place[0] - y) // dilation[0] + kernel[0] - 1
+                column = (place[1] - x) // dilation[1] + kernel[1] - 1
+                logits[t] += tensors["logit_bias"].detach()[g, row, column]
+            if "logit_bias" in tensors and tensors["logit_bias"].ndim == 2:
+                logits[t] += tensors["logit_bias"].detach()[g, t]
+        output[b, y, x, g] = logits.softmax(0) @ values
+    return output
+
+
+BRUTE = [
+    Case(kernel, dilation, border, size, 2, 3, optional, True, batch=1)
+    for kernel, dilation, size in [
+        (3, 1, (5, 6)),
+        (3, 2, (7, 4)),
+        ((3, 5), (1, 2), (4, 7)),
+        (5, 1, (3, 8)),
+        (3, 3, (2, 2)),
+    ]
+    for border, optional in [
+        ("zeros", ("shift_weight", "shift_bias", "key_bias", "logit_bias")),
+        ("mask", ("key_bias", "logit_bias")),
+        ("clamp", ("relative",)),
+    ]
+]
+
+
+@pytest.mark.parametrize("case", BRUTE, ids=str)
+def test_reference_equals_brute_force_over_every_query(case: Case) -> None:
+    torch.testing.assert_close(
+        expected(case)["output"], brute_force(case, case.tensors()), rtol=1e-10, atol=1e-10
+    )
+
+
+DERIVED = [
+    replace(case, size=(3, 4), heads=2, channels=2, batch=1)
+    for case in (
+        Case(3, 1, "zeros", (3, 4), 2, 2, ("shift_weight", "shift_bias", "key_bias", "logit_bias"), False),
+        Case((1, 3), (1, 2), "mask", (3, 4), 2, 2, ("key_bias",), True),
+        Case(3, 1, "clamp", (3, 4), 2, 2, ("relative",), True),
+    )
+]
+
+
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("case", DERIVED, ids=str)
+def test_first_and_second_derivatives_equal_finite_differences(case: Case, backend: str) -> None:
+    tensors = case.tensors()
+
+    def function(*values: Tensor) -> Tensor:
+        return slide_attention(**dict(zip(tensors, values, strict=True)), **case.window, backend=backend)
+
+    assert torch.autograd.gradcheck(function, tuple(tensors.values()), fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, tuple(tensors.values()), fast_mode=True)
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_a_gradient_that_nobody_needs_is_not_required(backend: str) -> None:
+    tensors = SMALL[0].tensors()
+    value = tensors["value"]
+    frozen = {name: x.detach() for name, x in tensors.items() if name != "value"}
+    output = slide_attention(**frozen, value=value, **SMALL[0].window, backend=backend)
+    (grad,) = torch.autograd.grad(output.sum(), value)
+    whole = slide_attention(**tensors, **SMALL[0].window, backend="reference")
+    torch.testing.assert_close(grad, torch.autograd.grad(whole.sum(), value)[0])
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_a_batch_of_none_gives_a_batch_of_none(backend: str) -> None:
+    case = Case(3, 1, "zeros", (4, 4), 2, 4, ("shift_weight", "shift_bias", "key_bias"), True, batch=0)
+    tensors = case.tensors()
+    output = slide_attention(**tensors, **case.window, backend=backend)
+    assert output.shape == (0, 4, 4, 2, 4)
+    output.sum().backward()
+    assert tensors["shift_weight"].grad is not None
+    assert not tensors["shift_weight"].grad.any()
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_value_may_have_channels_of_its_own(backend: str) -> None:
+    query, key = torch.randn(2, 1, 4, 5, 2, 8, dtype=torch.float64)
+    value = torch.randn(1, 4, 5, 2, 3, dtype=torch.float64, requires_grad=True)
+    output = slide_attention(query, key, value, border="mask", backend=backend)
+    wanted = slide_attention(query, key, value, border="mask", backend="reference")
+    torch.testing.assert_close(output, wanted)
+    torch.testing.assert_close(*(torch.autograd.grad(y.square().sum(), value)[0] for y in (output, wanted)))
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_the_same_call_twice_is_equal_to_the_bit(backend: str) -> None:
+    first, second = ({k: v.clone() for k, v in _once(backend).items()} for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def _once(backend: str) -> dict[str, Tensor]:
+    tensors = SMALL[-1].tensors(torch.float32)
+    output = slide_attention(**tensors, **SMALL[-1].window, backend=backend)
+    grads = torch.autograd.grad(output.square().sum(), list(tensors.values()))
+    return {"output": output.detach(), **dict(zip(tensors, grads, strict=True))}
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_autocast_leaves_the_logits_in_float32(backend: str) -> None:
+    case = SMALL[-1]
+    tensors = {name: x.detach() for name, x in case.tensors(torch.float32).items()}
+    plain = slide_attention(**tensors, **case.window, backend=backend)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(plain, slide_attention(**tensors, **case.window, backend=backend))
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_large_logits_stay_finite_in_half_precision(backend: str) -> None:
+    query = torch.full((1, 3, 3, 1, 32), 60.0, dtype=torch.float16)
+    output = slide_attention(query, query, query, border="mask", backend=backend)
+    torch.testing.assert_close(output, query)
+
+
+@pytest.mark.parametrize("case", SMALL, ids=str)
+def test_weights_and_values_are_the_two_halves_of_the_operator(case: Case) -> None:
+    tensors = case.tensors()
+    shift = {name: tensors[name] for name in ("shift_weight", "shift_bias") if name in tensors}
+    rest = {name: x for name, x in tensors.items() if name != "value"}
+    weights = slide_attention_weights(**rest, **case.window)
+    torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+    output = slide_attention_values(weights, tensors["value"], **shift, **case.window)
+    error = (output - expected(case)["output"]).abs().max()
+    assert error <= TOLERANCE[torch.float64]
