@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two-layer perceptron of a transformer block."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Mlp(nn.Module):
+    """Two linear maps with a GELU in between, at every position by itself.
+
+    Args:
+        dim: channels C in and out.
+        hidden_dim: channels in between.
+        drop: dropout after both maps, a probability.
+
+    Shape: ``(..., C) -> (..., C)``.
+
+    Raises:
+        ValueError: a size is less than 1.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, *, drop: float = 0.0) -> None:
+        super().__init__()
+        if dim < 1 or hidden_dim < 1:
+            raise ValueError(f"dim and hidden_dim must be at least 1, got {dim} and {hidden_dim}")
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform every position: ``(..., C) -> (..., C)``."""
+        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Patches: from an image to a map, and from a map to one of half the side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Append rows and columns of zeros until both sides are multiples: ``(B, H, W, C) -> (B, H', W', C)``."""
+    # Whole tiles first: written this way a symbolic size is seen to be divisible, without a guard.
+    rows, columns = (-(-size // multiple) * multiple - size for size in x.shape[1:3])
+    # While exporting, the size of the example must not decide whether the padding is there.
+    if torch.compiler.is_exporting() or rows or columns:
+        x = F.pad(x, (0, 0, 0, columns, 0, rows))
+    return x
+
+
+class PatchEmbed(nn.Module):
+    """Cut an image into patches and project each one to C channels, then normalise.
+
+    An image whose sides are no multiples of the patch is padded with zeros on the right and at the bottom.
+
+    Args:
+        in_chans: channels of the image.
+        dim: channels C of the map.
+        patch_size: side of a patch, in pixels.
+        norm_layer: builds the normalisation from its number of channels.
+
+    Shape: ``(B, in_chans, height, width) -> (B, H, W, C)``, any size but an empty one.
+
+    Raises:
+        ValueError: a size is less than 1; on a call, the image has another rank, other channels or no pixels.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        dim: int,
+        patch_size: int,
+        *,
+        norm_layer: Callable[[int], nn.Module] = nn.LayerNorm,
+    ) -> None:
+        super().__init__()
+        if min(in_chans, dim, patch_size) < 1:
+            raise ValueError(
+                f"in_chans, dim and patch_size must be at least 1, got {in_chans}, {dim} and {patch_size}"
+            )
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_chans, dim, patch_size, patch_size)
+        self.norm = norm_layer(dim)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Embed: ``(B, in_chans, height, width) -> (B, H, W, C)``."""
+        # Read from the weight: timm replaces the first convolution to change the number of channels.
+        channels = self.proj.weight.shape[1]
+        if image.ndim != 4 or image.shape[1] != channels:
+            raise ValueError(
+                f"an image must be (B, {channels}, height, width), got {tuple(image.shape)}; "
+                "add the batch, or build the model with in_chans"
+            )
+        if image.shape[2] == 0 or image.shape[3] == 0:
+            raise ValueError(f"an image must have at least one pixel, got {tuple(image.shape)}")
+        pixels = pad_to_multiple(image.permute(0, 2, 3, 1), self.patch_size)
+        return self.norm(self.proj(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+
+
+class PatchMerging(nn.Module):
+    """Join every 2 x 2 neighbours into one position (Swin): normalise their 4 C channels and project them.
+
+    A map with an odd side is padded with zeros on the right and at the bottom.
+
+    Args:
+        dim: channels C of the map.
+        out_dim: channels C' of the merged map.
+        norm_layer: builds the normalisation from its number of channels.
+
+    Shape: ``(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), C')``.
+
+    Raises:
+        ValueError: a size is less than 1; on a call, ``x`` is no map of C channels.
+    """
+
+    def __init__(
+        self, dim: int, out_dim: int, *, norm_layer: Callable[[int], nn.Module] = nn.LayerNorm
+    ) -> None:
+        super().__init__()
+        if dim < 1 or out_dim < 1:
+            raise ValueError(f"dim and out_dim must be at least 1, got {dim} and {out_dim}")
+        self.dim = dim
+        self.norm = norm_layer(4 * dim)
+        self.reduction = nn.Linear(4 * dim, out_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Merge: ``(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), C')``."""
+        if x.ndim != 4 or x.shape[-1] != self.dim:
+            raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
+        x = pad_to_multiple(x, 2)
+        batch, height, width, channels = x.shape
+        # The four neighbours in Swin's order: down the first column, then down the second.
+        x = x.reshape(batch, height // 2, 2, width, channels).transpose(2, 3)
+        x = x.reshape(batch, height // 2, width // 2, 4 * channels)
+        return self.reduction(self.norm(x))

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention inside square windows, as in the Swin Transformer."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from slideformer.layers.patch import pad_to_multiple
+
+# Swin's mask: far below every logit, yet finite, so that no runtime meets infinity minus infinity.
+EXCLUDED = -100.0
+
+
+class WindowAttention(nn.Module):
+    """Self-attention inside windows that tile the map, regular or shifted (Liu et al., 2021, section 3.2).
+
+    A map that is no multiple of the window is padded with zeros on the right and at the bottom; the
+    padding takes part in the attention, as in Swin. Shifted windows start half a window further, and
+    positions that only the cyclic shift brought together do not see each other. An axis no longer than
+    the window is not shifted.
+
+    Args:
+        dim: channels C of the map, a multiple of ``num_heads``.
+        num_heads: heads G.
+        window_size: side w of a window, in positions.
+        shift: whether the windows are shifted by ``window_size // 2``.
+        qkv_bias: whether the projection to query, key and value has a bias.
+        attn_drop: dropout of the attention weights, a probability.
+        proj_drop: dropout of the output, a probability.
+
+    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W``, other ones at every call.
+
+    Raises:
+        ValueError: ``dim`` is not a multiple of ``num_heads``, or ``window_size`` is less than 1; on a call,
+            ``x`` is no map of C channels.
+    """
+
+    relative_position_index: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        window_size: int = 7,
+        *,
+        shift: bool = False,
+        qkv_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if num_heads < 1 or dim < 1 or dim % num_heads:
+            raise ValueError(f"dim must be a multiple of num_heads, got dim={dim} and num_heads={num_heads}")
+        if window_size < 1:
+            raise ValueError(f"window_size must be at least 1, got {window_size}")
+        self.dim = dim
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.shift = window_size // 2 if shift else 0
+        self.attn_drop = attn_drop
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, num_heads))
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
+        self.register_buffer(
+            "relative_position_index", relative_position_index(window_size), persistent=False
+        )
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend: ``(B, H, W, C) -> (B, H, W, C)``."""
+        if x.ndim != 4 or x.shape[-1] != self.dim:
+            raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
+        if torch.compiler.is_exporting():
+            return self.forward_any_size(x)
+        height, width = x.shape[1:3]
+        rows, columns = (self.shift if size > self.window_size else 0 for size in (height, width))
+        padded = pad_to_multiple(roll(x, rows, columns), self.window_size)
+        bias = self.bias(padded, rows, columns)
+        out = join(self.attend(partition(padded, self.window_size), bias), self.window_size, padded)
+        return roll(out[:, :height, :width], -rows, -columns)
+
+    def attend(self, windows: Tensor, bias: Tensor) -> Tensor:
+        """Attend inside each window: ``(B, M, N, C) -> (B, M, N, C)``, ``bias`` as `bias` gives it."""
+        batch, count, positions, _ = windows.shape
+        heads = self.qkv(windows).unflatten(-1, (3 * self.num_heads, -1)).transpose(2, 3)  # (B, M, 3 G, N, D)
+        # Windows that differ in their bias stand beside the heads, and the images share it; windows that
+        # do not stand beside the images, which copies nothing. Rank 4 either way.
+        beside = 0 if bias.ndim == 3 else 1
+        query, key, value = (x.flatten(beside, beside + 1) for x in heads.chunk(3, dim=2))
+        out = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=bias.reshape(1, -1, positions, positions).to(query.dtype),
+            dropout_p=self.attn_drop if self.training else 0.0,
+        )
+        out = out.reshape(batch, count, self.num_heads, positions, -1).transpose(2, 3)
+        return self.proj_drop(self.proj(out.flatten(3)))
+
+    def bias(self, padded: Tensor, rows: int, columns: int) -> Tensor:
+        """What is added to the logits: ``(G, N, N)``, or ``(M, G, N, N)`` with the mask of a shifted map."""
+        bias = self.position_bias()
+        if rows == 0 == columns:
+            return bias
+        _, height, width, _ = padded.shape
+        row = torch.arange(height, device=padded.device)[:, None]
+        column = torch.arange(width, device=padded.device)
+        region = came_around(row, column, (height - rows, width - columns))
+        region = partition(region[None, :, :, None], self.window_size)[0, ..., 0]  # (M, N)
+        return bias + apart(region, bias.dtype)[:, None]
+
+    def position_bias(self) -> Tensor:
+        """Relative position bias of every pair of positions: ``(G, N, N)``."""
+        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+
+    def forward_any_size(self, x: Tensor) -> Tensor:
+        """The same attention as a program that holds for every H and W: ``(B, H, W, C) -> (B, H, W, C)``.
+
+        An exported program may not depend on the size of its example, not even on whether one window
+        covers the map. So no axis here counts windows alone, which are sometimes one, and one gather
+        each way stands for shift, padding and partition.
+        """
+        tiling = Tiling(x, self.window_size, self.shift)
+        positions, heads = self.window_size**2, tiling.count * self.num_heads
+        # One row of zeros behind the map: what the padding reads.
+        rows = F.pad(x.flatten(1, 2), (0, 0, 0, 1)).index_select(1, tiling.sources())  # (B, N M, C)
+        query, key, value = (
+            part.flatten(1).unflatten(1, (positions, heads, self.dim // self.num_heads)).transpose(1, 2)
+            for part in self.qkv(rows).chunk(3, dim=-1)
+        )
+        bias = self.position_bias().index_select(
+            0, torch.arange(heads, device=x.device) % self.num_heads
+        )  # (M G, N, N)
+        if self.shift:
+            bias = bias + apart(tiling.regions(self.num_heads), bias.dtype)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None].to(query.dtype))
+        out = out.transpose(1, 2).flatten(1).unflatten(1, (positions * tiling.count, self.dim))
+        out = out.index_select(1, tiling.targets()).unflatten(1, x.shape[1:3])
+        return self.proj(out)
+
+    def extra_repr(self) -> str:
+        """Options, for ``print``."""
+        return (
+            f"dim={self.dim}, num_heads={self.num_heads}, window_size={self.window_size}, shift={self.shift}"
+        )
+
+
+def relative_position_index(window_size: int) -> Tensor:
+    """Row of the bias table for each pair of positions in a window: ``(N, N)``, N = w * w."""
+    place = torch.arange(window_size)
+    distance = place[:, None] - place + window_size - 1  # (w, w), of query and key
+    rows = distance.repeat_interleave(window_size, 0).repeat_interleave(window_size, 1)
+    return rows * (2 * window_size - 1) + distance.repeat(window_size, window_size)
+
+
+def came_around(row: Tensor, column: Tensor, first: tuple[int | Tensor, int | Tensor]) -> Tensor:
+    """Number of the region of each position: rows and columns from ``first`` on came by the cyclic shift."""
+    return 2 * (row >= first[0]).long() + (column >= first[1]).long()
+
+
+def apart(region: Tensor, dtype: torch.dtype) -> Tensor:
+    """Mask of the pairs in different regions: ``(..., N) -> (..., N, N)``, 0 or far below 0."""
+    return (region[..., :, None] != region[..., None, :]).to(dtype) * EXCLUDED
+
+
+def roll(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Move a map ``(B, H, W, C)`` cyclically up and to the left."""
+    return x if rows == 0 == columns else torch.roll(x, (-rows, -columns), (1, 2))
+
+
+def partition(x: Tensor, window_size: int) -> Tensor:
+    """Cut a map into M windows of N positions: ``(B, H, W, C) -> (B, M, N, C)``."""
+    batch, height, width, channels = x.shape
+    rows, columns = height // window_size, width // window_size
+    # A row of a window is one run of memory, so rank 4 is enough.
+    x = x.reshape(batch * rows, window_size, columns, window_size * channels).transpose(1, 2)
+    return x.reshape(batch, rows * columns, window_size * window_size, channels)
+
+
+def join(windows: Tensor, window_size: int, like: Tensor) -> Tensor:
+    """Undo `partition`: ``(B, M, N, C) -> (B, H, W, C)``, the shape of ``like``."""
+    batch, height, width, channels = like.shape
+    rows, columns = height // window_size, width // window_size
+    x = windows.reshape(batch * rows, columns, window_size, window_size * channels).transpose(1, 2)
+    return x.reshape(batch, height, width, channels)
+
+
+class Tiling:
+    """Where each position of each window comes from, as index arithmetic in tensors.
+
+    M windows of N = w * w positions tile the padded map; number ``n * M + m`` is position n of window m.
+    """
+
+    def __init__(self, x: Tensor, window_size: int, shift: int) -> None:
+        self.height, self.width = x.shape[1:3]
+        self.device = x.device
+        self.window_size = window_size
+        rows, self.across = (-(-size // window_size) for size in (self.height, self.width))
+        self.count = rows * self.across
+        self.padded = rows * window_size, self.across * window_size
+        # As a tensor the choice is made when the exported program runs.
+        sizes = (torch.full((), size, device=self.device) for size in (self.height, self.width))
+        self.shift = [torch.where(size > window_size, shift, 0) for size in sizes]
+
+    def place(self, number: Tensor) -> tuple[Tensor, Tensor]:
+        """Row and column of a numbered position on the padded, shifted map."""
+        position, window = number // self.count, number % self.count
+        row = window // self.across * self.window_size + position // self.window_size
+        return row, window % self.across * self.window_size + position % self.window_size
+
+    def sources(self) -> Tensor:
+        """Place in the flat map ``(H W + 1)`` that each position of each window reads: ``(N M)``."""
+        row, column = self.place(torch.arange(self.window_size**2 * self.count, device=self.device))
+        source = (row + self.shift[0]) % self.height * self.width + (column + self.shift[1]) % self.width
+        inside = (row < self.height) & (column < self.width)
+        return torch.where(inside, source, self.height * self.width)
+
+    def targets(self) -> Tensor:
+        """Number, in windows, of each position of the flat map: ``(H W)``."""
+        place = torch.arange(self.height * self.width, device=self.device)
+        row = (place // self.width - self.shift[0]) % self.height
+        column = (place % self.width - self.shift[1]) % self.width
+        window = row // self.window_size * self.across + column // self.window_size
+        position = row % self.window_size * self.window_size + column % self.window_size
+        return position * self.count + window
+
+    def regions(self, num_heads: int) -> Tensor:
+        """Region of each position of each window, for each head: ``(M G, N)``."""
+        heads = self.count * num_heads
+        number = torch.arange(self.window_size**2 * heads, device=self.device)
+        row, column = self.place(number // heads * self.count + number % heads // num_heads)
+        first = self.padded[0] - self.shift[0], self.padded[1] - self.shift[1]
+        return came_around(row, column, first).reshape(-1, heads).T
