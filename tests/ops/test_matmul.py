@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from slideformer.ops import matmul, slide_attention
+from slideformer.ops import slide_attention, tiles
 
 from .cases import SMALL, Case, assert_agrees
 
@@ -32,7 +32,7 @@ class LargestTensor(TorchDispatchMode):
 @pytest.mark.parametrize("elements", [1, 3 * 20 * 7 * 2, 10**9], ids=["a row", "two rows", "all"])
 @pytest.mark.parametrize("case", SMALL, ids=str)
 def test_any_size_of_tile_gives_the_same(monkeypatch: pytest.MonkeyPatch, case: Case, elements: int) -> None:
-    monkeypatch.setattr(matmul, "TILE_ELEMENTS", {"cpu": elements})
+    monkeypatch.setattr(tiles, "TILE_ELEMENTS", {"cpu": elements})
     assert_agrees(case, "matmul", torch.float64)
 
 

@@ -78,6 +78,6 @@ def test_add_shifted_is_the_transpose_of_shifted(border: str) -> None:
     rows, starts = slice(1, 4), shape.starts(5, 6, CPU)
     for tap in range(shape.taps):
         into = torch.zeros_like(padded)
-        shape.add_shifted(into, tap, rows, starts, y)
+        shape.add_shifted(into, tap, rows, starts, y, torch.ones_like(y))
         seen = shape.shifted(padded, tap, rows, starts)
         torch.testing.assert_close((seen * y).sum(), (padded * into).sum())

@@ -138,13 +138,19 @@ class Window:
         return padded.index_select(1, starts[0][rows] + row).index_select(2, starts[1] + column)
 
     def add_shifted(
-        self, padded: Tensor, tap: int, rows: slice, starts: tuple[Tensor, Tensor] | None, update: Tensor
+        self,
+        padded: Tensor,
+        tap: int,
+        rows: slice,
+        starts: tuple[Tensor, Tensor] | None,
+        a: Tensor,
+        b: Tensor,
     ) -> None:
-        """Add to the padded map, in place, at the places that `shifted` reads: its transpose."""
-        row, column = self.offset(tap)
+        """Add a product to the padded map, in place, at the places that `shifted` reads: its transpose."""
         if starts is None:
-            self.shifted(padded, tap, rows, starts).add_(update)
+            self.shifted(padded, tap, rows, starts).addcmul_(a, b)
             return
+        (row, column), update = self.offset(tap), a * b
         wide = update.new_zeros((*update.shape[:2], padded.shape[2], *update.shape[3:]))
         padded.index_add_(1, starts[0][rows] + row, wide.index_add_(2, starts[1] + column, update))
 
