@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`slideformer backends`: how the operator can run, and what one call would take."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+HELP = "list the ways to run the operator, and what a call costs on each"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sizes of the call to explain."""
+    parser.add_argument("--batch", type=int, default=8, help="batch B")
+    parser.add_argument(
+        "--size", type=int, nargs="+", default=[56], metavar="N", help="rows and columns of the map"
+    )
+    parser.add_argument("--heads", type=int, default=3, help="heads G")
+    parser.add_argument("--head-dim", type=int, default=32, help="channels D of a head")
+    parser.add_argument("--kernel-size", type=int, default=3, help="odd side K of the window")
+    parser.add_argument("--plain", action="store_true", help="without the deformed shift")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one line a backend: operations and memory of the call, the choice marked."""
+    import torch
+
+    from slideformer.errors import UserError
+    from slideformer.ops import backends, explain
+
+    if len(arguments.size) > 2:
+        raise UserError(f"--size takes one or two numbers, got {len(arguments.size)}")
+    taps = arguments.kernel_size**2
+    shape = (arguments.batch, arguments.size[0], arguments.size[-1], arguments.heads, arguments.head_dim)
+    try:
+        query = torch.empty(shape, device="meta")
+        shift = None if arguments.plain else torch.empty(arguments.head_dim, taps, taps, device="meta")
+        explanation = explain(query, query, query, kernel_size=arguments.kernel_size, shift_weight=shift)
+    except (ValueError, RuntimeError) as error:  # sizes that make no call
+        raise UserError(str(error)) from error
+    if arguments.json:
+        rows = [
+            {
+                "name": row.name,
+                "summary": row.summary,
+                "chosen": row.name == explanation.chosen,
+                "refused": explanation.refused.get(row.name),
+                "flops": explanation.costs[row.name].flops,
+                "memory_bytes": explanation.costs[row.name].memory_bytes,
+            }
+            for row in backends()
+        ]
+        print(json.dumps(rows, indent=2))
+        return 0
+    words = "plain" if arguments.plain else "deformed"
+    kernel = arguments.kernel_size
+    print(f"{words} attention, K = {kernel}, maps {tuple(query.shape)} [B, H, W, G, D], float32, forward")
+    print(explanation)
+    return 0
