@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
+import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model, register_notrace_module
 from torch import nn
@@ -83,7 +86,7 @@ def entrypoint(model: type[nn.Module], name: str, variant: Variant) -> Callable[
     # Open arguments because timm hands on its own beside the model's.
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         return build_model_with_cfg(
-            model,
+            partial(build, model),
             name,
             pretrained,
             feature_cfg={"out_indices": tuple(range(len(variant.depths))), "feature_cls": "getter"},
@@ -91,6 +94,19 @@ def entrypoint(model: type[nn.Module], name: str, variant: Variant) -> Callable[
         )
 
     return create
+
+
+def build(
+    model: type[nn.Module],
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    **arguments: Any,
+) -> nn.Module:
+    """A model on a device and in a dtype, which timm hands on with the model's own arguments."""
+    with nullcontext() if device is None else torch.device(device):
+        built = model(**arguments)
+    return built if dtype is None else built.to(dtype)
 
 
 def feature_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of the paper's authors, told in our names and layouts; the numbers stay the same."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from slideformer.errors import UserError
+from slideformer.layers.deformed_shift import MergedShift
+from slideformer.layers.window_attention import EXCLUDED, relative_position_index
+
+# Ours for theirs, where a name is all that differs; the first that fits counts.
+RENAMES = (
+    (r"head\.(.*)", r"head.fc.\1"),
+    (r"layers\.(\d+\.blocks\.\d+)\.attn\.(.*)", r"stages.\1.attention.\2"),
+    (r"layers\.(\d+\.blocks\.\d+\.(?:norm|mlp).*)", r"stages.\1"),
+    # They merge patches at the end of a stage, we do at the start of the next.
+    (r"layers\.0\.downsample\.(.*)", r"stages.1.downsample.\1"),
+    (r"layers\.1\.downsample\.(.*)", r"stages.2.downsample.\1"),
+    (r"layers\.2\.downsample\.(.*)", r"stages.3.downsample.\1"),
+)
+CONVOLUTIONS = tuple(f"{name}.{part}" for name in ("dep_conv", "dep_conv1") for part in ("weight", "bias"))
+
+
+def read_authors(path: str | Path) -> dict[str, Tensor]:
+    """The authors' state dict from a ``.safetensors`` file or a PyTorch checkpoint; runs no code from it.
+
+    Raises:
+        UserError: the file is no such thing.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise UserError(f"{path} is no whole safetensors file ({error}); fetch it again") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path} is no checkpoint of plain tensors; save its state dict by itself with torch.save"
+        ) from error
+    # The authors' trainer stores the weights beside optimiser and schedule.
+    state = content.get("model", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise UserError(f"{path} holds no state dict; save one with torch.save(model.state_dict(), path)")
+    return state
+
+
+def config_from_authors(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The arguments of `SlideSwin` that the shapes of the authors' weights tell.
+
+    Raises:
+        UserError: the names are not those of the authors' Slide-Swin.
+    """
+    stages = sorted({int(found[1]) for name in state if (found := re.match(r"layers\.(\d+)\.", name))})
+    try:
+        tables = [state[f"layers.{i}.blocks.0.attn.relative_position_bias_table"] for i in stages]
+        patches = state["patch_embed.proj.weight"]
+        hidden = state["layers.0.blocks.0.mlp.fc1.weight"]
+    except KeyError as error:
+        raise UserError(f"the weights must be the authors' Slide-Swin, but {error} is missing") from error
+    slides = [i for i, table in enumerate(tables) if table.ndim == 6]
+    # (1, G, 1, T, 1, 1) where a stage slides, ((2 w - 1)^2, G) where it has windows.
+    windows = [7 if table.ndim == 6 else (math.isqrt(table.shape[0]) + 1) // 2 for table in tables]
+    kernels = {math.isqrt(tables[i].shape[3]) for i in slides}
+    if len(kernels) > 1:
+        raise UserError(f"all stages must slide with one kernel size, got {sorted(kernels)}")
+    depths = tuple(sum(f"layers.{i}.blocks.{j}.norm1.weight" in state for j in range(1000)) for i in stages)
+    return {
+        "in_chans": patches.shape[1],
+        "num_classes": state["head.weight"].shape[0] if "head.weight" in state else 0,
+        "patch_size": patches.shape[2],
+        "embed_dim": patches.shape[0],
+        "depths": depths,
+        "num_heads": tuple(table.shape[1] for table in tables),
+        "window_size": tuple(windows),
+        "kernel_size": kernels.pop() if kernels else 3,
+        "slide_stages": tuple(slides),
+        "mlp_ratio": hidden.shape[0] / hidden.shape[1],
+        "qkv_bias": "layers.0.blocks.0.attn.qkv.bias" in state,
+    }
+
+
+def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' state dict in our names and layouts; unknown names stay as they are.
+
+    Raises:
+        UserError: a constant that they store is not what our layers compute.
+    """
+    converted: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        prefix, _, part = name.rpartition(".attn.")
+        if part == "relative_position_index" or name.endswith(".attn_mask"):
+            check_constant(name, tensor)
+            continue
+        table = state.get(f"{prefix}.attn.relative_position_bias_table")
+        if part in CONVOLUTIONS and table is not None:
+            continue
+        if table is not None and table.ndim == 6:
+            # (1, G, 1, T, 1, 1)
+            if part == "relative_position_bias_table":
+                name, tensor = f"{prefix}.attn.key_bias", table.flatten(2).squeeze(0)
+            elif part.startswith("qkv."):
+                tensor = heads_inside(tensor, table.shape[1])
+        converted[rename(name)] = tensor
+    for name in state:
+        if name.endswith(".attn.dep_conv1.weight"):
+            prefix = name.removesuffix("dep_conv1.weight")
+            ours = rename(prefix + "shift.weight").removesuffix("weight")
+            converted[ours + "weight"], converted[ours + "bias"] = shift(state, prefix)
+    return converted
+
+
+def rename(name: str) -> str:
+    """Our name of a parameter; a name that is not the authors' stays."""
+    for theirs, ours in RENAMES:
+        if found := re.fullmatch(theirs, name):
+            return found.expand(ours)
+    return name
+
+
+def heads_inside(tensor: Tensor, heads: int) -> Tensor:
+    """A projection's rows, per head [q | k | v], as [q heads | k heads | v heads]: ``(3 C, ...)``."""
+    return tensor.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+
+
+def shift(state: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor]:
+    """Learned shift ``(D, T, T)`` and bias ``(D, T)`` from the authors' two convolutions.
+
+    Raises:
+        UserError: one of their four tensors is missing.
+    """
+    missing = [prefix + name for name in CONVOLUTIONS if prefix + name not in state]
+    if missing:
+        raise UserError(f"the weights must hold both convolutions of the shift, missing {', '.join(missing)}")
+    fixed, fixed_bias, learned, bias = (state[prefix + name] for name in CONVOLUTIONS)
+    taps = learned.shape[-1] * learned.shape[-2]
+    identity = torch.eye(taps, dtype=fixed.dtype)
+    # Their fixed kernel is frozen at the identity; should it have moved, the difference is learned.
+    weight = learned.reshape(-1, taps, taps) + (fixed.reshape(-1, taps, taps) - identity)
+    return weight, (bias + fixed_bias).reshape(-1, taps)
+
+
+def check_constant(name: str, tensor: Tensor) -> None:
+    """Refuse a stored index or mask that is not what our windows compute."""
+    window = math.isqrt(tensor.shape[-1])
+    if name.endswith("relative_position_index"):
+        right = torch.equal(tensor, relative_position_index(window))
+    else:
+        right = bool(((tensor == 0) | (tensor == EXCLUDED)).all())
+    if not right:
+        raise UserError(f"{name} must be Swin's for a window of {window}, but it is not; the file is damaged")
+
+
+def load_authors(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load the authors' weights into a model of the same structure, all of them or none.
+
+    Raises:
+        UserError: names or shapes do not fit, or the model was merged.
+    """
+    if any(isinstance(module, MergedShift) for module in model.modules()):
+        raise UserError("the authors' weights need a model that is not merged; load first, then merge")
+    load_whole(model, convert(state))
+
+
+def load_whole(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict in our names, all of it or none.
+
+    Raises:
+        UserError: says which tensors are missing, which are unexpected and which have another shape.
+    """
+    own = model.state_dict()
+    misshaped = [
+        f"{name} (want {tuple(own[name].shape)}, got {tuple(state[name].shape)})"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    faults = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "of another shape": misshaped,
+    }
+    told = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
+    if told:
+        raise UserError(f"the weights must fit the model, but some do not, so nothing was loaded; {told}")
+    model.load_state_dict(dict(state))
