@@ -1,6 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models by name; importing this package registers them with timm."""
 
+from slideformer.models.convert import config_from_authors, load_authors, read_authors
+from slideformer.models.counts import PUBLISHED, Counts, count
+from slideformer.models.merge import is_merged, reparameterize
+from slideformer.models.pretrained import Pretrained, load_pretrained, save_pretrained
 from slideformer.models.slide_swin import SlideSwin
 
-__all__ = ["SlideSwin"]
+__all__ = [
+    "PUBLISHED",
+    "Counts",
+    "Pretrained",
+    "SlideSwin",
+    "config_from_authors",
+    "count",
+    "is_merged",
+    "load_authors",
+    "load_pretrained",
+    "read_authors",
+    "reparameterize",
+    "save_pretrained",
+]

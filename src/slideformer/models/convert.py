@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from slideformer.errors import UserError
-from slideformer.layers.deformed_shift import MergedShift
 from slideformer.layers.window_attention import EXCLUDED, relative_position_index
+from slideformer.models.merge import is_merged
 
 # Ours for theirs, where a name is all that differs; the first that fits counts.
 RENAMES = (
@@ -169,7 +169,7 @@ def load_authors(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         UserError: names or shapes do not fit, or the model was merged.
     """
-    if any(isinstance(module, MergedShift) for module in model.modules()):
+    if is_merged(model):
         raise UserError("the authors' weights need a model that is not merged; load first, then merge")
     load_whole(model, convert(state))
 

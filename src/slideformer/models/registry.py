@@ -106,6 +106,8 @@ def build(
     """A model on a device and in a dtype, which timm hands on with the model's own arguments."""
     with nullcontext() if device is None else torch.device(device):
         built = model(**arguments)
+    # To build it again from a saved folder.
+    built.arguments = arguments  # type: ignore[assignment]
     return built if dtype is None else built.to(dtype)
 
 

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Merging every learned shift into the fixed one, over a whole model."""
+
+from __future__ import annotations
+
+from timm.utils.model import reparameterize_model
+from torch import nn
+
+from slideformer.layers.deformed_shift import MergedShift
+
+
+def reparameterize(model: nn.Module) -> nn.Module:
+    """A copy of the model with every learned shift merged (paper, section 4.3): same function, one kernel.
+
+    Raises:
+        RuntimeError: the model is in training mode.
+    """
+    return reparameterize_model(model)
+
+
+def is_merged(model: nn.Module) -> bool:
+    """Whether a shift of the model was merged, so that its weights mean something else."""
+    return any(isinstance(module, MergedShift) for module in model.modules())
