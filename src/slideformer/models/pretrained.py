@@ -105,7 +105,7 @@ def describe(model: Any, num_classes: int, preprocessing: Mapping[str, Any]) -> 
     architecture = facts.pop("architecture")
     kept = {key: value for key, value in facts.items() if value is not None and not is_source(key)}
     kept.update({key: value for key, value in preprocessing.items() if value is not None})
-    arguments = {key: x for key, x in getattr(model, "arguments", {}).items() if key not in NOT_ARGUMENTS}
+    arguments = {key: x for key, x in model.arguments.items() if key not in NOT_ARGUMENTS}
     return {
         "architecture": architecture,
         "num_classes": num_classes,
@@ -153,7 +153,7 @@ def load_pretrained(folder: str | Path) -> tuple[nn.Module, Pretrained]:
         arguments = {**config.get("model_args", {}), "num_classes": config["num_classes"]}
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{folder / CONFIG} must describe a trained model, but {error}; train it anew"
+            f"{folder / CONFIG} must describe a model, but lacks {error}; train it anew"
         ) from error
     if not timm.is_model(architecture):
         raise UserError(f"{folder / CONFIG} names the model {architecture!r}, which is not known here")

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts against a count by hand, and against the paper."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+
+from slideformer.models import PUBLISHED, SlideSwin, count, reparameterize
+
+# Counted apart from this code, in millions and in billions of multiply-adds at 224.
+COMPUTED = {
+    "slide_swin_tiny": (28.309, 4.565),
+    "slide_swin_small": (49.626, 8.815),
+    "slide_swin_base": (87.787, 15.530),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_counts_agree_with_an_independent_count(name: str) -> None:
+    counts, (parameters_m, multiply_adds_g) = count(name), COMPUTED[name]
+    assert counts.parameters / 1e6 == pytest.approx(parameters_m, rel=2e-3)
+    assert counts.merged_parameters / 1e6 == pytest.approx(parameters_m, rel=2e-3)
+    assert counts.multiply_adds / 1e9 == pytest.approx(multiply_adds_g, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_counts_are_near_what_the_paper_prints(name: str) -> None:
+    counts, paper = count(name), PUBLISHED[name]
+    assert counts.parameters / 1e6 == pytest.approx(paper.parameters_m, rel=0.03)
+    assert counts.multiply_adds / 1e9 == pytest.approx(paper.multiply_adds_g, rel=0.011)
+
+
+def test_a_slide_block_costs_what_the_paper_says() -> None:
+    channels, taps, positions = 96, 9, 56 * 56
+    one, two = (
+        timm.create_model("slide_swin_tiny", depths=(depth, 1), num_heads=(3, 6), slide_stages=(0,))
+        for depth in (1, 2)
+    )
+    projections_and_mlp = (4 + 8) * positions * channels**2
+    attention = 2 * positions * channels * taps**2 + 2 * positions * channels * taps
+    assert count(two).multiply_adds - count(one).multiply_adds == projections_and_mlp + attention
+
+
+def test_the_backend_of_a_model_changes_no_count() -> None:
+    model = timm.create_model("slide_swin_nano", backend="unfold")
+    assert count(model) == count("slide_swin_nano")
+    assert model.stages[0].blocks[0].attention.backend == "unfold"
+
+
+def test_merging_drops_one_kernel_of_every_slide_block() -> None:
+    counts = count("slide_swin_nano")
+    assert counts.parameters - counts.merged_parameters == 2 * (16 * 81 + 16 * 9)
+    model: SlideSwin = timm.create_model("slide_swin_nano").eval()
+    assert counts.merged_parameters == sum(p.numel() for p in reparameterize(model).parameters())
+
+
+def test_a_larger_image_costs_more() -> None:
+    assert count("slide_swin_nano", 64).multiply_adds > 3.9 * count("slide_swin_nano").multiply_adds

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Saved folders: timm loads them, we load them, and a bad one is told in a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from slideformer.errors import UserError
+from slideformer.models import load_pretrained, reparameterize, save_pretrained
+
+LABELS = ("cat", "dog", "owl")
+
+
+@pytest.fixture
+def model() -> torch.nn.Module:
+    return timm.create_model("slide_swin_nano", num_classes=3, in_chans=1, kernel_size=5).eval()
+
+
+@pytest.fixture
+def folder(model: torch.nn.Module, tmp_path: Path) -> Path:
+    save_pretrained(
+        model, tmp_path / "run", label_names=LABELS, input_size=(1, 28, 28), mean=(0.1,), std=(0.3,)
+    )
+    return tmp_path / "run"
+
+
+def test_a_saved_model_comes_back_in_evaluation_mode(model: torch.nn.Module, folder: Path) -> None:
+    loaded, info = load_pretrained(folder)
+    image = torch.randn(2, 1, 28, 33)
+    assert not loaded.training
+    torch.testing.assert_close(loaded(image), model(image), atol=0, rtol=0)
+    assert (info.architecture, info.label_names) == ("slide_swin_nano", LABELS)
+    assert (info.input_size, info.mean, info.std) == ((1, 28, 28), (0.1,), (0.3,))
+    assert (info.interpolation, info.crop_pct) == ("bicubic", 1.0)
+
+
+def test_timm_loads_a_saved_model(model: torch.nn.Module, folder: Path) -> None:
+    loaded = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    image = torch.randn(2, 1, 28, 33)
+    torch.testing.assert_close(loaded(image), model(image), atol=0, rtol=0)
+    data = timm.data.resolve_model_data_config(loaded)
+    assert (tuple(data["input_size"]), tuple(data["mean"])) == ((1, 28, 28), (0.1,))
+    assert tuple(loaded.pretrained_cfg["label_names"]) == LABELS
+
+
+def test_timm_fine_tunes_a_saved_model_for_other_classes(folder: Path) -> None:
+    loaded = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=7)
+    assert loaded(torch.randn(1, 1, 28, 28)).shape == (1, 7)
+
+
+def test_a_classifier_that_was_replaced_is_saved_as_it_is(model: torch.nn.Module, tmp_path: Path) -> None:
+    model.reset_classifier(2)
+    save_pretrained(model, tmp_path)
+    loaded, info = load_pretrained(tmp_path)
+    assert loaded(torch.randn(1, 1, 32, 32)).shape == (1, 2)
+    assert info.label_names == ()
+
+
+def test_saving_again_replaces_the_files_and_leaves_nothing_else(
+    model: torch.nn.Module, folder: Path
+) -> None:
+    save_pretrained(model, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert load_pretrained(folder)[1].label_names == ()
+
+
+def test_an_interrupted_save_keeps_the_old_file(
+    model: torch.nn.Module, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (folder / "model.safetensors").read_bytes()
+
+    def fail(_: object, path: Path, **__: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("slideformer.models.pretrained.save_file", fail)
+    with pytest.raises(OSError, match="no space"):
+        save_pretrained(model, folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_merged_model_is_not_saved(model: torch.nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a merged model cannot be saved"):
+        save_pretrained(reparameterize(model), tmp_path)
+
+
+def test_a_model_that_was_not_built_by_name_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"must come from timm\.create_model"):
+        save_pretrained(torch.nn.Linear(1, 1), tmp_path)
+
+
+def test_labels_must_name_every_class(model: torch.nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="label_names must name all 3 classes, got 2"):
+        save_pretrained(model, tmp_path, label_names=("cat", "dog"))
+
+
+def edit(**changes: object):
+    """A change of the configuration."""
+
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return change
+
+
+FAULTS = {
+    "no_config": (lambda f: (f / "config.json").unlink(), "config.json does not exist; give the folder"),
+    "no_json": (lambda f: (f / "config.json").write_text("{"), "config.json must be JSON"),
+    "no_object": (lambda f: (f / "config.json").write_text("[]"), "must be a JSON object, got list"),
+    "foreign": (lambda f: (f / "config.json").write_text("{}"), "must describe a model, but lacks"),
+    "unknown_model": (edit(architecture="nosuchnet"), "names the model 'nosuchnet', which is not known"),
+    "unknown_argument": (edit(model_args={"depth": 1}), "describes no slide_swin_nano"),
+    "forbidden_argument": (edit(model_args={"checkpoint_path": "x.pth"}), "sets checkpoint_path, which"),
+    "other_weights": (edit(model_args={"in_chans": 3}), "model.safetensors: the weights must fit"),
+    "no_weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors must hold the weights"),
+    "cut_weights": (
+        lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]),
+        "model.safetensors must hold the weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_folder_is_told_in_a_line(folder: Path, fault: str) -> None:
+    damage, message = FAULTS[fault]
+    damage(folder)
+    with pytest.raises(UserError, match=message):
+        load_pretrained(folder)
