@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run tells while it goes on, and when it keeps its state."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+# Steps before the speed is told, so that starting up is not counted.
+WARM_STEPS = 5
+TELL_STEP = 25
+
+
+class Throughput(Callback):
+    """Logs images per second, all devices together, and prints them early in the run."""
+
+    def __init__(self) -> None:
+        self.images, self.since, self.steps = 0, 0.0, 0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start counting; evaluation between epochs does not count."""
+        self.images, self.since = 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count a batch."""
+        self.steps += 1
+        if self.steps == WARM_STEPS:
+            self.images, self.since = 0, time.perf_counter()
+            return
+        self.images += len(batch.images) * trainer.world_size
+        speed = self.images / max(time.perf_counter() - self.since, 1e-9)
+        pl_module.log("images_per_second", speed, prog_bar=True)
+        if self.steps == TELL_STEP and trainer.is_global_zero:
+            left = trainer.num_training_batches * (trainer.max_epochs or 1) - self.steps
+            minutes = left * len(batch.images) * trainer.world_size / speed / 60
+            print(f"{speed:.0f} images/s; about {minutes:.1f} minutes of training to go", flush=True)
+
+
+class EpochLines(Callback):
+    """One line an epoch, where there is no terminal for a progress bar."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the epoch's figures."""
+        if trainer.is_global_zero:
+            figures = {name: float(x) for name, x in trainer.callback_metrics.items()}
+            words = [
+                f"{name} {figures[name]:.4f}"
+                for name in ("train/loss", "val/loss", "val/top1")
+                if name in figures
+            ]
+            speed = figures.get("images_per_second")
+            words += [] if speed is None else [f"{speed:.0f} images/s"]
+            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(words)}", flush=True)
+
+
+class Metrics(CSVLogger):
+    """The figures of a run in ``metrics.csv``; a resumed run goes on in the same file.
+
+    Lightning's own logger begins the file anew.
+    """
+
+    def keep(self, steps: int) -> None:
+        """Keep what was logged before the update at which the run is resumed."""
+        path = Path(self.log_dir) / "metrics.csv"
+        if not path.exists():
+            return
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            columns, rows = list(table.fieldnames or ()), [row for row in table if int(row["step"]) < steps]
+        writer = self.experiment
+        writer.metrics_keys = columns
+        with path.open("w", newline="", encoding="utf-8") as file:
+            kept = csv.DictWriter(file, columns)
+            kept.writeheader()
+            kept.writerows(rows)
+
+
+def checkpoints(folder: Path) -> list[Callback]:
+    """Keep the best epoch and the last; Lightning writes each under another name and renames it."""
+    best = ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor="val/top1",
+        mode="max",
+        enable_version_counter=False,
+        save_weights_only=True,
+    )
+    last = ModelCheckpoint(
+        folder, filename="last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    return [best, last]
+
+
+def callbacks(folder: Path, terminal: bool) -> list[Callback]:
+    """All of a run's callbacks.
+
+    Args:
+        folder: of the run.
+        terminal: whether a person watches a terminal.
+    """
+    lines: list[Callback] = [] if terminal else [EpochLines()]
+    return [*checkpoints(folder / "checkpoints"), LearningRateMonitor("step"), Throughput(), *lines]

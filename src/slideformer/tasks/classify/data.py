@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loaders of labelled images, for training and for evaluation, over timm's readers and transforms."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, cast
+
+import lightning as L
+from timm.data import IterableImageDataset, create_dataset, create_transform, resolve_data_config
+from timm.data.distributed_sampler import RepeatAugSampler
+from torch.utils.data import DataLoader
+
+from slideformer.errors import UserError
+from slideformer.models.names import pretrained_cfg
+from slideformer.tasks.classify.datasets import Batch, Images, collate, open_reader, source_class_names
+from slideformer.tasks.classify.images import OnBadImage
+
+# Sources that timm reads itself, by the prefix of their name.
+TIMM_SOURCES = ("wds/", "hfds/", "hfids/", "tfds/", "torch/")
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes of training images, in the words of timm's ``create_transform``.
+
+    Attributes:
+        scale: share of the image's area that a random crop takes, from and to.
+        ratio: width over height of that crop, from and to.
+        hflip: probability of a mirror image, left to right.
+        vflip: probability of a mirror image, top to bottom.
+        color_jitter: strength of random brightness, contrast and saturation.
+        auto_augment: timm's policy, such as ``rand-m9-mstd0.5-inc1``; None for none.
+        erase_prob: probability that a random rectangle is erased.
+        erase_mode: what fills it: ``const``, ``rand`` or ``pixel``.
+        repeats: how often an epoch's images are repeated, differently augmented; 0 for once.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    hflip: float = 0.5
+    vflip: float = 0.0
+    color_jitter: float = 0.4
+    auto_augment: str | None = None
+    erase_prob: float = 0.0
+    erase_mode: str = "const"
+    repeats: int = 0
+
+
+def transform_config(model: str, image_size: int | None) -> dict[str, Any]:
+    """Timm's data configuration of a model: input size, interpolation, mean, deviation, crop."""
+    overrides = {} if image_size is None else {"input_size": (3, image_size, image_size)}
+    return cast("dict[str, Any]", resolve_data_config(overrides, pretrained_cfg=pretrained_cfg(model)))
+
+
+def eval_loader(
+    source: str,
+    names: list[str],
+    config: dict[str, Any],
+    *,
+    batch_size: int,
+    num_workers: int,
+    on_bad_image: OnBadImage,
+) -> DataLoader[Batch]:
+    """Loader of the hold-out of a source, in order, nothing random.
+
+    Args:
+        source: ``"digits"``, a folder with ``val/``, or a folder of class folders.
+        names: names of the classes, in the order of their numbers.
+        config: as `transform_config` gives it.
+        batch_size: images a batch.
+        num_workers: processes that read; 0 reads in this one.
+        on_bad_image: what to do with an unreadable image.
+    """
+    transform = create_transform(**config, is_training=False)
+    images = Images(open_reader(source, "val", names), transform, on_bad_image)
+    return DataLoader(images, batch_size, num_workers=num_workers, collate_fn=collate)
+
+
+def collate_readable(samples: list[Any]) -> Batch:
+    """Collate what timm's own data sets give, which tell no paths."""
+    return collate([(image, int(target)) for image, target in samples])
+
+
+class ClassificationData(L.LightningDataModule):
+    """Training and hold-out images of one source.
+
+    Args:
+        source: a folder with ``train/`` and ``val/``, each with one folder of images a class; ``digits``, the
+            embedded handwritten digits; or a source of timm, such as ``wds/NAME`` or ``hfds/NAME``.
+        model: registered name of the model, which knows its input size and normalisation.
+        batch_size: images a batch and device.
+        num_workers: processes that read images; None for one a core, at most 8.
+        image_size: side of the model's input in pixels; None for the model's own.
+        augment: random changes of training images.
+        on_bad_image: ``skip`` leaves an unreadable image out, tells its path and counts it; ``stop`` stops.
+        root: folder of a timm source.
+        train_split: name of a timm source's training split.
+        val_split: name of a timm source's hold-out split.
+        num_classes: number of classes of a timm source.
+
+    Raises:
+        UserError: the source is not there or not fit to train on.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        model: str = "slide_swin_tiny",
+        batch_size: int = 64,
+        num_workers: int | None = None,
+        image_size: int | None = None,
+        augment: Augment = Augment(),
+        on_bad_image: OnBadImage = "skip",
+        root: str | None = None,
+        train_split: str = "train",
+        val_split: str = "validation",
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, got {batch_size}")
+        self.source, self.root, self.splits = source, root, {"train": train_split, "val": val_split}
+        self.batch_size, self.augment, self.on_bad_image = batch_size, augment, on_bad_image
+        self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+        self.config = transform_config(model, image_size)
+        self.by_timm = source.lower().startswith(TIMM_SOURCES)
+        if self.by_timm:
+            if num_classes is None:
+                raise UserError(
+                    f"a source of timm must say its classes, got {source}; pass --data.num_classes N"
+                )
+            self.class_names = [str(number) for number in range(num_classes)]
+        else:
+            self.class_names = source_class_names(source)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    def train_transform(self) -> Any:
+        """Random crop, flips, augmentation, normalisation."""
+        augment = self.augment
+        return create_transform(
+            **{key: self.config[key] for key in ("input_size", "interpolation", "mean", "std")},
+            is_training=True,
+            scale=augment.scale,
+            ratio=augment.ratio,
+            hflip=augment.hflip,
+            vflip=augment.vflip,
+            color_jitter=augment.color_jitter,
+            auto_augment=augment.auto_augment,
+            re_prob=augment.erase_prob,
+            re_mode=augment.erase_mode,
+        )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Random, augmented batches of equal size."""
+        transform = self.train_transform()
+        if self.by_timm:
+            return self.timm_loader("train", transform)
+        images = Images(open_reader(self.source, "train", self.class_names), transform, self.on_bad_image)
+        repeats = self.augment.repeats
+        # As on one device: Lightning shares out the samples of whatever sampler there is.
+        sampler = RepeatAugSampler(images, num_replicas=1, rank=0, num_repeats=repeats) if repeats else None
+        return DataLoader(
+            images,
+            self.batch_size,
+            shuffle=sampler is None,
+            sampler=sampler,
+            drop_last=len(images) >= self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=collate,
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The hold-out, in order."""
+        if self.by_timm:
+            return self.timm_loader("val", create_transform(**self.config, is_training=False))
+        return eval_loader(
+            self.source,
+            self.class_names,
+            self.config,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            on_bad_image=self.on_bad_image,
+        )
+
+    def timm_loader(self, split: str, transform: Any) -> DataLoader[Any]:
+        """Batches of a source that timm reads by itself, unreadable images included."""
+        training = split == "train"
+        try:
+            dataset = create_dataset(
+                self.source,
+                root=self.root,
+                split=self.splits[split],
+                is_training=training,
+                batch_size=self.batch_size,
+            )
+        except (ImportError, OSError, RuntimeError, AssertionError, ValueError) as error:
+            # These are the readers' words for a missing package, folder or split.
+            raise UserError(
+                f"timm cannot open {self.source} (split {self.splits[split]}): {error}"
+            ) from error
+        dataset.transform = transform
+        in_order = isinstance(dataset, IterableImageDataset) or not training
+        if isinstance(dataset, IterableImageDataset):
+            dataset.set_loader_cfg(num_workers=self.num_workers)
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            shuffle=None if in_order else True,
+            drop_last=training,
+            num_workers=self.num_workers,
+            collate_fn=collate_readable,
+        )

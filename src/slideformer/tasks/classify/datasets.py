@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sources of labelled images behind one interface, and how a batch tells which ones were unreadable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from slideformer.errors import UserError
+from slideformer.tasks.classify import digits, folders
+from slideformer.tasks.classify.images import UNREADABLE, OnBadImage, read_image, unreadable
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+class Batch(NamedTuple):
+    """What a loader gives.
+
+    Attributes:
+        images: ``(B, 3, height, width)``.
+        targets: ``(B,)``, class numbers.
+        unreadable: paths of the images that had to be left out.
+    """
+
+    images: Tensor
+    targets: Tensor
+    unreadable: tuple[str, ...]
+
+
+class Reader(Protocol):
+    """Labelled images by number."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """One image, RGB, and its class."""
+        ...
+
+    def name(self, index: int) -> str:
+        """What to call one image in a message."""
+        ...
+
+
+class FolderReader:
+    """Images below a folder, one sub-folder a class, found by timm."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        from timm.data.readers import create_reader
+
+        class_map = {name: index for index, name in enumerate(names)}
+        self.reader = create_reader("", root=str(folder), class_map=class_map)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.reader)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """One image and its class."""
+        file, target = self.reader[index]
+        with file:
+            return read_image(file), target
+
+    def name(self, index: int) -> str:
+        """Its path."""
+        return str(self.reader.filename(index, absolute=True))
+
+
+class DigitsReader:
+    """The embedded digits."""
+
+    def __init__(self, split: str) -> None:
+        self.images, self.targets = digits.load(split)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """One image and its class."""
+        return self.images[index], self.targets[index]
+
+    def name(self, index: int) -> str:
+        """Its number."""
+        return f"digit {index}"
+
+
+class Images(Dataset[Any]):
+    """Images of a reader, transformed; an unreadable one gives its path, or stops, as asked."""
+
+    def __init__(self, reader: Reader, transform: Transform, on_bad_image: OnBadImage) -> None:
+        self.reader, self.transform, self.on_bad_image = reader, transform, on_bad_image
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.reader)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
+        """One transformed image and its class, or the path of an unreadable one."""
+        try:
+            image, target = self.reader[index]
+        except UNREADABLE as error:
+            if self.on_bad_image == "stop":
+                raise unreadable(self.reader.name(index), error) from error
+            return self.reader.name(index)
+        return self.transform(image), target
+
+
+def collate(samples: Sequence[tuple[Tensor, int] | str]) -> Batch:
+    """Stack the readable images of a batch; the paths of the others travel with it to the main process.
+
+    Raises:
+        UserError: not one is readable.
+    """
+    bad = tuple(sample for sample in samples if isinstance(sample, str))
+    good = [sample for sample in samples if not isinstance(sample, str)]
+    if not good:
+        raise UserError(
+            f"a batch must hold a readable image, got {len(bad)} unreadable ones, the first {bad[0]}; "
+            "mend the images or make the batch larger"
+        )
+    images, targets = zip(*good, strict=True)
+    return Batch(torch.stack(images), torch.as_tensor(targets), bad)
+
+
+def open_reader(source: str, split: str, names: Sequence[str]) -> Reader:
+    """The reader of a split of a source: ``"digits"`` or a folder.
+
+    A folder may also be the split itself: class folders and neither ``train/`` nor ``val/``.
+    """
+    if source == "digits":
+        return DigitsReader(split)
+    root = Path(source)
+    folder = root / split if (root / split).is_dir() else root
+    return FolderReader(folder, names)
+
+
+def source_class_names(source: str) -> list[str]:
+    """Names of the classes of ``"digits"`` or of a folder with ``train/`` and ``val/``."""
+    return digits.CLASS_NAMES if source == "digits" else folders.shared_class_names(Path(source))

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of a folder of images, one folder a class, before any training begins."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from slideformer.errors import UserError
+from slideformer.tasks.classify.images import SUFFIXES
+
+
+def class_names(folder: Path) -> list[str]:
+    """Names of the classes in a folder, sorted: its sub-folders, each with an image.
+
+    Raises:
+        UserError: no such folder, no classes, or a class without an image.
+    """
+    if not folder.is_dir():
+        raise UserError(f"the data must be a folder, got {folder}, which does not exist; check the path")
+    names = sorted(
+        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
+    if not names:
+        raise UserError(
+            f"{folder} must hold one folder of images for each class, got none; "
+            f"put the images of class NAME into {folder / 'NAME'}"
+        )
+    empty = [name for name in names if not holds_image(folder / name)]
+    if empty:
+        raise UserError(
+            f"every class folder must hold an image ({', '.join(SUFFIXES)}), got none in "
+            f"{', '.join(str(folder / name) for name in empty)}; add images or remove the folder"
+        )
+    return names
+
+
+def holds_image(folder: Path) -> bool:
+    """Whether there is an image anywhere below a folder."""
+    return any(
+        name.lower().endswith(SUFFIXES) for _, _, files in os.walk(folder, followlinks=True) for name in files
+    )
+
+
+def split_folder(root: Path, split: str) -> Path:
+    """The folder of one split.
+
+    Raises:
+        UserError: the root or the split does not exist.
+    """
+    if not root.is_dir():
+        raise UserError(f"--data must be a folder, got {root}, which does not exist; check the path")
+    folder = root / split
+    if not folder.is_dir():
+        found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+        raise UserError(
+            f"{root} must hold train/ and val/, got no {split}/ (found: {', '.join(found) or 'nothing'}); "
+            "split the images into the two"
+        )
+    return folder
+
+
+def shared_class_names(root: Path) -> list[str]:
+    """Names of the classes of ``root/train`` and ``root/val``, which must be the same.
+
+    Raises:
+        UserError: a split is missing or bad, or the splits have different classes.
+    """
+    train, val = (class_names(split_folder(root, split)) for split in ("train", "val"))
+    only_train, only_val = sorted(set(train) - set(val)), sorted(set(val) - set(train))
+    if only_train or only_val:
+        raise UserError(
+            f"train/ and val/ of {root} must hold the same classes, got only in train/: "
+            f"{', '.join(only_train) or 'none'}; only in val/: {', '.join(only_val) or 'none'}; "
+            "rename or add folders until they agree"
+        )
+    return train

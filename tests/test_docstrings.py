@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every example in a docstring runs and prints what it says."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+import torch
+
+import slideformer
+
+MODULES = sorted(
+    m.name for m in pkgutil.walk_packages(slideformer.__path__, "slideformer.") if "__main__" not in m.name
+)
+
+
+def examples() -> list[doctest.DocTest]:
+    finder, found = doctest.DocTestFinder(), {}
+    for name in MODULES:
+        module = importlib.import_module(name)
+        names = {**vars(slideformer), **vars(module), "torch": torch}
+        found.update({test.name: test for test in finder.find(module, name, globs=names) if test.examples})
+    return list(found.values())
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda test: test.name)
+def test_example_runs(example: doctest.DocTest) -> None:
+    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_there_are_examples_of_the_operator_and_its_layer() -> None:
+    assert {"SlideAttention", "slide_attention"} <= {test.name.rsplit(".", 1)[-1] for test in examples()}
