@@ -111,6 +111,14 @@ def build(
     return built if dtype is None else built.to(dtype)
 
 
+def feature_info(dims: Sequence[int], patch_size: int) -> list[dict[str, Any]]:
+    """What timm wants to know about the map after each stage: channels, reduction of the side, module."""
+    return [
+        {"num_chs": dim, "reduction": patch_size * 2**stage, "module": f"stages.{stage}"}
+        for stage, dim in enumerate(dims)
+    ]
+
+
 def feature_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
     """Numbers of the stages that timm's ``indices`` choose among ``count``, in ascending order.
 

@@ -16,6 +16,7 @@ from slideformer.layers.patch import PatchEmbed, PatchMerging
 from slideformer.layers.slide_attention import SlideAttention
 from slideformer.layers.window_attention import WindowAttention
 from slideformer.models import registry
+from slideformer.models.initialise import init_linear
 
 
 @dataclass(frozen=True)
@@ -180,12 +181,9 @@ class SlideSwin(nn.Module):
             merging = PatchMerging(dims[stage - 1], dim, norm_layer=norm) if stage else nn.Identity()
             self.stages.append(Stage(merging, [make_block(stage, i, dim) for i in range(depths[stage])]))
         self.norm: nn.Module = norm(self.num_features)
-        self.feature_info = [
-            {"num_chs": dim, "reduction": patch_size * 2**stage, "module": f"stages.{stage}"}
-            for stage, dim in enumerate(dims)
-        ]
+        self.feature_info = registry.feature_info(dims, patch_size)
         self.reset_classifier(num_classes, global_pool)
-        self.apply(init_weights)
+        self.apply(init_linear)
 
     def forward(self, image: Tensor) -> Tensor:
         """Classify: ``(B, in_chans, height, width) -> (B, num_classes)``."""
@@ -260,7 +258,7 @@ class SlideSwin(nn.Module):
         head = ClassifierHead(
             self.num_features, num_classes, self.global_pool, self.drop_rate, input_fmt=self.output_fmt
         )
-        self.head = head.apply(init_weights).to(self.patch_embed.proj.weight).train(self.training)
+        self.head = head.apply(init_linear).to(self.patch_embed.proj.weight).train(self.training)
         self.head_hidden_size = head.num_features
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -296,14 +294,6 @@ def check_stages(
         raise ValueError(
             f"slide_stages must be from 0, the first, to {len(depths) - 1}, got {tuple(slide_stages)}"
         )
-
-
-def init_weights(module: nn.Module) -> None:
-    """Initialise a linear layer as Swin does; other layers keep their own start."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 default_cfgs = registry.default_cfgs(VARIANTS)
