@@ -25,7 +25,7 @@ OURS = frozenset(timm.list_models("slide_*"))
 
 
 def list_ours(
-    filter: str | list[str] = "", module: Any = "", pretrained: bool = False, **options: Any
+    filter: str | list[str] = "", module: object = "", pretrained: bool = False, **options: Any
 ) -> list[str]:
     """What ``timm.list_models`` answers, of our models only, whatever module of timm is asked for."""
     return [name for name in LIST_MODELS(filter, pretrained=pretrained, **options) if name in OURS]
@@ -41,7 +41,17 @@ def main(arguments: list[str]) -> int:
         return 2
     timm.list_models = list_ours
     timm.list_pretrained = lambda *_, **__: []
-    options = ["-c", os.devnull, "-p", "no:cacheprovider", "-q", "-k", "slide_ and not torchscript"]
+    options = [
+        "-c",
+        os.devnull,
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "-W",
+        "ignore",
+        "-k",
+        "slide_ and not torchscript",
+    ]
     return int(pytest.main([*options, *arguments]))
 
 

@@ -124,7 +124,7 @@ class WindowAttention(nn.Module):
         each way stands for shift, padding and partition.
         """
         tiling = Tiling(x, self.window_size, self.shift)
-        positions, heads = self.window_size**2, tiling.count * self.num_heads
+        positions, heads = tiling.positions, tiling.count * self.num_heads
         # One row of zeros behind the map: what the padding reads.
         rows = F.pad(x.flatten(1, 2), (0, 0, 0, 1)).index_select(1, tiling.sources())  # (B, N M, C)
         query, key, value = (
@@ -137,7 +137,9 @@ class WindowAttention(nn.Module):
         if self.shift:
             bias = bias + apart(tiling.regions(self.num_heads), bias.dtype)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None].to(query.dtype))
-        out = out.transpose(1, 2).flatten(1).unflatten(1, (positions * tiling.count, self.dim))
+        # A copy in any case: whether the transpose lies in order depends on the runtime's attention.
+        out = out.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        out = out.flatten(1).unflatten(1, (positions * tiling.count, self.dim))
         out = out.index_select(1, tiling.targets()).unflatten(1, x.shape[1:3])
         return self.proj(out)
 
@@ -195,42 +197,46 @@ class Tiling:
     """
 
     def __init__(self, x: Tensor, window_size: int, shift: int) -> None:
-        self.height, self.width = x.shape[1:3]
+        height, width = x.shape[1:3]
+        # Rounded up with positive numbers alone: ONNX rounds a negative quotient towards zero.
+        rows, across = ((size + window_size - 1) // window_size for size in (height, width))
         self.device = x.device
         self.window_size = window_size
-        rows, self.across = (-(-size // window_size) for size in (self.height, self.width))
-        self.count = rows * self.across
-        self.padded = rows * window_size, self.across * window_size
-        # As a tensor the choice is made when the exported program runs.
-        sizes = (torch.full((), size, device=self.device) for size in (self.height, self.width))
-        self.shift = [torch.where(size > window_size, shift, 0) for size in sizes]
+        self.positions = window_size**2
+        self.count = rows * across
+        self.places = height * width
+        # As tensors, so that the arithmetic is done, and the shift chosen, when the program runs.
+        self.height, self.width, self.rows, self.across, self.windows = (
+            torch.full((), size, device=self.device) for size in (height, width, rows, across, self.count)
+        )
+        self.shift = [torch.where(size > window_size, shift, 0) for size in (self.height, self.width)]
 
-    def place(self, number: Tensor) -> tuple[Tensor, Tensor]:
-        """Row and column of a numbered position on the padded, shifted map."""
-        position, window = number // self.count, number % self.count
+    def place(self, position: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
+        """Row and column of positions of windows on the padded, shifted map."""
         row = window // self.across * self.window_size + position // self.window_size
         return row, window % self.across * self.window_size + position % self.window_size
 
     def sources(self) -> Tensor:
         """Place in the flat map ``(H W + 1)`` that each position of each window reads: ``(N M)``."""
-        row, column = self.place(torch.arange(self.window_size**2 * self.count, device=self.device))
+        number = torch.arange(self.positions * self.count, device=self.device)
+        row, column = self.place(number // self.windows, number % self.windows)
         source = (row + self.shift[0]) % self.height * self.width + (column + self.shift[1]) % self.width
         inside = (row < self.height) & (column < self.width)
         return torch.where(inside, source, self.height * self.width)
 
     def targets(self) -> Tensor:
         """Number, in windows, of each position of the flat map: ``(H W)``."""
-        place = torch.arange(self.height * self.width, device=self.device)
+        place = torch.arange(self.places, device=self.device)
         row = (place // self.width - self.shift[0]) % self.height
         column = (place % self.width - self.shift[1]) % self.width
         window = row // self.window_size * self.across + column // self.window_size
         position = row % self.window_size * self.window_size + column % self.window_size
-        return position * self.count + window
+        return position * self.windows + window
 
     def regions(self, num_heads: int) -> Tensor:
         """Region of each position of each window, for each head: ``(M G, N)``."""
-        heads = self.count * num_heads
-        number = torch.arange(self.window_size**2 * heads, device=self.device)
-        row, column = self.place(number // heads * self.count + number % heads // num_heads)
-        first = self.padded[0] - self.shift[0], self.padded[1] - self.shift[1]
-        return came_around(row, column, first).reshape(-1, heads).T
+        position = torch.arange(self.positions, device=self.device)
+        window = torch.arange(self.count * num_heads, device=self.device)[:, None] // num_heads
+        row, column = self.place(position, window)
+        sides = (self.rows * self.window_size, self.across * self.window_size)
+        return came_around(row, column, (sides[0] - self.shift[0], sides[1] - self.shift[1]))
