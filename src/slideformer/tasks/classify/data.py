@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
-from timm.data import IterableImageDataset, create_dataset, create_transform, resolve_data_config
+from timm.data import IterableImageDataset, create_dataset, create_transform
 from timm.data.distributed_sampler import RepeatAugSampler
 from torch.utils.data import DataLoader
 
 from slideformer.errors import UserError
-from slideformer.models.names import pretrained_cfg
 from slideformer.tasks.classify.datasets import Batch, Images, collate, open_reader, source_class_names
 from slideformer.tasks.classify.images import OnBadImage
+from slideformer.tasks.classify.loaders import eval_loader, transform_config
 
 # Sources that timm reads itself, by the prefix of their name.
 TIMM_SOURCES = ("wds/", "hfds/", "hfids/", "tfds/", "torch/")
@@ -46,36 +46,6 @@ class Augment:
     erase_prob: float = 0.0
     erase_mode: str = "const"
     repeats: int = 0
-
-
-def transform_config(model: str, image_size: int | None) -> dict[str, Any]:
-    """Timm's data configuration of a model: input size, interpolation, mean, deviation, crop."""
-    overrides = {} if image_size is None else {"input_size": (3, image_size, image_size)}
-    return cast("dict[str, Any]", resolve_data_config(overrides, pretrained_cfg=pretrained_cfg(model)))
-
-
-def eval_loader(
-    source: str,
-    names: list[str],
-    config: dict[str, Any],
-    *,
-    batch_size: int,
-    num_workers: int,
-    on_bad_image: OnBadImage,
-) -> DataLoader[Batch]:
-    """Loader of the hold-out of a source, in order, nothing random.
-
-    Args:
-        source: ``"digits"``, a folder with ``val/``, or a folder of class folders.
-        names: names of the classes, in the order of their numbers.
-        config: as `transform_config` gives it.
-        batch_size: images a batch.
-        num_workers: processes that read; 0 reads in this one.
-        on_bad_image: what to do with an unreadable image.
-    """
-    transform = create_transform(**config, is_training=False)
-    images = Images(open_reader(source, "val", names), transform, on_bad_image)
-    return DataLoader(images, batch_size, num_workers=num_workers, collate_fn=collate)
 
 
 def collate_readable(samples: list[Any]) -> Batch:

@@ -131,15 +131,21 @@ def collate(samples: Sequence[tuple[Tensor, int] | str]) -> Batch:
 
 
 def open_reader(source: str, split: str, names: Sequence[str]) -> Reader:
-    """The reader of a split of a source: ``"digits"`` or a folder.
-
-    A folder may also be the split itself: class folders and neither ``train/`` nor ``val/``.
-    """
+    """The reader of a split, ``train`` or ``val``, of a source: ``"digits"`` or a folder."""
     if source == "digits":
         return DigitsReader(split)
+    return FolderReader(Path(source) / "train" if split == "train" else hold_out(source), names)
+
+
+def hold_out(source: str) -> Path:
+    """The folder of a source's hold-out: its ``val/``, or itself where it holds the class folders."""
     root = Path(source)
-    folder = root / split if (root / split).is_dir() else root
-    return FolderReader(folder, names)
+    return root / "val" if (root / "val").is_dir() else root
+
+
+def hold_out_class_names(source: str) -> list[str]:
+    """Names of the classes of the hold-out alone."""
+    return digits.CLASS_NAMES if source == "digits" else folders.class_names(hold_out(source))
 
 
 def source_class_names(source: str) -> list[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import warnings
+from argparse import ArgumentError
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -125,17 +127,7 @@ def fit(words: Sequence[str]) -> RunFolder:
             not finite.
     """
     quiet()
-    cli = TrainCLI(
-        Classifier,
-        ClassificationData,
-        save_config_callback=None,
-        trainer_defaults={"max_epochs": 30, "log_every_n_steps": 10, "enable_model_summary": False},
-        seed_everything_default=0,
-        args=expand(words),
-        run=False,
-        auto_configure_optimizers=False,
-        parser_kwargs={"prog": "slideformer train", "description": "Train an image classifier."},
-    )
+    cli = parse(expand(words))
     folder: RunFolder = cli.folder
     checkpoint = None
     if cli.config.resume:
@@ -147,20 +139,53 @@ def fit(words: Sequence[str]) -> RunFolder:
     if cli.trainer.is_global_zero:
         cli.save_config()
         print(introduction(cli.model, cli.datamodule, checkpoint), flush=True)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as stop:  # how Lightning ends on Ctrl-C, which it has switched off by then
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt(f"go on with: slideformer train --resume {folder.path}") from stop
     if cli.trainer.is_global_zero:
         best = cast("ModelCheckpoint", cli.trainer.checkpoint_callback)
         finish(cli.model, cli.datamodule, folder, float(cast("Any", best.best_model_score)))
     return folder
 
 
+def parse(words: list[str]) -> TrainCLI:
+    """Lightning's command line with module, data and trainer built.
+
+    Raises:
+        UserError: the words are wrong, or what they ask for cannot be built.
+    """
+    try:
+        return TrainCLI(
+            Classifier,
+            ClassificationData,
+            save_config_callback=None,
+            trainer_defaults={"max_epochs": 30, "log_every_n_steps": 10, "enable_model_summary": False},
+            seed_everything_default=0,
+            args=words,
+            run=False,
+            auto_configure_optimizers=False,
+            parser_kwargs={
+                "prog": "slideformer train",
+                "description": "Train an image classifier.",
+                "exit_on_error": False,
+            },
+        )
+    except ArgumentError as error:
+        lines = " ".join(str(error).split())
+        raise UserError(f"{lines}; `slideformer train --help` lists the options") from error
+
+
 def quiet() -> None:
     """Keep Lightning's advertisements and its own deprecations out of a person's sight."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
 
 
 def introduction(module: Classifier, data: ClassificationData, checkpoint: Path | None) -> str:

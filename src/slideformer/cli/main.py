@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`slideformer`: the verbs, and how a mistake is told."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from slideformer.errors import UserError
+from slideformer.version import __version__
+
+# Verb -> what it does. Its module, ``slideformer.cli.VERB``, is imported when it is called: asking for
+# help must not wait for PyTorch.
+VERBS = {
+    "train": "train an image classifier; resume a run",
+    "evaluate": "accuracy of a trained classifier on labelled images",
+    "predict": "class names and probabilities of pictures",
+    "export": "write a model for another runtime and check it there",
+    "models": "list the models; count parameters and multiply-adds",
+    "backends": "list the ways to run the operator, and what a call costs on each",
+    "bench": "measure the operator beside its alternatives",
+    "demo": "train, evaluate, merge, export and draw on handwritten digits",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Raise instead of printing the whole usage."""
+        raise UserError(f"{message}; `{self.prog} --help` lists the options")
+
+
+def usage() -> str:
+    """The text of ``slideformer --help``."""
+    verbs = "\n".join(f"  {verb:<10}{text}" for verb, text in VERBS.items())
+    return (
+        "usage: slideformer VERB [options]\n\n"
+        "Local attention for vision, and the Slide-Transformer models built on it.\n\n"
+        f"{verbs}\n\n"
+        "  slideformer VERB --help    the options of a verb\n"
+        "  --version                  print the version\n"
+        "  --debug                    show the traceback of an error"
+    )
+
+
+def dispatch(words: Sequence[str]) -> int:
+    """Run a verb with the words after it.
+
+    Raises:
+        UserError: there is no such verb, or its options are wrong.
+    """
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        print(f"slideformer {__version__}")
+        return 0
+    verb = words[0]
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "`slideformer --help` lists them"
+        raise UserError(f"the first word must be a verb, got {verb!r}; {hint}")
+    module = importlib.import_module(f"slideformer.cli.{verb}")
+    if hasattr(module, "run_words"):  # a verb whose options another library parses
+        return int(module.run_words(words[1:]))
+    parser = Parser(prog=f"slideformer {verb}", description=module.HELP, formatter_class=HelpFormatter)
+    module.add_arguments(parser)
+    return int(module.run(parser.parse_args(words[1:])))
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, leaves descriptions as they are."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code: 0 done, 2 a mistake told in one line, 130 interrupted."""
+    words = list(sys.argv[1:] if words is None else words)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        return dispatch(words)
+    except (UserError, OSError) as error:
+        if debug:
+            raise
+        if isinstance(error, BrokenPipeError):  # the reader of our output went away: nothing to tell
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted{'; ' if interrupt.args else ''}{interrupt}", file=sys.stderr)
+        return 130

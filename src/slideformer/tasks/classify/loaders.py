@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a model wants its images, and the hold-out of a source in that form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from timm.data import create_transform, resolve_data_config
+from torch.utils.data import DataLoader
+
+from slideformer.models.names import pretrained_cfg
+from slideformer.tasks.classify.datasets import Batch, Images, collate, open_reader
+from slideformer.tasks.classify.images import OnBadImage
+
+
+def transform_config(model: str, image_size: int | None) -> dict[str, Any]:
+    """Timm's data configuration of a model: input size, interpolation, mean, deviation, crop."""
+    overrides = {} if image_size is None else {"input_size": (3, image_size, image_size)}
+    return cast("dict[str, Any]", resolve_data_config(overrides, pretrained_cfg=pretrained_cfg(model)))
+
+
+def eval_loader(
+    source: str,
+    names: Sequence[str],
+    config: Mapping[str, Any],
+    *,
+    batch_size: int,
+    num_workers: int,
+    on_bad_image: OnBadImage,
+) -> DataLoader[Batch]:
+    """Loader of the hold-out of a source, in order, nothing random.
+
+    Args:
+        source: ``"digits"``, a folder with ``val/``, or a folder of class folders.
+        names: names of the classes, in the order of their numbers.
+        config: as `transform_config` gives it.
+        batch_size: images a batch.
+        num_workers: processes that read; 0 reads in this one.
+        on_bad_image: what to do with an unreadable image.
+    """
+    transform = create_transform(**config, is_training=False)
+    images = Images(open_reader(source, "val", names), transform, on_bad_image)
+    return DataLoader(images, batch_size, num_workers=num_workers, collate_fn=collate)

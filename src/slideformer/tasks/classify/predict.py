@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Classes of pictures that nobody has labelled."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from timm.data import create_transform
+from torch import nn
+
+from slideformer.errors import UserError
+from slideformer.models import Pretrained
+from slideformer.tasks.classify.images import SUFFIXES, UNREADABLE, OnBadImage, read_image, unreadable
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one picture.
+
+    Attributes:
+        path: of the picture.
+        classes: names and probabilities, the likeliest first; empty if it could not be read.
+        error: why it could not be read, or None.
+    """
+
+    path: str
+    classes: tuple[tuple[str, float], ...]
+    error: str | None = None
+
+
+def find_images(patterns: Iterable[str]) -> list[Path]:
+    """The pictures that files, folders (with all below them) and globs name, in order, each once.
+
+    Raises:
+        UserError: one of them names nothing.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            below = sorted(
+                file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
+            )
+        elif path.is_file():
+            below = [path]
+        else:
+            below = sorted(
+                Path(match) for match in glob.glob(pattern, recursive=True) if Path(match).is_file()
+            )
+        if not below:
+            raise UserError(
+                f"{pattern} must be a picture, a folder of pictures or a glob, but names none; check it"
+            )
+        found.extend(below)
+    return list(dict.fromkeys(found))
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    info: Pretrained,
+    paths: Sequence[Path],
+    *,
+    top: int = 5,
+    on_bad_image: OnBadImage = "skip",
+) -> Iterator[Prediction]:
+    """Classify pictures, some at a time.
+
+    Args:
+        model: in evaluation mode.
+        info: its class names and preprocessing.
+        paths: of the pictures.
+        top: how many classes to tell.
+        on_bad_image: ``skip`` gives a prediction that says what is wrong; ``stop`` raises it.
+
+    Raises:
+        UserError: a picture cannot be read and ``on_bad_image`` is ``stop``.
+    """
+    transform = create_transform(
+        info.input_size,
+        is_training=False,
+        interpolation=info.interpolation,
+        mean=info.mean,
+        std=info.std,
+        crop_pct=info.crop_pct,
+    )
+    for start in range(0, len(paths), BATCH):
+        images, errors = {}, {}
+        for path in paths[start : start + BATCH]:
+            try:
+                images[path] = transform(read_image(path))
+            except UNREADABLE as error:
+                if on_bad_image == "stop":
+                    raise unreadable(str(path), error) from error
+                errors[path] = f"{type(error).__name__}: {error}"
+        likeliest = {}
+        if images:
+            probabilities, classes = (
+                model(torch.stack(list(images.values()))).float().softmax(1).sort(descending=True)
+            )
+            names = info.label_names
+            for path, shares, numbers in zip(images, probabilities.tolist(), classes.tolist(), strict=True):
+                pairs = zip(numbers[:top], shares[:top], strict=True)
+                likeliest[path] = tuple((names[n] if names else str(n), share) for n, share in pairs)
+        for path in paths[start : start + BATCH]:
+            yield Prediction(str(path), likeliest.get(path, ()), errors.get(path))
