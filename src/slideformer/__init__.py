@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Local attention for vision, and the Slide-Transformer models built on it."""
 
+from slideformer import models
 from slideformer.layers import SlideAttention
 from slideformer.ops import (
     backends,
@@ -16,6 +17,7 @@ __all__ = [
     "__version__",
     "backends",
     "explain",
+    "models",
     "slide_attention",
     "slide_attention_values",
     "slide_attention_weights",

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from slideformer.errors import UserError
 from slideformer.version import __version__
 
-# Verb -> what it does. Its module, ``slideformer.cli.VERB``, is imported when it is called: asking for
-# help must not wait for PyTorch.
+# Verb -> what it does. Its module, ``slideformer.cli.VERB``, is imported when it is called, so that no
+# verb waits for, or needs, what only another one imports.
 VERBS = {
     "train": "train an image classifier; resume a run",
     "evaluate": "accuracy of a trained classifier on labelled images",

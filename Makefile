@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything from a bare checkout: the environment is made when it is first needed.
+
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test lint format types wheel clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(READY)  ## train, evaluate, merge, export and draw on handwritten digits (about 4 minutes)
+	$(BIN)/slideformer demo --output runs/demo
+
+test: $(READY)  ## run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+lint: $(READY)  ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)  ## mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY)  ## check types
+	$(BIN)/mypy
+
+wheel: $(READY)  ## build the wheel
+	$(BIN)/python -m build --wheel
+
+clean:  ## remove the environment and what was built
+	rm -rf .venv dist build
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
