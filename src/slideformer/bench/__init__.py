@@ -1,1 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Measurements beside the alternatives."""
+
+from slideformer.bench.cases import Problem
+from slideformer.bench.measure import Measurement, PeakMemory, measure
+from slideformer.bench.report import conditions, markdown, text, to_dict
+
+__all__ = ["Measurement", "PeakMemory", "Problem", "conditions", "markdown", "measure", "text", "to_dict"]
