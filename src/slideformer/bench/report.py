@@ -63,7 +63,8 @@ def headline(facts: dict[str, Any]) -> str:
     words = "deformed" if facts["deformed"] else "plain"
     return (
         f"{facts['work']}, {words} K = {facts['kernel_size']}, batch {facts['batch']}, "
-        f"{facts['size']} x {facts['size']}, {facts['heads']} heads of {facts['head_dim']}, {facts['dtype']}; "
+        f"{facts['size']} x {facts['size']}, {facts['heads']} heads of {facts['head_dim']}, "
+        f"{facts['dtype']}; "
         f"{facts['processor']}, {facts['threads']} threads, PyTorch {facts['torch']}, "
         f"commit {facts['commit'] or 'unknown'}, {facts['date']}; "
         f"medians of {facts['rounds']} alternating rounds; `{facts['command']}`"

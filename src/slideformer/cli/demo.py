@@ -161,7 +161,10 @@ def draw_attention(model: Any, images: Tensor, out: Path) -> None:
     picture = digits.load("val")[0][0]
     patch = picture.height // weights.shape[0]
     ink = torch.nn.functional.avg_pool2d(images[:1].mean(1, keepdim=True), patch)[0, 0]
-    row, column = divmod(int(ink.argmax()), ink.shape[1])
+    # Away from the border: the whole window lies on the picture.
+    margin = layer.kernel_size // 2
+    inner = ink[margin:-margin, margin:-margin]
+    row, column = (place + margin for place in divmod(int(inner.argmax()), inner.shape[1]))
     attention_map(
         picture,
         weights[row, column],
