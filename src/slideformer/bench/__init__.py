@@ -2,7 +2,7 @@
 """Measurements beside the alternatives."""
 
 from slideformer.bench.cases import Problem
-from slideformer.bench.measure import Measurement, PeakMemory, measure
+from slideformer.bench.measurement import Measurement, PeakMemory, measure
 from slideformer.bench.report import conditions, markdown, text, to_dict
 
 __all__ = ["Measurement", "PeakMemory", "Problem", "conditions", "markdown", "measure", "text", "to_dict"]

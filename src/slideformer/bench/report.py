@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from slideformer.bench.cases import AUTHORS, Problem
-from slideformer.bench.measure import Measurement
+from slideformer.bench.measurement import Measurement
 from slideformer.version import __version__
 
 

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ONNX file is written only if it computes what the model does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import timm
+import torch
+from torch import nn
+
+from slideformer.cli import export as verb
+from slideformer.cli.main import main
+from slideformer.deploy import check_sizes, export_onnx, verify_onnx
+from slideformer.errors import UserError
+from slideformer.layers.deformed_shift import DeformedShift
+from slideformer.models import load_pretrained, save_pretrained
+
+SIZES = check_sizes(32, 32)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with three classes."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("run")
+    model = timm.create_model("slide_swin_nano", num_classes=3)
+    # Sharper than a fresh model's, so that logits differ by more than rounding.
+    nn.init.normal_(model.head.fc.weight)
+    save_pretrained(model, folder, label_names=["ant", "bee", "cat"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path) -> Path:
+    assert main(["export", str(run), "--to", "onnx"]) == 0
+    return run / "model.onnx"
+
+
+def test_the_file_agrees_with_the_model_at_three_sizes(run: Path, exported: Path) -> None:
+    model, _ = load_pretrained(run)
+    rows = verify_onnx(exported, model, sizes=SIZES)
+    assert [(row.batch, row.height, row.width) for row in rows] == list(SIZES)
+    assert max(row.largest for row in rows) <= 1e-4
+    assert len({row.batch for row in rows}) == 3
+
+
+def test_the_file_tells_how_to_prepare_an_image(exported: Path) -> None:
+    facts = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
+    assert json.loads(facts["class_names"]) == ["ant", "bee", "cat"]
+    assert json.loads(facts["input_size"]) == [3, 32, 32]
+    assert len(json.loads(facts["mean"])) == len(json.loads(facts["std"])) == 3
+    assert {"interpolation", "crop_pct", "architecture", "slideformer"} <= facts.keys()
+
+
+def test_a_script_without_pytorch_gives_the_same_class(run: Path, exported: Path) -> None:
+    session = onnxruntime.InferenceSession(str(exported))
+    facts = session.get_modelmeta().custom_metadata_map
+    pixels = np.random.default_rng(0).random((32, 32, 3), dtype=np.float32)
+    image = (pixels - json.loads(facts["mean"])) / json.loads(facts["std"])
+    batch = image.transpose(2, 0, 1)[None].astype(np.float32)
+    (logits,) = session.run(None, {"image": batch})
+    model, info = load_pretrained(run)
+    with torch.inference_mode():
+        wanted = model(torch.from_numpy(batch))
+    assert json.loads(facts["class_names"])[logits[0].argmax()] == info.label_names[wanted[0].argmax()]
+
+
+def test_weights_are_merged_in_the_file_and_not_in_the_model(run: Path, exported: Path) -> None:
+    model, _ = load_pretrained(run)
+    assert any(isinstance(module, DeformedShift) for module in model.modules())
+    # The fixed shift is gone from the file: nothing is left to add at inference.
+    names = [entry.name for entry in onnx.load(exported).graph.initializer]
+    assert names
+    assert not [name for name in names if "fixed" in name]
+
+
+def test_a_file_with_another_weight_is_found_out(run: Path, exported: Path, tmp_path: Path) -> None:
+    program = onnx.load(exported)
+    weight = max(program.graph.initializer, key=lambda entry: entry.ByteSize())
+    changed = onnx.numpy_helper.to_array(weight) * np.float32(1.1)
+    weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
+    onnx.save(program, tmp_path / "changed.onnx")
+    model, _ = load_pretrained(run)
+    assert max(row.largest for row in verify_onnx(tmp_path / "changed.onnx", model, sizes=SIZES)) > 1e-3
+
+
+class NotANumber(nn.Module):
+    """A model whose logits are not a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(torch.nan))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.mean((2, 3)) * self.scale
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1e-4])
+def test_a_file_that_does_not_pass_is_not_kept(tolerance: float, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"must agree with the model to .*nothing was kept"):
+        export_onnx(
+            NotANumber().eval(),
+            tmp_path / "model.onnx",
+            input_size=(3, 8, 8),
+            sizes=check_sizes(8, 8),
+            metadata={},
+            tolerance=tolerance,
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("slideformer.deploy.onnx.PACKAGES", ("onnx", "no_such_package"))
+    with pytest.raises(UserError, match=r"needs no_such_package, .*pip install 'slideformer\[onnx\]'"):
+        export_onnx(NotANumber(), tmp_path / "x.onnx", input_size=(3, 8, 8), sizes=(), metadata={})
+
+
+BAD: dict[str, tuple[list[str], str]] = {
+    "model": (["slide_swin_nan", "--to", "onnx"], "did you mean slide_swin_nano"),
+    "folder": (["runs/none", "--to", "onnx"], "must be the folder of a finished run"),
+    "runtime": (["slide_swin_nano", "--to", "abacus"], "invalid choice: 'abacus'"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), BAD.values(), ids=BAD)
+def test_a_mistake_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_classes_of_a_run_are_not_to_be_given(run: Path) -> None:
+    with pytest.raises(UserError, match="--num-classes goes with a model's name"):
+        verb.open_model(str(run), 7)
+
+
+def test_a_named_model_says_that_its_weights_are_random(capsys: pytest.CaptureFixture[str]) -> None:
+    model, facts, file = verb.open_model("slide_swin_nano", 7)
+    assert "random weights" in capsys.readouterr().out
+    assert facts["architecture"] == "slide_swin_nano"
+    assert file.name == "slide_swin_nano.onnx"
+    head: Any = model
+    assert head.num_classes == 7

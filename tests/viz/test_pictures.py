@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pictures show, by what is in their axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from slideformer import viz
+from slideformer.errors import UserError
+from slideformer.viz.attention import attention_figure
+from slideformer.viz.confusion import confusion_figure
+from slideformer.viz.figure import RIGHT, WRONG
+from slideformer.viz.predictions import prediction_figure
+from slideformer.viz.training import training_figure
+
+PICTURE = np.zeros((32, 32, 3), dtype=np.uint8)
+METRICS = """\
+epoch,step,train/loss,val/loss,val/top1,lr-AdamW/pg1,lr-AdamW/pg2
+0,9,2.0,,,,
+,9,,,,0.001,0.001
+0,19,1.0,1.5,0.5,,
+1,29,0.5,1.25,0.75,,
+"""
+
+
+def test_confusion_counts_stand_in_their_cells() -> None:
+    axes = confusion_figure([[9, 1], [0, 10]], ["cat", "dog"]).axes[0]
+    assert {(int(t.get_position()[1]), int(t.get_position()[0])): t.get_text() for t in axes.texts} == {
+        (0, 0): "9",
+        (0, 1): "1",
+        (1, 1): "10",
+    }
+    np.testing.assert_allclose(axes.images[0].get_array(), [[90, 10], [0, 100]])
+    assert axes.get_title() == "95.00 % of 20 images right"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
+
+
+def test_a_class_without_images_is_no_division_by_zero() -> None:
+    axes = confusion_figure([[3, 0], [0, 0]], ["cat", "dog"]).axes[0]
+    assert axes.images[0].get_array()[1].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("classes", [21, 200, 1000])
+def test_many_classes_have_few_names_and_no_numbers(classes: int) -> None:
+    axes = confusion_figure(np.eye(classes, dtype=int), [f"class {i}" for i in range(classes)]).axes[0]
+    assert not axes.texts
+    assert len(axes.get_yticks()) <= 40
+
+
+def test_a_matrix_of_another_size_than_its_names_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"matrix must be 3 x 3, one row a class name, got \(2, 2\)"):
+        confusion_figure(np.eye(2), ["a", "b", "c"])
+
+
+def test_a_wrong_prediction_says_what_it_was() -> None:
+    figure = prediction_figure([PICTURE] * 3, [0, 1, 1], [0, 0, 1], ["cat", "dog"])
+    titles = {panel.get_title(): panel.title.get_color() for panel in figure.axes if panel.get_visible()}
+    assert titles == {"cat": RIGHT, "cat, not dog": WRONG, "dog": RIGHT}
+    assert "2 of 3 right" in str(figure.get_suptitle())
+
+
+@pytest.mark.parametrize(("labels", "predictions"), [([0], [0, 1]), ([0, 1], [0])])
+def test_lengths_that_differ_are_refused(labels: list[int], predictions: list[int]) -> None:
+    with pytest.raises(ValueError, match="as many labels and predictions as images"):
+        prediction_figure([PICTURE] * 2, labels, predictions, ["cat", "dog"])
+
+
+def test_curves_show_what_was_logged(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(METRICS)
+    loss, accuracy, rate = training_figure(tmp_path / "metrics.csv").axes
+    training, held_out = loss.get_lines()
+    assert training.get_xydata().tolist() == [[9, 2], [19, 1], [29, 0.5]]
+    assert held_out.get_xydata().tolist() == [[19, 1.5], [29, 1.25]]
+    assert accuracy.get_lines()[0].get_xydata().tolist() == [[19, 50], [29, 75]]
+    assert rate.get_lines()[0].get_xydata().tolist() == [[9, 0.001]]
+
+
+def test_curves_of_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"does not exist; give the metrics\.csv of a run"):
+        training_figure(tmp_path / "metrics.csv")
+    (tmp_path / "metrics.csv").write_text("epoch,step,val/loss\n0,1,2\n")
+    with pytest.raises(UserError, match="must have the column train/loss, got epoch, step, val/loss"):
+        training_figure(tmp_path / "metrics.csv")
+
+
+def test_attention_marks_position_and_window_and_hatches_what_lies_outside() -> None:
+    weights = np.arange(18, dtype=float).reshape(2, 9) / 36
+    figure = attention_figure(PICTURE, weights, (0, 3), patch_size=2, title="title")
+    picture, *heads = figure.axes
+    window, position = (patch.get_bbox().bounds for patch in picture.patches)
+    assert window == (2 * 2 - 0.5, -2 - 0.5, 6, 6)
+    assert position == (3 * 2 - 0.5, -0.5, 2, 2)
+    assert len(heads) == 2
+    for head, panel in enumerate(heads):
+        np.testing.assert_allclose(panel.images[0].get_array(), weights[head].reshape(3, 3))
+        assert [patch.get_xy() for patch in panel.patches] == [(-0.5, -0.5), (0.5, -0.5), (1.5, -0.5)]
+        assert len(panel.texts) == 9
+
+
+@pytest.mark.parametrize(
+    ("weights", "position", "message"),
+    [
+        (np.ones((2, 8)), (0, 0), r"weights must be \(heads, K \* K\), got \(2, 8\)"),
+        (np.ones((2, 9)), (16, 0), r"position must lie on the map of 16 x 16, got \(16, 0\)"),
+    ],
+)
+def test_attention_that_does_not_fit_is_refused(
+    weights: np.ndarray, position: tuple[int, int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        attention_figure(PICTURE, weights, position, patch_size=2, title="")
+
+
+DRAWN: dict[str, Callable[[Path, Path], Path]] = {
+    "attention": lambda out, metrics: viz.attention_map(
+        PICTURE, np.ones((1, 9)) / 9, (1, 1), out, patch_size=2
+    ),
+    "confusion": lambda out, metrics: viz.confusion_matrix(np.eye(3), ["a", "b", "c"], out),
+    "predictions": lambda out, metrics: viz.prediction_grid([PICTURE], [0], [0], ["a"], out),
+    "training": lambda out, metrics: viz.training_curves(metrics, out),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_a_picture_is_one_whole_png(draw: Callable[[Path, Path], Path], tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text(METRICS)
+    out = draw(tmp_path / "picture.png", metrics)
+    with Image.open(out) as image:
+        image.load()
+        assert image.format == "PNG"
+        assert image.convert("L").getextrema()[0] < 128, "something is drawn"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.csv", "picture.png"]
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        viz.confusion_matrix(np.eye(2), ["a", "b"], tmp_path / "nowhere" / "picture.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_right_and_wrong_are_told_by_more_than_colour() -> None:
+    figure = prediction_figure([PICTURE] * 2, [0, 1], [0, 0], ["cat", "dog"])
+    right, wrong = figure.axes
+    assert wrong.title.get_fontweight() == "bold"
+    assert right.title.get_fontweight() == "normal"
+    assert to_hex(wrong.spines["top"].get_edgecolor()) == WRONG
