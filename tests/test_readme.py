@@ -7,6 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+import timm
+from PIL import Image
+
+from slideformer.cli.main import VERBS, main
+from slideformer.models import save_pretrained
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -17,13 +22,37 @@ def python_blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_every_python_block_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = python_blocks(README.read_text(encoding="utf-8"))
-    assert blocks
+@pytest.fixture
+def folder_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What somebody has who followed the page so far: a trained, exported run, and a photo."""
+    run = tmp_path / "runs" / "mine"
+    save_pretrained(timm.create_model("slide_swin_nano", num_classes=2), run, label_names=["cat", "dog"])
+    assert main(["export", str(run), "--to", "onnx"]) == 0
+    Image.new("RGB", (60, 40), "teal").save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_python_block_of_the_readme_runs(
+    folder_of_a_reader: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = python_blocks(README.read_text(encoding="utf-8"))
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
+    assert capsys.readouterr().out.split()[-1] in ("cat", "dog")
+    assert (folder_of_a_reader / "attention.png").exists()
+
+
+def test_every_command_of_the_pages_is_a_verb() -> None:
+    verbs = {verb for page in PAGES for verb in re.findall(r"slideformer ([a-z]+) ", commands(page))}
+    assert {"train", "evaluate", "predict", "export"} <= verbs <= set(VERBS)
+
+
+def commands(page: Path) -> str:
+    """The shell blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    return "\n".join(re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
 
 
 def test_a_block_is_found_between_its_fences() -> None:

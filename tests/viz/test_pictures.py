@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_hex
 from PIL import Image
 
@@ -15,7 +16,7 @@ from slideformer import viz
 from slideformer.errors import UserError
 from slideformer.viz.attention import attention_figure
 from slideformer.viz.confusion import confusion_figure
-from slideformer.viz.figure import RIGHT, WRONG
+from slideformer.viz.figure import RIGHT, WRONG, array
 from slideformer.viz.predictions import prediction_figure
 from slideformer.viz.training import training_figure
 
@@ -87,6 +88,12 @@ def test_curves_of_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,step,val/loss\n0,1,2\n")
     with pytest.raises(UserError, match="must have the column train/loss, got epoch, step, val/loss"):
         training_figure(tmp_path / "metrics.csv")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_numbers_of_a_tensor_in_a_graph_can_be_drawn(dtype: torch.dtype) -> None:
+    weights = torch.tensor([[0.25, 0.75]], dtype=dtype, requires_grad=True) * 1
+    np.testing.assert_array_equal(array(weights, np.float64), [[0.25, 0.75]])
 
 
 def test_attention_marks_position_and_window_and_hatches_what_lies_outside() -> None:

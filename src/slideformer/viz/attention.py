@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slideformer.viz.figure import ACCENT, INK, SOFT, WRONG, new_figure, save
+from slideformer.viz.figure import ACCENT, INK, SOFT, WRONG, array, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ def attention_figure(
     """The figure of `attention_map`."""
     from matplotlib.patches import Rectangle
 
-    pixels, shares = np.asarray(image), np.asarray(weights, dtype=np.float64)
+    pixels, shares = np.asarray(image), array(weights, np.float64)
     side = math.isqrt(shares.shape[1]) if shares.ndim == 2 else 0
     if side == 0 or side * side != shares.shape[1]:
         raise ValueError(f"weights must be (heads, K * K), got {shares.shape}")

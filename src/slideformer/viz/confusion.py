@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slideformer.viz.figure import INK, SOFT, new_figure, save
+from slideformer.viz.figure import INK, SOFT, array, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ NUMBERS, NAMES = 20, 40
 
 def confusion_figure(matrix: Any, class_names: Sequence[str]) -> Figure:
     """The figure of `confusion_matrix`."""
-    counts = np.asarray(matrix, dtype=np.int64)
+    counts = array(matrix, np.int64)
     classes = len(class_names)
     if counts.shape != (classes, classes):
         raise ValueError(f"matrix must be {classes} x {classes}, one row a class name, got {counts.shape}")

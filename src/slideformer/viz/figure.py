@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
 
 from slideformer.errors import UserError
 
@@ -15,6 +18,11 @@ if TYPE_CHECKING:
 INK, SOFT, GRID = "#1f2933", "#6b7785", "#dfe3e8"
 RIGHT, WRONG, ACCENT = "#1b7f5c", "#c0392b", "#2563a8"
 COLOURS = (ACCENT, "#d97706", RIGHT, "#7c3aed")
+
+
+def array(data: Any, dtype: type) -> np.ndarray[Any, Any]:
+    """Numbers to draw, from whatever holds them: a list, an array, a tensor on any device, with its graph."""
+    return np.asarray(data.detach().double().cpu() if isinstance(data, Tensor) else data, dtype=dtype)
 
 
 def new_figure(width: float, height: float) -> Figure:
