@@ -12,6 +12,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
+from slideformer.tasks.classify.sampling import EpochSeed
+
 # Steps before the speed is told, so that starting up is not counted.
 WARM_STEPS = 5
 TELL_STEP = 25
@@ -107,4 +109,10 @@ def callbacks(folder: Path, terminal: bool) -> list[Callback]:
         terminal: whether a person watches a terminal.
     """
     lines: list[Callback] = [] if terminal else [EpochLines()]
-    return [*checkpoints(folder / "checkpoints"), LearningRateMonitor("step"), Throughput(), *lines]
+    return [
+        *checkpoints(folder / "checkpoints"),
+        EpochSeed(),
+        LearningRateMonitor("step"),
+        Throughput(),
+        *lines,
+    ]

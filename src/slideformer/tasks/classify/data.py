@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
+import torch
 from timm.data import IterableImageDataset, create_dataset, create_transform
-from timm.data.distributed_sampler import RepeatAugSampler
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify.datasets import Batch, Images, collate, open_reader, source_class_names
 from slideformer.tasks.classify.images import OnBadImage
 from slideformer.tasks.classify.loaders import eval_loader, transform_config
+from slideformer.tasks.classify.sampling import seed, train_sampler
 
 # Sources that timm reads itself, by the prefix of their name.
 TIMM_SOURCES = ("wds/", "hfds/", "hfids/", "tfds/", "torch/")
@@ -34,7 +36,8 @@ class Augment:
         auto_augment: timm's policy, such as ``rand-m9-mstd0.5-inc1``; None for none.
         erase_prob: probability that a random rectangle is erased.
         erase_mode: what fills it: ``const``, ``rand`` or ``pixel``.
-        repeats: how often an epoch's images are repeated, differently augmented; 0 for once.
+        repeats: how often one image comes in a batch, differently augmented; the epoch stays as long, of
+            fewer images. 0 for once.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -89,8 +92,13 @@ class ClassificationData(L.LightningDataModule):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, got {batch_size}")
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("image_size", image_size, 1),
+        ):
+            if value is not None and value < least:
+                raise UserError(f"--data.{name} must be at least {least}, got {value}")
         self.source, self.root, self.splits = source, root, {"train": train_split, "val": val_split}
         self.batch_size, self.augment, self.on_bad_image = batch_size, augment, on_bad_image
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
@@ -132,19 +140,27 @@ class ClassificationData(L.LightningDataModule):
         if self.by_timm:
             return self.timm_loader("train", transform)
         images = Images(open_reader(self.source, "train", self.class_names), transform, self.on_bad_image)
-        repeats = self.augment.repeats
-        # As on one device: Lightning shares out the samples of whatever sampler there is.
-        sampler = RepeatAugSampler(images, num_replicas=1, rank=0, num_repeats=repeats) if repeats else None
+        sampler = self.sampler(images)
         return DataLoader(
             images,
             self.batch_size,
-            shuffle=sampler is None,
             sampler=sampler,
-            drop_last=len(images) >= self.batch_size,
+            # Equal batches, unless the images of a device do not make one.
+            drop_last=len(sampler) >= self.batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            # Of its own: to start a loader, which a resumed run does at another moment, shall not draw
+            # from the numbers that the model goes on with.
+            generator=torch.Generator().manual_seed(seed()),
             collate_fn=collate,
         )
+
+    def sampler(self, images: Sized) -> DistributedSampler[Any]:
+        """This device's share of the training images."""
+        world_size, rank = (
+            (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        )
+        return train_sampler(images, self.augment.repeats, world_size, rank)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The hold-out, in order."""
@@ -176,13 +192,13 @@ class ClassificationData(L.LightningDataModule):
                 f"timm cannot open {self.source} (split {self.splits[split]}): {error}"
             ) from error
         dataset.transform = transform
-        in_order = isinstance(dataset, IterableImageDataset) or not training
-        if isinstance(dataset, IterableImageDataset):
+        streams = isinstance(dataset, IterableImageDataset)  # which shuffle and share out by themselves
+        if streams:
             dataset.set_loader_cfg(num_workers=self.num_workers)
         return DataLoader(
             dataset,
             self.batch_size,
-            shuffle=None if in_order else True,
+            sampler=None if streams or not training else self.sampler(dataset),
             drop_last=training,
             num_workers=self.num_workers,
             collate_fn=collate_readable,

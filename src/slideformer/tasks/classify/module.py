@@ -61,7 +61,9 @@ class Classifier(L.LightningModule):
         self.model: nn.Module = timm.create_model(name, num_classes=num_classes, **arguments)
         if grad_checkpointing:
             cast("Any", self.model).set_grad_checkpointing(True)
-        self.ema = None if ema_decay is None else ModelEmaV3(self.model, decay=ema_decay)
+        self.ema = (
+            None if ema_decay is None else ModelEmaV3(self.model, decay=ema_decay).requires_grad_(False)
+        )
         self.optimise = optimise
         self.mixer = mix.build(num_classes, smoothing)
         self.loss = build_loss(self.mixer is not None, smoothing)
@@ -88,8 +90,8 @@ class Classifier(L.LightningModule):
         """
         images, targets = self.readable(batch)
         if self.mixer is not None:
-            even = len(images) // 2 * 2  # images are mixed in pairs
-            images, targets = self.mixer(images[:even], targets[:even])
+            odd = len(images) % 2  # images are mixed in pairs: the odd one's partner is the first
+            images, targets = self.mixer(*(torch.cat([x, x[:odd]]) for x in (images, targets)))
         loss: Tensor = self.loss(self.model(images), targets)
         if not torch.isfinite(loss):
             raise UserError(self.diverged(loss))

@@ -9,7 +9,8 @@ import signal
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ from typing import Any, cast
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from slideformer.errors import UserError
 from slideformer.models import save_pretrained
@@ -28,6 +30,36 @@ from slideformer.tasks.classify.run_folder import RunFolder, read_checkpoint, re
 # What a user types, and what Lightning's command line calls it.
 SHORT = {"--model": "--model.name", "--data": "--data.source"}
 RECIPES = resources.files("slideformer.tasks.classify") / "recipes"
+
+
+# Advertisements, and deprecations that are Lightning's own to mend.
+NOISE = (
+    ".*LeafSpec.*",
+    "Checkpoint directory .* exists and is not empty",
+    ".*Experiment logs directory.*",
+    "LightningCLI's args parameter",
+    # The moving average of the weights is only ever evaluated.
+    "Found .* in eval mode at the start of training",
+    ".*does not have many workers.*",
+    ".*is smaller than the logging interval.*",
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what Lightning says of itself out of a person's sight."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in NOISE:
+            warnings.filterwarnings("ignore", message=message)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def recipes() -> list[str]:
@@ -95,9 +127,10 @@ class TrainCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Look at the folder before any work."""
         self.folder = RunFolder(Path(self.config.output))
-        if not self.config.resume:
-            self.folder.refuse_if_used()
-        self.folder.prepare()
+        if cast("Any", rank_zero_only).rank == 0:  # later processes find what the first has already written
+            if not self.config.resume:
+                self.folder.refuse_if_used()
+            self.folder.prepare()
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add our loggers, callbacks and progress bar to what the configuration says."""
@@ -116,6 +149,7 @@ class TrainCLI(LightningCLI):
         os.replace(unfinished, self.folder.config)
 
 
+@quiet()
 def fit(words: Sequence[str]) -> RunFolder:
     """Train as the command line says, and leave the best weights in timm's format.
 
@@ -126,7 +160,6 @@ def fit(words: Sequence[str]) -> RunFolder:
         UserError: a mistake in the command line, the data, the folder or a checkpoint; or a loss that is
             not finite.
     """
-    quiet()
     cli = parse(expand(words))
     folder: RunFolder = cli.folder
     checkpoint = None
@@ -135,7 +168,8 @@ def fit(words: Sequence[str]) -> RunFolder:
         if checkpoint is not None:
             state = read_checkpoint(checkpoint)
             refuse_other_model(checkpoint, state, dict(cli.model.hparams))
-            cli.metrics.keep(state["global_step"])
+            if cli.trainer.is_global_zero:
+                cli.metrics.keep(state["global_step"])
     if cli.trainer.is_global_zero:
         cli.save_config()
         print(introduction(cli.model, cli.datamodule, checkpoint), flush=True)
@@ -175,17 +209,6 @@ def parse(words: list[str]) -> TrainCLI:
     except ArgumentError as error:
         lines = " ".join(str(error).split())
         raise UserError(f"{lines}; `slideformer train --help` lists the options") from error
-
-
-def quiet() -> None:
-    """Keep Lightning's advertisements and its own deprecations out of a person's sight."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
 
 
 def introduction(module: Classifier, data: ClassificationData, checkpoint: Path | None) -> str:

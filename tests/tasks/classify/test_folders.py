@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of images is checked before any training, and told what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slideformer.errors import UserError
+from slideformer.tasks.classify.folders import class_names, shared_class_names
+from tests.tasks.conftest import CLASSES
+
+
+def test_classes_are_the_sorted_folders(photos: Path) -> None:
+    (photos / "train" / ".cache").mkdir()
+    (photos / "train" / "notes.txt").write_text("no class")
+    assert shared_class_names(photos) == sorted(CLASSES)
+
+
+def test_images_may_lie_deeper(photos: Path) -> None:
+    deeper = photos / "val" / "kiwi" / "2024"
+    (photos / "val" / "kiwi").rename(photos / "val" / "moved")
+    deeper.parent.mkdir()
+    (photos / "val" / "moved").rename(deeper)
+    assert class_names(photos / "val") == sorted(CLASSES)
+
+
+def remove_val(root: Path) -> None:
+    shutil.rmtree(root / "val")
+
+
+def remove_all(root: Path) -> None:
+    shutil.rmtree(root)
+
+
+def empty_a_class(root: Path) -> None:
+    for path in (root / "train" / "kiwi").iterdir():
+        path.rename(path.with_suffix(".txt"))
+
+
+def add_a_class(root: Path) -> None:
+    shutil.copytree(root / "val" / "kiwi", root / "val" / "apple")
+
+
+def remove_classes(root: Path) -> None:
+    shutil.rmtree(root / "train")
+    (root / "train").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (remove_all, r"--data must be a folder, got .*photos, which does not exist; check the path"),
+        (remove_val, r"must hold train/ and val/, got no val/ \(found: train\); split the images"),
+        (remove_classes, r"train must hold one folder of images for each class, got none; put the images"),
+        (
+            empty_a_class,
+            r"every class folder must hold an image .*, got none in .*train/kiwi; add images or remove",
+        ),
+        (
+            add_a_class,
+            r"must hold the same classes, got only in train/: none; only in val/: apple; rename or add",
+        ),
+    ],
+    ids=lambda x: x.__name__ if callable(x) else "",
+)
+def test_a_bad_folder_is_refused(photos: Path, spoil: Callable[[Path], None], message: str) -> None:
+    spoil(photos)
+    with pytest.raises(UserError) as caught:
+        shared_class_names(photos)
+    assert re.search(message, str(caught.value))
+    assert "\n" not in str(caught.value)

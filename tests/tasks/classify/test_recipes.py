@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped recipes are what the paper says, and build."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from slideformer.models.slide_swin import VARIANTS
+from slideformer.tasks.classify.train import TrainCLI, expand, parse, quiet, recipe_path, recipes
+
+IMAGENET = [name for name in recipes() if name.startswith("imagenet")]
+
+
+def recipe(name: str) -> dict[str, Any]:
+    with open(recipe_path(name), encoding="utf-8") as file:
+        return yaml.safe_load(file)
+
+
+@pytest.fixture
+def parsed(request: pytest.FixtureRequest, tmp_path: Any) -> TrainCLI:
+    words = ["--config", request.param, "--data", "digits", "--output", str(tmp_path / "run")]
+    # The machine of the tests has neither the devices nor the precision of the recipes.
+    with quiet():
+        return parse(expand([*words, "--trainer.accelerator=cpu"]))
+
+
+@pytest.mark.parametrize("parsed", recipes(), indirect=True)
+def test_every_recipe_builds_its_model_data_and_trainer(parsed: TrainCLI) -> None:
+    assert parsed.model.hparams["num_classes"] == 10
+    assert parsed.trainer.max_epochs == parsed.config.trainer.max_epochs
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_imagenet_is_trained_as_in_the_paper(name: str) -> None:
+    content = recipe(name)
+    model, data, trainer = content["model"], content["data"], content["trainer"]
+    assert model["name"] == name.removeprefix("imagenet_")
+    assert model["drop_path_rate"] == VARIANTS[model["name"]].drop_path_rate
+    assert model["smoothing"] == 0.1
+    assert model["mix"] == {"mixup": 0.8, "cutmix": 1.0, "prob": 1.0, "switch_prob": 0.5}
+    assert model["optimise"] == {
+        "name": "adamw",
+        "lr": 5e-4,
+        "base_batch": 512,
+        "weight_decay": 0.05,
+        "betas": [0.9, 0.999],
+        "schedule": "cosine",
+        "warmup_epochs": 20,
+        "warmup_lr": 5e-7,
+        "min_lr": 5e-6,
+    }
+    assert data["augment"] == {
+        "auto_augment": "rand-m9-mstd0.5-inc1",
+        "color_jitter": 0.4,
+        "erase_prob": 0.25,
+        "erase_mode": "pixel",
+    }
+    assert (trainer["max_epochs"], trainer["gradient_clip_val"]) == (300, 5.0)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_opens_with_what_it_reaches(name: str) -> None:
+    with open(recipe_path(name), encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    assert lines[1].startswith("# Reaches: ")
+    assert any(line.startswith("# Use: slideformer train --config ") for line in lines)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small labelled pictures, and a short training on them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from slideformer.tasks.classify.train import fit
+
+CLASSES = ("kiwi", "lemon", "ölbaum und Rand")
+COLOURS = {"kiwi": (60, 160, 60), "lemon": (230, 210, 50), "ölbaum und Rand": (70, 70, 150)}
+COUNTS = {"train": 8, "val": 3}
+# A training of seconds: small images, nothing that is random between two runs of one seed.
+QUICK = (
+    "--model=slide_swin_nano",
+    "--data.batch_size=8",
+    "--data.num_workers=0",
+    "--model.optimise.warmup_epochs=1",
+    "--trainer.max_epochs=3",
+    "--trainer.accelerator=cpu",
+    "--trainer.num_sanity_val_steps=0",
+)
+
+
+@pytest.fixture(scope="session")
+def all_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """JPEGs of noise around one colour a class, under train/ and val/."""
+    root = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for split, count in COUNTS.items():
+        for name in CLASSES:
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.clip(random.normal(COLOURS[name], 30, (40, 48, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.jpg")
+    return root
+
+
+@pytest.fixture
+def photos(all_photos: Path, tmp_path: Path) -> Path:
+    """The photos, to be changed at will."""
+    return Path(shutil.copytree(all_photos, tmp_path / "photos"))
+
+
+@pytest.fixture(scope="session")
+def finished_run(all_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    return train(all_photos, folder)
+
+
+@pytest.fixture(autouse=True)
+def _signals_and_seed_as_before() -> Iterator[None]:
+    """A training sets handlers and a seed for its process, which is the tests' here."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    environment = dict(os.environ)
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def train(photos: Path, folder: Path, *words: str) -> Path:
+    """Train in this process; the folder of the run."""
+    return fit([*QUICK, f"--data={photos}", f"--output={folder}", *words]).path
+
+
+def command(*words: object) -> subprocess.Popen[str]:
+    """Start the command line in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "slideformer", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
