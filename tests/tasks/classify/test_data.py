@@ -15,7 +15,7 @@ from PIL import Image
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify.data import Augment, ClassificationData
-from tests.tasks.conftest import CLASSES, COUNTS
+from tests.conftest import CLASSES, COUNTS
 
 
 def data(source: object, **options: object) -> ClassificationData:

@@ -15,12 +15,13 @@ from slideformer.errors import UserError
 from slideformer.tasks.classify.datasets import (
     Batch,
     Images,
+    Unreadable,
     collate,
     hold_out_class_names,
     open_reader,
     source_class_names,
 )
-from tests.tasks.conftest import CLASSES, COLOURS, COUNTS
+from tests.conftest import CLASSES, COLOURS, COUNTS
 
 
 @pytest.fixture
@@ -62,19 +63,20 @@ def test_unreadable_images_are_left_out_and_named(broken: Path, workers: int) ->
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_image_stops_where_that_is_asked(broken: Path, workers: int) -> None:
     with pytest.raises(UserError, match=r"an image must be a whole picture, got .*kiwi/0\.jpg"):
-        list(loader(broken, "stop", workers))
+        [batch.check() for batch in loader(broken, "stop", workers)]
 
 
 def test_a_batch_without_a_readable_image_is_refused() -> None:
+    batch = collate([Unreadable("a"), Unreadable("b")])
     with pytest.raises(
         UserError, match="a batch must hold a readable image, got 2 unreadable ones, the first a"
     ):
-        collate(["a", "b"])
+        batch.check()
 
 
 def test_a_batch_stacks_what_is_readable() -> None:
     images = [torch.full((3, 2, 2), value) for value in (1.0, 2.0)]
-    batch = collate([(images[0], 4), "bad", (images[1], 7)])
+    batch = collate([(images[0], 4), Unreadable("bad"), (images[1], 7)])
     assert batch.images.shape == (2, 3, 2, 2)
     assert batch.targets.tolist() == [4, 7]
     assert batch.targets.dtype == torch.long

@@ -12,7 +12,7 @@ import pytest
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify.folders import class_names, shared_class_names
-from tests.tasks.conftest import CLASSES
+from tests.conftest import CLASSES
 
 
 def test_classes_are_the_sorted_folders(photos: Path) -> None:

@@ -20,7 +20,7 @@ from slideformer.errors import UserError
 from slideformer.tasks.classify.module import Classifier
 from slideformer.tasks.classify.run_folder import RunFolder
 from slideformer.tasks.classify.train import fit
-from tests.tasks.conftest import CLASSES, QUICK, command, train
+from tests.conftest import CLASSES, QUICK, command, train
 
 STEPS = 3  # an epoch: 24 images in batches of 8
 EPOCHS = 3

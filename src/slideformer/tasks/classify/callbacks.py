@@ -85,9 +85,24 @@ class Metrics(CSVLogger):
             kept.writerows(rows)
 
 
+class Checkpoint(ModelCheckpoint):
+    """A checkpoint that keeps its scores when its run has moved to another folder."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the scores, with the paths as they are now."""
+        before, now = str(state_dict["dirpath"]), str(self.dirpath)
+
+        def moved(path: str) -> str:
+            return now + path.removeprefix(before) if path.startswith(before) else path
+
+        paths = {key: moved(x) for key, x in state_dict.items() if key.endswith("_path")}
+        best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "dirpath": self.dirpath, "best_k_models": best})
+
+
 def checkpoints(folder: Path) -> list[Callback]:
     """Keep the best epoch and the last; Lightning writes each under another name and renames it."""
-    best = ModelCheckpoint(
+    best = Checkpoint(
         folder,
         filename="best",
         monitor="val/top1",
@@ -95,7 +110,7 @@ def checkpoints(folder: Path) -> list[Callback]:
         enable_version_counter=False,
         save_weights_only=True,
     )
-    last = ModelCheckpoint(
+    last = Checkpoint(
         folder, filename="last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
     return [best, last]

@@ -112,6 +112,7 @@ class ClassificationData(L.LightningDataModule):
             self.class_names = [str(number) for number in range(num_classes)]
         else:
             self.class_names = source_class_names(source)
+        self.train_transform()  # refuses what cannot be, before any work
 
     @property
     def num_classes(self) -> int:
@@ -119,20 +120,27 @@ class ClassificationData(L.LightningDataModule):
         return len(self.class_names)
 
     def train_transform(self) -> Any:
-        """Random crop, flips, augmentation, normalisation."""
+        """Random crop, flips, augmentation, normalisation.
+
+        Raises:
+            UserError: timm does not know the augmentation.
+        """
         augment = self.augment
-        return create_transform(
-            **{key: self.config[key] for key in ("input_size", "interpolation", "mean", "std")},
-            is_training=True,
-            scale=augment.scale,
-            ratio=augment.ratio,
-            hflip=augment.hflip,
-            vflip=augment.vflip,
-            color_jitter=augment.color_jitter,
-            auto_augment=augment.auto_augment,
-            re_prob=augment.erase_prob,
-            re_mode=augment.erase_mode,
-        )
+        try:
+            return create_transform(
+                **{key: self.config[key] for key in ("input_size", "interpolation", "mean", "std")},
+                is_training=True,
+                scale=augment.scale,
+                ratio=augment.ratio,
+                hflip=augment.hflip,
+                vflip=augment.vflip,
+                color_jitter=augment.color_jitter,
+                auto_augment=augment.auto_augment,
+                re_prob=augment.erase_prob,
+                re_mode=augment.erase_mode,
+            )
+        except (AssertionError, ValueError) as error:
+            raise UserError(f"--data.augment must be what timm knows, got {augment}: {error}") from error
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Random, augmented batches of equal size."""

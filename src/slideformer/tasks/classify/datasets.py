@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify import digits, folders
-from slideformer.tasks.classify.images import UNREADABLE, OnBadImage, read_image, unreadable
+from slideformer.tasks.classify.images import UNREADABLE, OnBadImage, read_image, refusal
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -26,11 +26,36 @@ class Batch(NamedTuple):
         images: ``(B, 3, height, width)``.
         targets: ``(B,)``, class numbers.
         unreadable: paths of the images that had to be left out.
+        refusal: why the batch must not be used, or nothing. It travels with the batch because an error
+            in a process that reads would reach the user as that process's traceback.
     """
 
     images: Tensor
     targets: Tensor
-    unreadable: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
+    refusal: str = ""
+
+    def check(self) -> Batch:
+        """The batch itself, if it may be used.
+
+        Raises:
+            UserError: it may not.
+        """
+        if self.refusal:
+            raise UserError(self.refusal)
+        return self
+
+
+class Unreadable(NamedTuple):
+    """Stands for an image that cannot be read.
+
+    Attributes:
+        path: of the image.
+        refusal: why that ends the work, or nothing where the image is left out.
+    """
+
+    path: str
+    refusal: str = ""
 
 
 class Reader(Protocol):
@@ -93,7 +118,7 @@ class DigitsReader:
 
 
 class Images(Dataset[Any]):
-    """Images of a reader, transformed; an unreadable one gives its path, or stops, as asked."""
+    """Images of a reader, transformed; one that cannot be read comes as `Unreadable`."""
 
     def __init__(self, reader: Reader, transform: Transform, on_bad_image: OnBadImage) -> None:
         self.reader, self.transform, self.on_bad_image = reader, transform, on_bad_image
@@ -102,32 +127,31 @@ class Images(Dataset[Any]):
         """How many there are."""
         return len(self.reader)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
-        """One transformed image and its class, or the path of an unreadable one."""
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | Unreadable:
+        """One transformed image and its class, or what stands for it."""
         try:
             image, target = self.reader[index]
         except UNREADABLE as error:
-            if self.on_bad_image == "stop":
-                raise unreadable(self.reader.name(index), error) from error
-            return self.reader.name(index)
+            name = self.reader.name(index)
+            return Unreadable(name, refusal(name, error) if self.on_bad_image == "stop" else "")
         return self.transform(image), target
 
 
-def collate(samples: Sequence[tuple[Tensor, int] | str]) -> Batch:
-    """Stack the readable images of a batch; the paths of the others travel with it to the main process.
-
-    Raises:
-        UserError: not one is readable.
-    """
-    bad = tuple(sample for sample in samples if isinstance(sample, str))
-    good = [sample for sample in samples if not isinstance(sample, str)]
+def collate(samples: Sequence[tuple[Tensor, int] | Unreadable]) -> Batch:
+    """Stack the readable images of a batch; what is to be said of the others travels with it."""
+    bad = [sample for sample in samples if isinstance(sample, Unreadable)]
+    good = [sample for sample in samples if not isinstance(sample, Unreadable)]
+    paths = tuple(sample.path for sample in bad)
+    refusals = [sample.refusal for sample in bad if sample.refusal]
     if not good:
-        raise UserError(
-            f"a batch must hold a readable image, got {len(bad)} unreadable ones, the first {bad[0]}; "
+        refusals.append(
+            f"a batch must hold a readable image, got {len(bad)} unreadable ones, the first {paths[0]}; "
             "mend the images or make the batch larger"
         )
+    if refusals:
+        return Batch(torch.empty(0), torch.empty(0), paths, refusals[0])
     images, targets = zip(*good, strict=True)
-    return Batch(torch.stack(images), torch.as_tensor(targets), bad)
+    return Batch(torch.stack(images), torch.as_tensor(targets), paths)
 
 
 def open_reader(source: str, split: str, names: Sequence[str]) -> Reader:

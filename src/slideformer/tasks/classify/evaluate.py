@@ -110,7 +110,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], class_names: Sequence[s
     hits, loss = 0, 0.0
     unreadable: list[str] = []
     for batch in batches:
-        logits = model(batch.images).float()
+        logits = model(batch.check().images).float()
         flat = batch.targets * classes + logits.argmax(1)
         confusion += torch.bincount(flat, minlength=classes**2).view(classes, classes)
         likeliest = logits.topk(min(5, classes), dim=1).indices

@@ -10,8 +10,6 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from slideformer.errors import UserError
-
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 # What PIL raises for bytes that are no picture, a truncated or an oversized one.
@@ -38,9 +36,9 @@ def read_image(file: str | Path | BinaryIO | bytes) -> Image.Image:
         return upright.convert("RGB")
 
 
-def unreadable(path: str, error: BaseException) -> UserError:
-    """The error for one unreadable picture where the user asked to stop."""
-    return UserError(
+def refusal(path: str, error: BaseException) -> str:
+    """What is said of one unreadable picture where the user asked to stop."""
+    return (
         f"an image must be a whole picture, got {path} ({type(error).__name__}: {error}); "
         "mend or remove it, or pass --on-bad-image skip (in training --data.on_bad_image skip)"
     )

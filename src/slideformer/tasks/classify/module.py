@@ -48,6 +48,13 @@ class Classifier(L.LightningModule):
         ema_decay: float | None = None,
     ) -> None:
         super().__init__()
+        for option, value in (
+            ("drop_path_rate", drop_path_rate),
+            ("smoothing", smoothing),
+            ("ema_decay", ema_decay),
+        ):
+            if value is not None and not 0 <= value <= 1:
+                raise UserError(f"--model.{option} must be from 0 to 1, got {value}")
         pretrained_cfg(name)  # refuses an unknown name, with the nearest ones
         arguments = (
             dict(options or {})
@@ -58,7 +65,12 @@ class Classifier(L.LightningModule):
         self.save_hyperparameters(
             {"name": name, "num_classes": num_classes, "options": arguments}, logger=False
         )
-        self.model: nn.Module = timm.create_model(name, num_classes=num_classes, **arguments)
+        try:
+            self.model: nn.Module = timm.create_model(name, num_classes=num_classes, **arguments)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{name} must be given arguments that it takes, got {arguments}: {error}"
+            ) from error
         if grad_checkpointing:
             cast("Any", self.model).set_grad_checkpointing(True)
         self.ema = (
@@ -110,8 +122,12 @@ class Classifier(L.LightningModule):
         self.log("val/top5", self.top5, batch_size=size)
 
     def readable(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images and targets of a batch; says, once each, which images were left out."""
-        for path in batch.unreadable:
+        """Images and targets of a batch; says, once each, which images were left out.
+
+        Raises:
+            UserError: the batch must not be used.
+        """
+        for path in batch.check().unreadable:
             if path not in self.unreadable:
                 self.unreadable.add(path)
                 print(f"left out, unreadable: {path}", flush=True)

@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import cast
 
 from timm.data import Mixup
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
+
+from slideformer.errors import UserError
+
+# Those of timm's schedules that are a function of the update alone.
+SCHEDULES = ("cosine", "tanh", "step", "multistep", "poly")
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,25 @@ class Optimise:
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
     cooldown_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what timm would only refuse hours later, or not at all.
+
+        Raises:
+            UserError: a name is unknown or a number negative.
+        """
+        for option, name, known in (
+            ("name", self.name, list_optimizers()),
+            ("schedule", self.schedule, SCHEDULES),
+        ):
+            if name not in known:
+                near = difflib.get_close_matches(name, known) or known[:5]
+                raise UserError(
+                    f"--model.optimise.{option} must be known to timm, got {name}; try {', '.join(near)}"
+                )
+        for option in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "cooldown_epochs"):
+            if getattr(self, option) < 0:
+                raise UserError(f"--model.optimise.{option} must be at least 0, got {getattr(self, option)}")
 
     def factor(self, batch: int) -> float:
         """What the rates are multiplied by, for this many images an update."""

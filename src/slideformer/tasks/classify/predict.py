@@ -14,7 +14,7 @@ from torch import nn
 
 from slideformer.errors import UserError
 from slideformer.models import Pretrained
-from slideformer.tasks.classify.images import SUFFIXES, UNREADABLE, OnBadImage, read_image, unreadable
+from slideformer.tasks.classify.images import SUFFIXES, UNREADABLE, OnBadImage, read_image, refusal
 
 BATCH = 32
 
@@ -97,7 +97,7 @@ def predict(
                 images[path] = transform(read_image(path))
             except UNREADABLE as error:
                 if on_bad_image == "stop":
-                    raise unreadable(str(path), error) from error
+                    raise UserError(refusal(str(path), error)) from error
                 errors[path] = f"{type(error).__name__}: {error}"
         likeliest = {}
         if images:

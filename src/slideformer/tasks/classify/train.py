@@ -15,10 +15,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
-from lightning.pytorch.callbacks import ModelCheckpoint
+import lightning as L
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from slideformer.errors import UserError
 from slideformer.models import save_pretrained
@@ -170,9 +172,14 @@ def fit(words: Sequence[str]) -> RunFolder:
             refuse_other_model(checkpoint, state, dict(cli.model.hparams))
             if cli.trainer.is_global_zero:
                 cli.metrics.keep(state["global_step"])
-    if cli.trainer.is_global_zero:
-        cli.save_config()
-        print(introduction(cli.model, cli.datamodule, checkpoint), flush=True)
+
+    def begin(trainer: L.Trainer, module: L.LightningModule) -> None:
+        # Now that nothing of the command line can be refused any more.
+        if trainer.is_global_zero:
+            cli.save_config()
+            print(introduction(cli.model, cli.datamodule, checkpoint), flush=True)
+
+    cast("Any", cli.trainer).callbacks.append(LambdaCallback(on_train_start=begin))
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:  # how Lightning ends on Ctrl-C, which it has switched off by then
@@ -206,7 +213,7 @@ def parse(words: list[str]) -> TrainCLI:
                 "exit_on_error": False,
             },
         )
-    except ArgumentError as error:
+    except (ArgumentError, MisconfigurationException) as error:
         lines = " ".join(str(error).split())
         raise UserError(f"{lines}; `slideformer train --help` lists the options") from error
 

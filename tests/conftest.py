@@ -15,8 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slideformer.tasks.classify.train import fit
-
 CLASSES = ("kiwi", "lemon", "ölbaum und Rand")
 COLOURS = {"kiwi": (60, 160, 60), "lemon": (230, 210, 50), "ölbaum und Rand": (70, 70, 150)}
 COUNTS = {"train": 8, "val": 3}
@@ -73,6 +71,8 @@ def _signals_and_seed_as_before() -> Iterator[None]:
 
 def train(photos: Path, folder: Path, *words: str) -> Path:
     """Train in this process; the folder of the run."""
+    from slideformer.tasks.classify.train import fit  # slow to import, of no use to most tests
+
     return fit([*QUICK, f"--data={photos}", f"--output={folder}", *words]).path
 
 

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `slideformer evaluate` and `slideformer predict` print, write and refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from slideformer.cli.main import main
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    """A finished run, to be changed at will."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+def test_evaluate_prints_a_table_and_leaves_both_files(
+    run: Path, all_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run), "--data", str(all_photos)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["class", "images", "recall", "%", "precision", "%"]
+    assert lines[3].startswith("ölbaum und Rand")
+    assert "top-1 100.00 %   top-5 100.00 %" in lines[4]
+    assert json.loads((run / "evaluation.json").read_text())["top1"] == 1.0
+    with Image.open(run / "confusion.png") as picture:
+        picture.load()
+
+
+def test_evaluate_as_json_into_another_folder(
+    finished_run: Path, all_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "deep" / "results"
+    words = ["evaluate", finished_run, "--data", all_photos / "val", "--output", output, "--json"]
+    assert main([str(word) for word in words]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((output / "evaluation.json").read_text())
+    assert printed["images"] == 9
+
+
+def test_evaluate_tells_what_it_left_out(run: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = photos / "val" / "kiwi" / "0.jpg"
+    bad.write_text("no picture")
+    words = ["evaluate", str(run), "--data", str(photos), "--num-workers", "1"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "(8 images, 1 left out)" in out
+    assert f"left out, unreadable: {bad}" in out
+    assert main([*words, "--on-bad-image", "stop"]) == 2
+    assert f"an image must be a whole picture, got {bad}" in capsys.readouterr().err
+
+
+def test_predict_prints_a_line_a_picture(
+    run: Path, all_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = str(all_photos / "val" / "lemon" / "0.jpg")
+    assert main(["predict", str(run), picture, "--top", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{picture}  lemon ")
+    assert out.count("%") == 2
+
+
+def test_predict_as_json_is_one_object_a_line_and_bad_pictures_are_told_beside(
+    run: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "val" / "kiwi" / "0.jpg").write_text("no picture")
+    assert main(["predict", str(run), str(photos / "val"), "--json"]) == 0
+    captured = capsys.readouterr()
+    rows = [json.loads(line) for line in captured.out.splitlines()]
+    assert len(rows) == 8
+    assert all(sum(c["probability"] for c in row["classes"]) == pytest.approx(1) for row in rows)
+    assert "1 of 9 pictures were unreadable" in captured.err
+
+
+def no_weights(run: Path) -> None:
+    (run / "model.safetensors").unlink()
+
+
+def half_the_weights(run: Path) -> None:
+    path = run / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def half_the_config(run: Path) -> None:
+    path = run / "config.json"
+    path.write_text(path.read_text()[:100])
+
+
+def config_of_another_model(run: Path) -> None:
+    path = run / "config.json"
+    path.write_text(path.read_text().replace('"num_classes": 3', '"num_classes": 4'))
+
+
+def unfinished(run: Path) -> None:
+    (run / "config.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (no_weights, r"model.safetensors must hold the weights"),
+        (half_the_weights, r"model.safetensors must hold the weights"),
+        (half_the_config, r"config.json must be JSON"),
+        (config_of_another_model, r"model.safetensors: "),
+        (unfinished, r"config.json does not exist; give the folder of a finished run"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "export"])
+def test_a_folder_that_is_no_whole_run(
+    verb: str,
+    spoil: Callable[[Path], None],
+    message: str,
+    run: Path,
+    all_photos: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spoil(run)
+    rest = {"evaluate": ["--data", str(all_photos)], "predict": [str(all_photos)], "export": ["--to", "onnx"]}
+    assert main([verb, str(run), *rest[verb]]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (run / "evaluation.json").exists()
+    assert not (run / "model.onnx").exists()

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs, and how a mistake, a bug and an interruption are told."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from slideformer.cli import backends
+from slideformer.cli.main import VERBS, main
+from slideformer.errors import UserError
+from slideformer.version import __version__
+
+
+def test_without_words_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {verb}" in out for verb in VERBS)
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"slideformer {__version__}\n"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: slideformer {verb}" in capsys.readouterr().out
+    module = importlib.import_module(f"slideformer.cli.{verb}")
+    assert hasattr(module, "run") or hasattr(module, "run_words")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "error: the first word must be a verb, got 'trian'; did you mean train?\n"),
+        (["xyz"], "error: the first word must be a verb, got 'xyz'; `slideformer --help` lists them\n"),
+        (["models", "--nonsense"], "error: unrecognized arguments: --nonsense; `slideformer models --help`"),
+        (
+            ["predict", "run"],
+            "error: the following arguments are required: IMAGE; `slideformer predict --help`",
+        ),
+        (
+            ["evaluate", "nowhere", "--data", "digits"],
+            "error: nowhere/config.json does not exist; give the folder",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_code_2(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(message)
+    assert captured.err.count("\n") == 1
+
+
+def test_debug_shows_where_a_mistake_was_met() -> None:
+    with pytest.raises(UserError):
+        main(["--debug", "trian"])
+
+
+def raising(error: BaseException) -> Any:
+    def run(_: object) -> int:
+        raise error
+
+    return run
+
+
+def test_a_bug_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "run", raising(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        main(["backends"])
+
+
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(backends, "run", raising(OSError(28, "No space left on device", "runs/x")))
+    assert main(["backends"]) == 2
+    assert capsys.readouterr().err == "error: [Errno 28] No space left on device: 'runs/x'\n"
+
+
+def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(backends, "run", raising(KeyboardInterrupt()))
+    assert main(["backends"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    process = subprocess.run(
+        f"{sys.executable} -m slideformer models | true",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.stderr == ""

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every mistake that a training can begin with is one line, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from slideformer.cli.main import main
+from slideformer.tasks.classify.run_folder import RunFolder
+from tests.conftest import QUICK
+
+
+def mistake(words: list[object], capsys: pytest.CaptureFixture[str]) -> str:
+    """The line that a command line is answered with."""
+    assert main(["train", *map(str, words)]) == 2
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "data.source"),
+        (["--data=nowhere"], "--data must be a folder, got nowhere, which does not exist; check the path"),
+        (["--data=digits", "--model=slide_swin_tinny"], "slide_swin_tiny"),
+        (["--data=digits", "--config=nope"], "--config must be a YAML file or one of digits, imagenet_slide"),
+        (["--data=digits", "--config"], "--config must be a YAML file or one of digits"),
+        (["--data=digits", "--model.optimise.rate=1"], "rate"),
+        (["--data=digits", "--trainer.max_epochs=many"], "max_epochs"),
+        (["--data=digits", "--data.batch_size=0"], "--data.batch_size must be at least 1, got 0"),
+        (["--data=digits", "--model.optimise.lr=-1"], "--model.optimise.lr must be at least 0, got -1.0"),
+        (["--data=digits", "--model.optimise.name=adamwx"], "adamwx"),
+        (["--data=digits", "--model.smoothing=2"], "--model.smoothing must be from 0 to 1, got 2.0"),
+        (["--data=digits", "--model.ema_decay=1.5"], "--model.ema_decay must be from 0 to 1, got 1.5"),
+        (["--data=digits", "--model.options={kernel_size: 4}"], "kernel_size must be odd, got 4; use 5"),
+        (["--data=digits", "--model.options={kernal: 3}"], "kernal"),
+        (["--data=digits", "--data.augment.auto_augment=nonsense"], "nonsense"),
+        (["--data=digits", "--trainer.max_epochs=0"], "a schedule needs an end, got 0 epochs"),
+        (["--data=digits", "--trainer.max_epochs=-1"], "a schedule needs an end, got -1 epochs"),
+        (["--data=digits", "--trainer.precision=7"], "precision"),
+        (["--data=digits", "--trainer.accelerator=gpu"], "gpu"),
+        (["--data=digits", "--trainer.gradient_clip_val=-1", "--trainer.gradient_clip_algorithm=x"], "clip"),
+        (["--resume", "nowhere"], "--resume needs a run, got nowhere, which holds none; check the folder"),
+    ],
+    ids=lambda x: " ".join(x)[:60] if isinstance(x, list) else "",
+)
+def test_a_mistake_in_the_words(
+    words: list[object],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = words if "--resume" in words else [*QUICK, f"--output={tmp_path / 'run'}", *words]
+    assert message in mistake(list(given), capsys)
+    assert not (tmp_path / "run" / "config.yaml").exists()
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_an_output_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").write_text("thesis")
+    line = mistake([*QUICK, "--data=digits", f"--output={tmp_path / 'run'}"], capsys)
+    assert f"the output folder must be writable, got {tmp_path / 'run'} (File exists)" in line
+    assert (tmp_path / "run").read_text() == "thesis"
+
+
+def test_an_output_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    line = mistake([*QUICK, "--data=digits", "--output=/proc/slideformer"], capsys)
+    assert "the output folder must be writable, got /proc/slideformer" in line
+
+
+def test_bad_images_are_told_and_counted(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = photos / "train" / "lemon" / "0.jpg"
+    bad.write_text("no picture")
+    words = [*QUICK, f"--data={photos}", f"--output={tmp_path / 'run'}"]
+    assert main(["train", *words]) == 0
+    out = capsys.readouterr().out
+    assert out.count(f"left out, unreadable: {bad}") == 1
+    assert "images left out because they were unreadable: 1" in out
+    line = mistake([*words[:-1], f"--output={tmp_path / 'other'}", "--data.on_bad_image=stop"], capsys)
+    assert f"an image must be a whole picture, got {bad}" in line
+
+
+def test_a_bad_image_met_by_a_worker_stops_with_its_path(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = photos / "train" / "lemon" / "0.jpg"
+    bad.write_text("no picture")
+    words = [*QUICK, f"--data={photos}", f"--output={tmp_path / 'run'}", "--data.num_workers=2"]
+    line = mistake([*words, "--data.on_bad_image=stop"], capsys)
+    assert f"an image must be a whole picture, got {bad}" in line
+
+
+def test_a_loss_that_is_not_finite_stops(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*QUICK, f"--data={photos}", f"--output={tmp_path / 'run'}"]
+    line = mistake([*words, "--model.optimise.lr=1e30", "--model.optimise.warmup_epochs=0"], capsys)
+    assert "the loss must be finite, got nan at step " in line
+    assert "learning rate 9.70e+29; try a lower --model.optimise.lr" in line
+
+
+class RunsCode:
+    """A pickle that would write a file when it is loaded."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.write_text, (self.target, "code was run")
+
+
+def not_a_checkpoint(path: Path) -> None:
+    path.write_text("no checkpoint")
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def other_content(path: Path) -> None:
+    torch.save({"epoch": 3}, path)
+
+
+def with_code(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"state_dict": RunsCode(path.parent / "ran"), "hyper_parameters": {}}))
+
+
+def with_code_in_torch(path: Path) -> None:
+    torch.save({"state_dict": RunsCode(path.parent / "ran"), "hyper_parameters": {}}, path)
+
+
+@pytest.mark.parametrize(
+    "spoil", [not_a_checkpoint, cut_in_half, other_content, with_code, with_code_in_torch]
+)
+def test_a_file_that_is_no_checkpoint(
+    spoil: Callable[[Path], None], finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(Path(shutil.copytree(finished_run, tmp_path / "run")))
+    spoil(run.last)
+    line = mistake(["--resume", run.path], capsys)
+    assert f"{run.last} must be a checkpoint of this program" in line
+    assert not (run.last.parent / "ran").exists()
+
+
+def test_a_checkpoint_of_another_model(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    line = mistake(["--resume", run, "--model=slide_swin_tiny"], capsys)
+    assert (
+        "must be a checkpoint of this model, got name 'slide_swin_nano' instead of 'slide_swin_tiny'" in line
+    )
+
+
+def test_a_finished_run_resumed_is_finished(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    before = (run / "model.safetensors").read_bytes(), (run / "metrics.csv").read_text()
+    assert main(["train", "--resume", str(run)]) == 0
+    assert ((run / "model.safetensors").read_bytes(), (run / "metrics.csv").read_text()) == before

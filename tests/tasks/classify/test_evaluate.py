@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accuracy is what scikit-learn makes of the same predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
+from torch import nn
+
+from slideformer.errors import UserError
+from slideformer.tasks.classify.datasets import Batch
+from slideformer.tasks.classify.evaluate import Evaluation, evaluate, evaluate_folder
+from tests.conftest import CLASSES, COUNTS
+
+NAMES = tuple("abcdefg")
+
+
+@pytest.fixture(scope="module")
+def answers() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(50, len(NAMES), generator=generator)
+    targets = torch.randint(len(NAMES) - 1, (50,), generator=generator)  # the last class never comes
+    return logits, targets
+
+
+def evaluation(answers: tuple[torch.Tensor, torch.Tensor]) -> Evaluation:
+    logits, targets = answers
+    batches = [
+        Batch(images, truth, ("bad.jpg",) if start == 0 else ())
+        for start, (images, truth) in enumerate(zip(logits.split(20), targets.split(20), strict=True))
+    ]
+    return evaluate(nn.Identity(), batches, NAMES)
+
+
+def test_the_figures_are_scikit_learns(answers: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, targets = answers
+    result = evaluation(answers)
+    guesses, labels = logits.argmax(1), range(len(NAMES))
+    assert result.confusion.tolist() == confusion_matrix(targets, guesses, labels=labels).tolist()
+    assert result.top1 == pytest.approx(float((guesses == targets).float().mean()))
+    assert result.top5 == pytest.approx(top_k_accuracy_score(targets, logits, k=5, labels=list(labels)))
+    assert result.loss == pytest.approx(float(nn.functional.cross_entropy(logits, targets)))
+    precision, recall, _, images = precision_recall_fscore_support(
+        targets, guesses, labels=labels, zero_division=0
+    )
+    for row, *expected in zip(result.per_class(), precision, recall, images, strict=True):
+        assert [row["precision"] or 0, row["recall"] or 0, row["images"]] == pytest.approx(expected)
+    assert result.unreadable == ("bad.jpg",)
+
+
+def test_a_class_without_images_has_no_recall(answers: tuple[torch.Tensor, torch.Tensor]) -> None:
+    last = evaluation(answers).per_class()[-1]
+    assert last["recall"] is None
+    assert last["images"] == 0
+
+
+def test_nothing_to_evaluate_is_refused() -> None:
+    with pytest.raises(UserError, match="there must be an image to evaluate, got none"):
+        evaluate(nn.Identity(), [], NAMES)
+
+
+def test_a_run_is_as_good_as_its_training_said(finished_run: Path, all_photos: Path) -> None:
+    result = evaluate_folder(finished_run, str(all_photos))
+    assert result.top1 == 1.0
+    assert result.class_names == tuple(sorted(CLASSES))
+    assert result.images == len(CLASSES) * COUNTS["val"]
+
+
+def test_other_classes_are_refused(finished_run: Path) -> None:
+    message = "must have the model's 3 classes, got without kiwi, lemon, .* and with the foreign 0, 1, 2"
+    with pytest.raises(UserError, match=message):
+        evaluate_folder(finished_run, "digits")
