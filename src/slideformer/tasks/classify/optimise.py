@@ -57,14 +57,12 @@ class Optimise:
             UserError: a name is unknown or a number negative.
         """
         for option, name, known in (
-            ("name", self.name, list_optimizers()),
-            ("schedule", self.schedule, SCHEDULES),
+            ("name", self.name, cast("list[str]", list_optimizers())),
+            ("schedule", self.schedule, list(SCHEDULES)),
         ):
             if name not in known:
-                near = difflib.get_close_matches(name, known) or known[:5]
-                raise UserError(
-                    f"--model.optimise.{option} must be known to timm, got {name}; try {', '.join(near)}"
-                )
+                near = ", ".join(difflib.get_close_matches(name, known) or known[:5])
+                raise UserError(f"--model.optimise.{option} must be known to timm, got {name}; try {near}")
         for option in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "cooldown_epochs"):
             if getattr(self, option) < 0:
                 raise UserError(f"--model.optimise.{option} must be at least 0, got {getattr(self, option)}")
