@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The error that a command shows as one line."""
 
+from __future__ import annotations
+
+from math import inf
+
 
 class UserError(ValueError):
     """A mistake of the person at the keyboard, told in one line: what must hold, what came, what to do.
@@ -8,3 +12,14 @@ class UserError(ValueError):
     The command line prints the message without a traceback and exits with code 2. Every other
     exception is a bug of ours and keeps its traceback.
     """
+
+
+def check_range(option: str, value: float | None, low: float, high: float = inf) -> None:
+    """Refuse a number out of its range; None, where a number is optional, is in every range.
+
+    Raises:
+        UserError: it is below ``low`` or above ``high``, or not a number.
+    """
+    if value is not None and not low <= value <= high:
+        bounds = f"at least {low:g}" if high == inf else f"from {low:g} to {high:g}"
+        raise UserError(f"{option} must be {bounds}, got {value}")

@@ -73,8 +73,10 @@ def test_predict_as_json_is_one_object_a_line_and_bad_pictures_are_told_beside(
     assert main(["predict", str(run), str(photos / "val"), "--json"]) == 0
     captured = capsys.readouterr()
     rows = [json.loads(line) for line in captured.out.splitlines()]
-    assert len(rows) == 8
-    assert all(sum(c["probability"] for c in row["classes"]) == pytest.approx(1) for row in rows)
+    assert [row["path"] for row in rows if "error" in row] == [str(photos / "val" / "kiwi" / "0.jpg")]
+    good = [row for row in rows if "classes" in row]
+    assert len(good) == 8
+    assert all(sum(c["probability"] for c in row["classes"]) == pytest.approx(1) for row in good)
     assert "1 of 9 pictures were unreadable" in captured.err
 
 
@@ -94,6 +96,11 @@ def half_the_config(run: Path) -> None:
 
 def config_of_another_model(run: Path) -> None:
     path = run / "config.json"
+    path.write_text(path.read_text().replace("slide_swin_nano", "slide_swin_tiny"))
+
+
+def a_class_too_many(run: Path) -> None:
+    path = run / "config.json"
     path.write_text(path.read_text().replace('"num_classes": 3', '"num_classes": 4'))
 
 
@@ -108,6 +115,7 @@ def unfinished(run: Path) -> None:
         (half_the_weights, r"model.safetensors must hold the weights"),
         (half_the_config, r"config.json must be JSON"),
         (config_of_another_model, r"model.safetensors: "),
+        (a_class_too_many, r"config.json must name all 4 classes, got 3 label_names"),
         (unfinished, r"config.json does not exist; give the folder of a finished run"),
     ],
 )

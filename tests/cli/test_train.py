@@ -29,7 +29,7 @@ def mistake(words: list[object], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "data.source"),
+        ([], "the following arguments are required: --data;"),
         (["--data=nowhere"], "--data must be a folder, got nowhere, which does not exist; check the path"),
         (["--data=digits", "--model=slide_swin_tinny"], "slide_swin_tiny"),
         (["--data=digits", "--config=nope"], "--config must be a YAML file or one of digits, imagenet_slide"),
@@ -44,8 +44,27 @@ def mistake(words: list[object], capsys: pytest.CaptureFixture[str]) -> str:
         (["--data=digits", "--model.options={kernel_size: 4}"], "kernel_size must be odd, got 4; use 5"),
         (["--data=digits", "--model.options={kernal: 3}"], "kernal"),
         (["--data=digits", "--data.augment.auto_augment=nonsense"], "nonsense"),
-        (["--data=digits", "--trainer.max_epochs=0"], "a schedule needs an end, got 0 epochs"),
-        (["--data=digits", "--trainer.max_epochs=-1"], "a schedule needs an end, got -1 epochs"),
+        (["--data=digits", "--trainer.max_epochs=0"], "--trainer.max_epochs must be at least 1, got 0"),
+        (["--data=digits", "--trainer.max_epochs=-1"], "--trainer.max_epochs must be at least 1, got -1"),
+        (["--data=digits", "--trainer.max_steps=5"], "the length of a run must be given in epochs"),
+        (["--data=digits", "--trainer.fast_dev_run=true"], "a run must see its hold-out"),
+        (["--data=digits", "--trainer.accumulate_grad_batches=0"], "must be at least 1, got 0"),
+        (["--data=digits", "--trainer.gradient_clip_val=-1"], "gradient_clip_val must be at least 0, got -1"),
+        (["--data=digits", "--trainer.strategy=quantum"], "quantum"),
+        (["--data=digits", "--trainer.accelerator=abacus"], "abacus"),
+        (["--data=digits", "--seed_everything=-1"], "-1 is not in bounds, numpy accepts from 0 to"),
+        (
+            ["--data=digits", "--model.optimise.warmup_epochs=3"],
+            "must be more than the 3 of warm-up and cool",
+        ),
+        (["--data=digits", "--model.optimise.cooldown_epochs=9"], "must be more than the 10 of warm-up"),
+        (["--data=digits", "--model.optimise.betas=[0.9, 1.5]"], "betas must be from 0 to 1, got 1.5"),
+        (["--data=digits", "--model.optimise.name=adan"], "the optimiser adan cannot be made with betas"),
+        (["--data=digits", "--model.mix.mixup=-1"], "--model.mix.mixup must be at least 0, got -1"),
+        (["--data=digits", "--model.mix.prob=2"], "--model.mix.prob must be from 0 to 1, got 2"),
+        (["--data=digits", "--data.augment.hflip=7"], "--data.augment.hflip must be from 0 to 1, got 7"),
+        (["--data=digits", "--data.augment.scale=[1, 0.5]"], "scale must rise from above 0, at most 1, got"),
+        (["--data=digits", "--data.num_classes=7"], "the classes of digits are its own"),
         (["--data=digits", "--trainer.precision=7"], "precision"),
         (["--data=digits", "--trainer.accelerator=gpu"], "gpu"),
         (["--data=digits", "--trainer.gradient_clip_val=-1", "--trainer.gradient_clip_algorithm=x"], "clip"),
@@ -161,7 +180,8 @@ def test_a_checkpoint_of_another_model(
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))
     line = mistake(["--resume", run, "--model=slide_swin_tiny"], capsys)
     assert (
-        "must be a checkpoint of this model, got name 'slide_swin_nano' instead of 'slide_swin_tiny'" in line
+        "must be a checkpoint of this model and optimiser, got name 'slide_swin_nano' instead of "
+        "'slide_swin_tiny'" in line
     )
 
 
@@ -172,3 +192,64 @@ def test_a_finished_run_resumed_is_finished(
     before = (run / "model.safetensors").read_bytes(), (run / "metrics.csv").read_text()
     assert main(["train", "--resume", str(run)]) == 0
     assert ((run / "model.safetensors").read_bytes(), (run / "metrics.csv").read_text()) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model.ema_decay=0.9"], "got ema_decay None instead of 0.9; resume without the change"),
+        (["--model.optimise.name=sgd"], "got optimiser 'adamw' instead of 'sgd'"),
+        (["--model.optimise.weight_decay=0.1"], "got weight_decay 0.05 instead of 0.1"),
+        (
+            ["--trainer.max_epochs=2"],
+            "must be at least as long as it is, 3 epochs, got --trainer.max_epochs 2",
+        ),
+        (["--data.batch_size=4"], "must keep its 8 images an update, got 4; resume with the same"),
+    ],
+    ids=lambda x: x[0] if isinstance(x, list) else "",
+)
+def test_what_a_resumed_run_may_not_change(
+    words: list[str], message: str, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    config = (run / "config.yaml").read_text()
+    assert message in mistake([f"--resume={run}", *words], capsys)
+    assert (run / "config.yaml").read_text() == config
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_a_run_that_lost_a_checkpoint_is_not_begun_anew(
+    name: str, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(Path(shutil.copytree(finished_run, tmp_path / "run")))
+    getattr(run, name).unlink()
+    line = mistake(["--resume", run.path], capsys)
+    assert f"--resume needs the best and the last checkpoint, got no {getattr(run, name)}" in line
+
+
+def test_a_start_that_failed_does_not_bar_the_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*QUICK, "--data=digits", f"--output={tmp_path / 'run'}", "--trainer.max_epochs=1"]
+    words += ["--model.optimise.warmup_epochs=0", "--trainer.limit_train_batches=2"]
+    assert "must be finite" in mistake([*words, "--model.optimise.lr=1e30"], capsys)
+    assert main(["train", *words]) == 0
+
+
+def test_a_class_that_cannot_be_read(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (photos / "train" / "lemon").iterdir():
+        path.write_text("no picture")
+    line = mistake([*QUICK, f"--data={photos}", f"--output={tmp_path / 'run'}"], capsys)
+    assert f"every class must hold an image that can be read, got none beside {photos}/train/lemon/" in line
+
+
+def test_a_model_of_timms_own_trains_and_is_kept(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    words = [*QUICK, "--model=test_vit", f"--data={photos}", f"--output={run}", "--trainer.max_epochs=2"]
+    assert main(["train", *words, "--model.options={depth: 1}"]) == 0
+    assert main(["evaluate", str(run), "--data", str(photos)]) == 0
+    assert "top-1" in capsys.readouterr().out

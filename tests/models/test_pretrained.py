@@ -74,12 +74,12 @@ def test_an_interrupted_save_keeps_the_old_file(
 ) -> None:
     before = (folder / "model.safetensors").read_bytes()
 
-    def fail(_: object, path: Path, **__: object) -> None:
-        path.write_bytes(b"half")
-        raise OSError("no space left on device")
+    def fail(path: Path, data: bytes) -> None:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("slideformer.models.pretrained.save_file", fail)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(UserError, match="No space left on device; make room"):
         save_pretrained(model, folder)
     assert (folder / "model.safetensors").read_bytes() == before
     assert len(list(folder.iterdir())) == 2

@@ -147,7 +147,7 @@ def test_a_picture_is_one_whole_png(draw: Callable[[Path, Path], Path], tmp_path
 
 
 def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(UserError, match="must be writable, but No such file"):
         viz.confusion_matrix(np.eye(2), ["a", "b"], tmp_path / "nowhere" / "picture.png")
     assert not list(tmp_path.iterdir())
 

@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from slideformer.cli.output import write_text
+from slideformer.files import write_text
 
 HELP = """\
 Time and memory of the operator's backends beside the paper authors' form (two convolutions), its
@@ -24,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--heads", type=int, default=3, help="heads G")
     parser.add_argument("--head-dim", type=int, default=32, help="channels D of a head")
     parser.add_argument("--kernel-size", type=int, default=3, help="odd side K of the window")
-    shift = parser.add_mutually_exclusive_group()
-    shift.add_argument("--deformed", action="store_true", help="with a learned shift, as is the default")
-    shift.add_argument("--plain", action="store_true", help="without a learned shift")
+    parser.add_argument("--plain", action="store_true", help="without a learned shift")
     parser.add_argument("--backward", action="store_true", help="forward and backward")
     parser.add_argument("--rounds", type=int, default=10, help="how often each candidate is timed")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write JSON, too")
@@ -46,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"--kernel-size must be odd, got {arguments.kernel_size}; use {arguments.kernel_size + 1}"
         )
+    if arguments.json is not None and not arguments.json.parent.is_dir():
+        raise UserError(f"--json must lie in a folder that exists, got {arguments.json}; make the folder")
     problem = Problem(**{name: getattr(arguments, name) for name in sizes[:-1]}, deformed=not arguments.plain)
     terminal = sys.stderr.isatty()
 

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slideformer.cli.output import write_text
 from slideformer.errors import UserError
+from slideformer.files import write_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,7 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.output
     start_anew(folder)
     start = time.perf_counter()
-    epochs = [] if arguments.epochs is None else [f"--trainer.max_epochs={arguments.epochs}"]
+    epochs = []
+    if arguments.epochs is not None:  # with the warm-up that suits so many, not the recipe's
+        epochs = [f"--trainer.max_epochs={arguments.epochs}", "--model.optimise.warmup_epochs=null"]
     fit(["--config", "digits", "--output", str(folder), "--resume=false", *epochs])
     seconds = time.perf_counter() - start
 
@@ -55,10 +57,12 @@ def run(arguments: argparse.Namespace) -> int:
     draw_attention(model, images, folder / "attention.png")
 
     size = info.input_size
-    facts = {"architecture": info.architecture, "class_names": list(info.label_names), "input_size": size}
-    facts |= {key: getattr(info, key) for key in ("mean", "std", "interpolation", "crop_pct")}
     differences = export_onnx(
-        model, folder / "model.onnx", input_size=size, sizes=check_sizes(size[1], size[2]), metadata=facts
+        model,
+        folder / "model.onnx",
+        input_size=size,
+        sizes=check_sizes(size[1], size[2]),
+        metadata=info.facts(),
     )
     print(difference_table(differences))
     print()
@@ -95,13 +99,7 @@ def hold_out(info: Any) -> tuple[Tensor, list[int]]:
 
     from slideformer.tasks.classify import digits
 
-    transform = create_transform(
-        info.input_size,
-        mean=info.mean,
-        std=info.std,
-        interpolation=info.interpolation,
-        crop_pct=info.crop_pct,
-    )
+    transform = create_transform(**info.preprocessing())
     images, labels = digits.load("val")
     return torch.stack([transform(image) for image in images]), labels
 

@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slideformer.cli.output import write_text
+from slideformer.errors import UserError
+from slideformer.files import write_text
 
 if TYPE_CHECKING:
     from slideformer.tasks.classify.evaluate import Evaluation
@@ -34,6 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
     from slideformer.tasks.classify.evaluate import evaluate_folder
     from slideformer.viz import confusion_matrix
 
+    folder = arguments.run if arguments.output is None else arguments.output
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output must be a folder, got the file {folder}; choose another place")
     result = evaluate_folder(
         arguments.run,
         arguments.data,
@@ -41,7 +45,6 @@ def run(arguments: argparse.Namespace) -> int:
         num_workers=arguments.num_workers,
         on_bad_image=arguments.on_bad_image,
     )
-    folder = arguments.run if arguments.output is None else arguments.output
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "evaluation.json", json.dumps(result.to_dict(), indent=2) + "\n")
     confusion_matrix(result.confusion, result.class_names, folder / "confusion.png")

@@ -31,10 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Export, check, print."""
     from slideformer.deploy import check_sizes, export_onnx
+    from slideformer.errors import UserError
 
     model, facts, file = open_model(arguments.model, arguments.num_classes)
     if arguments.output is not None:
         file = arguments.output
+        if file.is_dir():
+            raise UserError(f"--output must be a file, got the folder {file}; add a name such as model.onnx")
     size = facts["input_size"]
     differences = export_onnx(
         model, file, input_size=size, sizes=check_sizes(size[1], size[2]), metadata=facts
@@ -54,29 +57,25 @@ def open_model(name: str, num_classes: int | None) -> tuple[nn.Module, dict[str,
     from timm.data import resolve_data_config
 
     from slideformer.errors import UserError
-    from slideformer.models import load_pretrained
+    from slideformer.models import PREPROCESSING, load_pretrained
     from slideformer.models.names import pretrained_cfg
 
-    keys = ("input_size", "mean", "std", "interpolation", "crop_pct")
     if Path(name).is_dir():
         if num_classes is not None:
             raise UserError(
                 "--num-classes goes with a model's name; the classes of a run are known, leave it out"
             )
         model, info = load_pretrained(name)
-        facts = {key: getattr(info, key) for key in keys}
-        return (
-            model,
-            {**facts, "architecture": info.architecture, "class_names": list(info.label_names)},
-            Path(name) / "model.onnx",
-        )
+        return model, info.facts(), Path(name) / "model.onnx"
+    if num_classes is not None and num_classes < 1:
+        raise UserError(f"--num-classes must be at least 1, got {num_classes}")
     if "/" in name:
         raise UserError(f"{name} must be the folder of a finished run, but does not exist; check the path")
     config = resolve_data_config({}, pretrained_cfg=pretrained_cfg(name))
     classes: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     model = timm.create_model(name, **classes).eval()
     print(f"{name} with random weights: for its speed, not for its answers")
-    facts = {key: config[key] for key in keys}
+    facts = {key: config[key] for key in PREPROCESSING}
     return model, {**facts, "architecture": name, "class_names": []}, Path(f"{name}.onnx")
 
 

@@ -39,12 +39,16 @@ def run(arguments: argparse.Namespace) -> int:
         if prediction.error is not None:
             unreadable += 1
             print(f"left out, unreadable: {prediction.path} ({prediction.error})", file=sys.stderr)
+            if arguments.json:
+                print(json.dumps({"path": prediction.path, "error": prediction.error}))
         elif arguments.json:
             classes = [{"name": name, "probability": share} for name, share in prediction.classes]
             print(json.dumps({"path": prediction.path, "classes": classes}))
         else:
             words = "  ".join(f"{name} {100 * share:.1f} %" for name, share in prediction.classes)
             print(f"{prediction.path}  {words}")
+    if unreadable == len(paths):
+        raise UserError(f"there must be a picture that can be read, got {unreadable} unreadable ones")
     if unreadable:
         print(f"{unreadable} of {len(paths)} pictures were unreadable", file=sys.stderr)
     return 0

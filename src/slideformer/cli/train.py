@@ -25,7 +25,8 @@ Every value of a recipe can be overridden by its path, as in --model.optimise.lr
 def run_words(words: Sequence[str]) -> int:
     """Train; the words are parsed by Lightning."""
     try:
-        from slideformer.tasks.classify.train import fit, recipes
+        from slideformer.tasks.classify.command_line import recipes
+        from slideformer.tasks.classify.train import fit
     except ImportError as error:
         raise UserError(
             f"training needs {error.name}, which is not installed; pip install 'slideformer[train]'"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import nn
 
 from slideformer.deploy.verify import Difference, verify_onnx
 from slideformer.errors import UserError
+from slideformer.files import whole
 from slideformer.models import reparameterize
 from slideformer.version import __version__
 
@@ -51,11 +51,9 @@ def export_onnx(
         UserError: a package is missing, or the file differs from the model by more than ``tolerance``.
     """
     require_packages()
-    file = Path(file)
     merged = reparameterize(model)
-    unfinished = file.with_name(f".{file.name}.unfinished")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with whole(file) as unfinished:
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
         write(merged, unfinished, input_size, metadata)
         differences = verify_onnx(unfinished, model, sizes=sizes, channels=input_size[0])
         worst = max(differences, key=lambda row: row.largest)
@@ -65,9 +63,6 @@ def export_onnx(
                 f"the exported file must agree with the model to {tolerance:.0e}, got a difference of "
                 f"{worst.largest:.2e} at {worst.batch} x {worst.height} x {worst.width}; nothing was kept"
             )
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return differences
 
 

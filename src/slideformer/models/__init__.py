@@ -4,10 +4,11 @@
 from slideformer.models.convert import config_from_authors, load_authors, read_authors
 from slideformer.models.counts import PUBLISHED, Counts, count
 from slideformer.models.merge import is_merged, reparameterize
-from slideformer.models.pretrained import Pretrained, load_pretrained, save_pretrained
+from slideformer.models.pretrained import PREPROCESSING, Pretrained, load_pretrained, save_pretrained
 from slideformer.models.slide_swin import SlideSwin
 
 __all__ = [
+    "PREPROCESSING",
     "PUBLISHED",
     "Counts",
     "Pretrained",

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from slideformer.errors import UserError
+from slideformer.files import whole, write_text
 from slideformer.models.convert import load_whole
 from slideformer.models.merge import is_merged
 
@@ -49,6 +49,15 @@ class Pretrained:
     interpolation: str
     crop_pct: float
 
+    def preprocessing(self) -> dict[str, Any]:
+        """How an image becomes the model's input, by the names that timm's ``create_transform`` takes."""
+        return {name: getattr(self, name) for name in PREPROCESSING}
+
+    def facts(self) -> dict[str, Any]:
+        """All that travels with an exported model."""
+        names = {"architecture": self.architecture, "class_names": list(self.label_names)}
+        return {**self.preprocessing(), **names}
+
 
 def save_pretrained(
     model: nn.Module,
@@ -60,6 +69,7 @@ def save_pretrained(
     std: Sequence[float] | None = None,
     interpolation: str | None = None,
     crop_pct: float | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model so that ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads it.
 
@@ -74,9 +84,11 @@ def save_pretrained(
         std: of each channel.
         interpolation: timm's word for how images are resized.
         crop_pct: share of the resized image's side that the centre crop keeps.
+        arguments: with which ``timm.create_model`` built it, beside the name; our models know theirs.
 
     Raises:
         ValueError: the model was merged, was not built by name, or has another number of classes.
+        UserError: the folder cannot be written.
     """
     if is_merged(model):
         raise ValueError("a merged model cannot be saved for loading; save it before reparameterize()")
@@ -88,30 +100,41 @@ def save_pretrained(
     if label_names and len(label_names) != num_classes:
         raise ValueError(f"label_names must name all {num_classes} classes, got {len(label_names)}")
     given = (input_size, mean, std, interpolation, crop_pct)
-    config = describe(model, num_classes, dict(zip(PREPROCESSING, given, strict=True)))
+    if arguments is None:
+        if not hasattr(model, "arguments"):
+            raise ValueError(
+                "a model of timm's own does not tell how it was built; pass arguments=, {} for none"
+            )
+        arguments = cast("Mapping[str, Any]", model.arguments)
+    config = describe(model, num_classes, dict(zip(PREPROCESSING, given, strict=True)), arguments)
     if label_names:
         config["pretrained_cfg"]["label_names"] = list(label_names)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    text = json.dumps(config, indent=2) + "\n"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder / WEIGHTS, lambda path: save_file(state, path, metadata={"format": "pt"}))
-    write(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+    with whole(folder / WEIGHTS) as unfinished:  # by its bytes: safetensors' own files are for one user
+        unfinished.write_bytes(save(state, metadata={"format": "pt"}))
+    write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
-def describe(model: Any, num_classes: int, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+def describe(
+    model: Any, num_classes: int, preprocessing: Mapping[str, Any], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
     """The content of ``config.json``."""
     facts = dict(model.pretrained_cfg)
     architecture = facts.pop("architecture")
     kept = {key: value for key, value in facts.items() if value is not None and not is_source(key)}
     kept.update({key: value for key, value in preprocessing.items() if value is not None})
-    arguments = {key: x for key, x in model.arguments.items() if key not in NOT_ARGUMENTS}
+    kept_arguments = {key: x for key, x in arguments.items() if key not in NOT_ARGUMENTS}
+    pool = getattr(model, "global_pool", None)
+    # Some of timm's models keep the pooling as a module, not as the word that their constructor takes.
+    words = {"global_pool": pool} if isinstance(pool, str) else {}
     return {
         "architecture": architecture,
         "num_classes": num_classes,
         "num_features": model.num_features,
-        "global_pool": model.global_pool,
-        "model_args": {**arguments, "global_pool": model.global_pool},
+        **words,
+        "model_args": {**kept_arguments, **words},
         "pretrained_cfg": {**kept, "num_classes": num_classes},
     }
 
@@ -119,16 +142,6 @@ def describe(model: Any, num_classes: int, preprocessing: Mapping[str, Any]) -> 
 def is_source(key: str) -> bool:
     """Whether an entry of timm's facts says where weights came from."""
     return key in ("url", "file", "state_dict", "source", "tag", "label_names") or key.startswith("hf_hub")
-
-
-def write(path: Path, fill: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name beside it, then rename."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        fill(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def load_pretrained(folder: str | Path) -> tuple[nn.Module, Pretrained]:
@@ -155,7 +168,12 @@ def load_pretrained(folder: str | Path) -> tuple[nn.Module, Pretrained]:
         raise UserError(
             f"{folder / CONFIG} must describe a model, but lacks {error}; train it anew"
         ) from error
-    if not timm.is_model(architecture):
+    if info.label_names and len(info.label_names) != config["num_classes"]:
+        raise UserError(
+            f"{folder / CONFIG} must name all {config['num_classes']} classes, got "
+            f"{len(info.label_names)} label_names; correct or remove them"
+        )
+    if not isinstance(architecture, str) or not timm.is_model(architecture):
         raise UserError(f"{folder / CONFIG} names the model {architecture!r}, which is not known here")
     model = build(architecture, arguments, folder / CONFIG)
     try:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from slideformer.errors import UserError
+from slideformer.files import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,12 +44,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, out: str | Path) -> Path:
-    """Write a figure as PNG under another name, then rename."""
-    out = Path(out)
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    try:
+    """Write a figure as PNG, whole or not at all."""
+    with whole(out) as unfinished:
         figure.savefig(unfinished, format="png")
-        os.replace(unfinished, out)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return out
+    return Path(out)

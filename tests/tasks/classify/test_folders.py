@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from slideformer.errors import UserError
-from slideformer.tasks.classify.folders import class_names, shared_class_names
+from slideformer.tasks.classify.datasets import FolderReader
+from slideformer.tasks.classify.folders import class_names, image_paths, shared_class_names
 from tests.conftest import CLASSES
 
 
@@ -27,6 +29,27 @@ def test_images_may_lie_deeper(photos: Path) -> None:
     deeper.parent.mkdir()
     (photos / "val" / "moved").rename(deeper)
     assert class_names(photos / "val") == sorted(CLASSES)
+
+
+def test_every_image_of_a_folder_is_found(photos: Path) -> None:
+    folder = photos / "train" / "kiwi"
+    before = set(image_paths(folder))
+    with Image.open(folder / "0.jpg") as image:
+        for name in ("deep/er/a.webp", "b.BMP", "c.tiff", ".hidden.png", ".cache/d.png", "notes.txt"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            image.save(folder / name, format="png")
+    (folder / "deep" / "loop").symlink_to(folder)
+    found = list(image_paths(folder))
+    assert set(found) - before == {str(folder / name) for name in ("deep/er/a.webp", "b.BMP", "c.tiff")}
+    assert len(found) == len(set(found))
+    reader = FolderReader(photos / "train", class_names(photos / "train"))
+    assert len(reader) == 3 * 8 + 3
+    assert {reader[i][1] for i in range(len(reader)) if "deep" in reader.name(i)} == {0}
+
+
+def one_class(root: Path) -> None:
+    for path in [*root.glob("*/lemon"), *root.glob("*/ö*")]:
+        shutil.rmtree(path)
 
 
 def remove_val(root: Path) -> None:
@@ -61,6 +84,7 @@ def remove_classes(root: Path) -> None:
             empty_a_class,
             r"every class folder must hold an image .*, got none in .*train/kiwi; add images or remove",
         ),
+        (one_class, r"must hold two classes or more, got kiwi alone; add a folder for the rest"),
         (
             add_a_class,
             r"must hold the same classes, got only in train/: none; only in val/: apple; rename or add",

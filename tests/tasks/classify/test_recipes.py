@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from slideformer.models.slide_swin import VARIANTS
-from slideformer.tasks.classify.train import TrainCLI, expand, parse, quiet, recipe_path, recipes
+from slideformer.tasks.classify.command_line import TrainCLI, expand, parse, recipe_path, recipes
+from slideformer.tasks.classify.train import quiet
 
 IMAGENET = [name for name in recipes() if name.startswith("imagenet")]
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from torch.utils.data import DistributedSampler
 
-from slideformer.tasks.classify.sampling import train_sampler
+from slideformer.tasks.classify.sampling import EachOnce, train_sampler
 
 
 def order(epoch: int, repeats: int = 0, world_size: int = 1, rank: int = 0, images: int = 24) -> list[int]:
@@ -48,6 +48,19 @@ def test_repeats_of_an_image_go_to_different_devices_and_epochs_differ() -> None
     shares = [order(1, repeats=3, world_size=3, rank=rank) for rank in range(3)]
     assert shares[0] == shares[1] == shares[2]
     assert set(order(1, repeats=3)) != set(order(2, repeats=3))
+
+
+def test_repeated_images_are_of_the_seed_and_all_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = order(0, repeats=3)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert order(0, repeats=3) != first
+
+
+@pytest.mark.parametrize("images", [0, 1, 2, 9])
+def test_images_to_evaluate_come_each_once(images: int) -> None:
+    shares = [list(EachOnce(range(images), 2, rank)) for rank in (0, 1)]  # type: ignore[arg-type]
+    assert sorted(shares[0] + shares[1]) == list(range(images))
+    assert [len(EachOnce(range(images), 2, rank)) for rank in (0, 1)] == [len(x) for x in shares]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("repeats", [0, 3])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -112,7 +113,14 @@ def test_the_best_epoch_is_kept_not_the_last(
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--model.ema_decay=0.9", "--model.mix.mixup=0.4")], ids=["plain", "ema"]
+    "options",
+    [
+        (),
+        ("--model.ema_decay=0.9", "--model.mix.mixup=0.4"),
+        ("--model.ema_decay=0.9", "--trainer.accumulate_grad_batches=2", "--data.batch_size=4"),
+        ("--data.num_workers=2", "--data.augment.repeats=2"),
+    ],
+    ids=["plain", "ema", "accumulated", "workers"],
 )
 @pytest.mark.parametrize("update", [1, STEPS + 1, 2 * STEPS])
 def test_a_broken_run_goes_on_as_if_nothing_had_happened(
@@ -127,6 +135,40 @@ def test_a_broken_run_goes_on_as_if_nothing_had_happened(
     assert_same(weights(broken), weights(whole))
     assert losses(broken) == losses(whole)
     assert [step for step, _ in losses(broken)] == list(range(STEPS * EPOCHS))
+
+
+def test_a_longer_resumed_run_has_the_rates_of_its_new_length(finished_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    with (run / "metrics.csv").open("a") as file:
+        file.write("torn,")  # by a kill
+    fit([f"--resume={run}", "--trainer.max_epochs=6", "--trainer.log_every_n_steps=1"])
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["lr-AdamW/pg1"]]
+    rates = [float(row["lr-AdamW/pg1"]) for row in rows]
+    assert max(rates[-3 * STEPS :]) > 0.3 * max(rates), "half of a cosine of six epochs, not its end"
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert (saved["trainer"]["max_epochs"], saved["resume"]) == (6, False)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    all_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, before = Path.write_bytes, {}
+
+    def fails_late(path: Path, data: bytes) -> int:
+        last = RunFolder(tmp_path / "run").last
+        if ".last" in path.name and last.exists():
+            before["last"] = last.read_bytes()
+            write(path, data[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fails_late)
+    with pytest.raises(UserError, match=r"last.ckpt must be writable, but No space left on device"):
+        train(all_photos, tmp_path / "run")
+    last = RunFolder(tmp_path / "run").last
+    assert last.read_bytes() == before["last"]
+    assert {path.name for path in last.parent.iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
 def test_ctrl_c_tells_how_to_go_on(all_photos: Path, tmp_path: Path, breaks_at: Any) -> None:
@@ -190,5 +232,5 @@ def test_two_processes_give_what_one_gives(all_photos: Path, tmp_path: Path) -> 
     for folder in (one, two):
         with (folder / "metrics.csv").open(newline="") as file:
             figures.append([float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]])
-    # Nine images to hold out: two devices count one of them twice.
-    assert figures[0] == pytest.approx(figures[1], rel=0.1)
+    # Nine images to hold out, shared out five to four, none of them twice.
+    assert figures[0] == pytest.approx(figures[1], rel=1e-3)

@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from timm.utils import random_seed
 
-from slideformer.tasks.classify.sampling import EpochSeed
+from slideformer.files import whole, write_text
+from slideformer.tasks.classify.sampling import EPOCHS_APART, seed
 
 # Steps before the speed is told, so that starting up is not counted.
 WARM_STEPS = 5
@@ -23,7 +28,11 @@ class Throughput(Callback):
     """Logs images per second, all devices together, and prints them early in the run."""
 
     def __init__(self) -> None:
-        self.images, self.since, self.steps = 0, 0.0, 0
+        self.images, self.since, self.steps, self.first_epoch = 0, 0.0, 0, 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note where a resumed run goes on."""
+        self.first_epoch = trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start counting; evaluation between epochs does not count."""
@@ -41,9 +50,24 @@ class Throughput(Callback):
         speed = self.images / max(time.perf_counter() - self.since, 1e-9)
         pl_module.log("images_per_second", speed, prog_bar=True)
         if self.steps == TELL_STEP and trainer.is_global_zero:
-            left = trainer.num_training_batches * (trainer.max_epochs or 1) - self.steps
+            epochs = (trainer.max_epochs or 1) - self.first_epoch
+            left = trainer.num_training_batches * epochs - self.steps
             minutes = left * len(batch.images) * trainer.world_size / speed / 60
             print(f"{speed:.0f} images/s; about {minutes:.1f} minutes of training to go", flush=True)
+
+
+class EpochSeed(Callback):
+    """Starts every epoch from a seed of its own: what is random in it does not depend on earlier ones.
+
+    With the loader's own seeds, a resumed run equals an uninterrupted one number for number.
+    """
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Seed Python, NumPy and PyTorch, differently on each device, and a stream's order."""
+        random_seed(seed() + EPOCHS_APART * trainer.current_epoch, trainer.global_rank)
+        dataset = getattr(trainer.train_dataloader, "dataset", None)
+        if hasattr(dataset, "set_epoch"):
+            cast("Any", dataset).set_epoch(trainer.current_epoch)
 
 
 class EpochLines(Callback):
@@ -76,13 +100,34 @@ class Metrics(CSVLogger):
             return
         with path.open(newline="", encoding="utf-8") as file:
             table = csv.DictReader(file)
-            columns, rows = list(table.fieldnames or ()), [row for row in table if int(row["step"]) < steps]
-        writer = self.experiment
-        writer.metrics_keys = columns
-        with path.open("w", newline="", encoding="utf-8") as file:
-            kept = csv.DictWriter(file, columns)
-            kept.writeheader()
-            kept.writerows(rows)
+            columns = list(table.fieldnames or ())
+            # A killed run may have left half a line.
+            rows = [row for row in table if (row.get("step") or "").isdecimal() and int(row["step"]) < steps]
+        self.experiment.metrics_keys = columns
+        text = io.StringIO(newline="")
+        kept = csv.DictWriter(text, columns, extrasaction="ignore")
+        kept.writeheader()
+        kept.writerows(rows)
+        write_text(path, text.getvalue())
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints that are there whole or not at all.
+
+    Lightning's own writing copies from another file system, over what stood there before.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write all that the trainer hands over.
+
+        Raises:
+            UserError: the system refuses, as a full disk does; the checkpoint before is kept.
+        """
+        data = io.BytesIO()  # PyTorch's own words for a full disk would name neither file nor cause
+        torch.save(checkpoint, data)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as unfinished:
+            unfinished.write_bytes(data.getbuffer())
 
 
 class Checkpoint(ModelCheckpoint):
@@ -101,7 +146,7 @@ class Checkpoint(ModelCheckpoint):
 
 
 def checkpoints(folder: Path) -> list[Callback]:
-    """Keep the best epoch and the last; Lightning writes each under another name and renames it."""
+    """Keep the best epoch and the last."""
     best = Checkpoint(
         folder,
         filename="best",

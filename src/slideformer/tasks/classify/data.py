@@ -6,18 +6,25 @@ from __future__ import annotations
 import os
 from collections.abc import Sized
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, cast
 
 import lightning as L
-import torch
 from timm.data import IterableImageDataset, create_dataset, create_transform
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from slideformer.errors import UserError
-from slideformer.tasks.classify.datasets import Batch, Images, collate, open_reader, source_class_names
+from slideformer.errors import UserError, check_range
+from slideformer.tasks.classify.datasets import (
+    Batch,
+    FolderReader,
+    Images,
+    collate,
+    open_reader,
+    source_class_names,
+)
 from slideformer.tasks.classify.images import OnBadImage
 from slideformer.tasks.classify.loaders import eval_loader, transform_config
-from slideformer.tasks.classify.sampling import seed, train_sampler
+from slideformer.tasks.classify.sampling import EachOnce, SeededLoader, train_sampler
 
 # Sources that timm reads itself, by the prefix of their name.
 TIMM_SOURCES = ("wds/", "hfds/", "hfids/", "tfds/", "torch/")
@@ -50,6 +57,22 @@ class Augment:
     erase_mode: str = "const"
     repeats: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse what changes nothing sensible.
+
+        Raises:
+            UserError: a probability is none, a range is upside down or a strength negative.
+        """
+        for option in ("hflip", "vflip", "erase_prob"):
+            check_range(f"--data.augment.{option}", getattr(self, option), 0, 1)
+        for option in ("color_jitter", "repeats"):
+            check_range(f"--data.augment.{option}", getattr(self, option), 0)
+        for option, highest in (("scale", 1.0), ("ratio", inf)):
+            low, high = getattr(self, option)
+            if not 0 < low <= high <= highest:
+                bound = "" if highest == inf else ", at most 1"
+                raise UserError(f"--data.augment.{option} must rise from above 0{bound}, got [{low}, {high}]")
+
 
 def collate_readable(samples: list[Any]) -> Batch:
     """Collate what timm's own data sets give, which tell no paths."""
@@ -63,7 +86,8 @@ class ClassificationData(L.LightningDataModule):
         source: a folder with ``train/`` and ``val/``, each with one folder of images a class; ``digits``, the
             embedded handwritten digits; or a source of timm, such as ``wds/NAME`` or ``hfds/NAME``.
         model: registered name of the model, which knows its input size and normalisation.
-        batch_size: images a batch and device.
+        batch_size: images a batch and device. Batches of training are equal: what is left over at the end
+            of an epoch, other images in each, is not used.
         num_workers: processes that read images; None for one a core, at most 8.
         image_size: side of the model's input in pixels; None for the model's own.
         augment: random changes of training images.
@@ -92,13 +116,9 @@ class ClassificationData(L.LightningDataModule):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("num_workers", num_workers, 0),
-            ("image_size", image_size, 1),
-        ):
-            if value is not None and value < least:
-                raise UserError(f"--data.{name} must be at least {least}, got {value}")
+        check_range("--data.batch_size", batch_size, 1)
+        check_range("--data.num_workers", num_workers, 0)
+        check_range("--data.image_size", image_size, 1)
         self.source, self.root, self.splits = source, root, {"train": train_split, "val": val_split}
         self.batch_size, self.augment, self.on_bad_image = batch_size, augment, on_bad_image
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
@@ -111,8 +131,22 @@ class ClassificationData(L.LightningDataModule):
                 )
             self.class_names = [str(number) for number in range(num_classes)]
         else:
+            if num_classes is not None:
+                raise UserError(f"the classes of {source} are its own; leave --data.num_classes out")
             self.class_names = source_class_names(source)
         self.train_transform()  # refuses what cannot be, before any work
+
+    def prepare_data(self) -> None:
+        """Refuse a class without a readable image, on one device, before the training."""
+        if not self.by_timm:
+            reader = open_reader(self.source, "train", self.class_names)
+            if isinstance(reader, FolderReader):
+                reader.refuse_unreadable_class()
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the classes, or nothing where a source does not tell them."""
+        return [] if self.by_timm else self.class_names
 
     @property
     def num_classes(self) -> int:
@@ -148,27 +182,26 @@ class ClassificationData(L.LightningDataModule):
         if self.by_timm:
             return self.timm_loader("train", transform)
         images = Images(open_reader(self.source, "train", self.class_names), transform, self.on_bad_image)
-        sampler = self.sampler(images)
-        return DataLoader(
+        sampler = self.sampler(images, training=True)
+        return SeededLoader(
             images,
             self.batch_size,
             sampler=sampler,
             # Equal batches, unless the images of a device do not make one.
             drop_last=len(sampler) >= self.batch_size,
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            # Of its own: to start a loader, which a resumed run does at another moment, shall not draw
-            # from the numbers that the model goes on with.
-            generator=torch.Generator().manual_seed(seed()),
             collate_fn=collate,
         )
 
-    def sampler(self, images: Sized) -> DistributedSampler[Any]:
-        """This device's share of the training images."""
-        world_size, rank = (
-            (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        )
-        return train_sampler(images, self.augment.repeats, world_size, rank)
+    def sampler(self, images: Sized, training: bool) -> DistributedSampler[Any]:
+        """This device's share of the images."""
+        if training:
+            return train_sampler(images, self.augment.repeats, *self.place())
+        return EachOnce(cast("Dataset[Any]", images), *self.place())
+
+    def place(self) -> tuple[int, int]:
+        """Number of devices, and which of them this is."""
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The hold-out, in order."""
@@ -181,6 +214,7 @@ class ClassificationData(L.LightningDataModule):
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             on_bad_image=self.on_bad_image,
+            share=self.place(),
         )
 
     def timm_loader(self, split: str, transform: Any) -> DataLoader[Any]:
@@ -203,10 +237,10 @@ class ClassificationData(L.LightningDataModule):
         streams = isinstance(dataset, IterableImageDataset)  # which shuffle and share out by themselves
         if streams:
             dataset.set_loader_cfg(num_workers=self.num_workers)
-        return DataLoader(
+        return SeededLoader(
             dataset,
             self.batch_size,
-            sampler=None if streams or not training else self.sampler(dataset),
+            sampler=None if streams else self.sampler(dataset, training),
             drop_last=training,
             num_workers=self.num_workers,
             collate_fn=collate_readable,

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify import digits, folders
-from slideformer.tasks.classify.images import UNREADABLE, OnBadImage, read_image, refusal
+from slideformer.tasks.classify.images import UNREADABLE, OnBadImage, is_readable, read_image, refusal
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -75,27 +75,45 @@ class Reader(Protocol):
 
 
 class FolderReader:
-    """Images below a folder, one sub-folder a class, found by timm."""
+    """Images anywhere below a folder, whose sub-folders are the classes.
+
+    Timm's own reader takes the innermost folder for the class, and of images JPEG and PNG alone.
+    """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        from timm.data.readers import create_reader
-
-        class_map = {name: index for index, name in enumerate(names)}
-        self.reader = create_reader("", root=str(folder), class_map=class_map)
+        self.images = [
+            (path, number) for number, name in enumerate(names) for path in folders.image_paths(folder / name)
+        ]
 
     def __len__(self) -> int:
         """How many there are."""
-        return len(self.reader)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         """One image and its class."""
-        file, target = self.reader[index]
-        with file:
-            return read_image(file), target
+        path, target = self.images[index]
+        return read_image(path), target
 
     def name(self, index: int) -> str:
         """Its path."""
-        return str(self.reader.filename(index, absolute=True))
+        return self.images[index][0]
+
+    def refuse_unreadable_class(self) -> None:
+        """Refuse a class of which no image can be read, before hours of training without it.
+
+        Raises:
+            UserError: there is one.
+        """
+        readable: set[int] = set()
+        for path, target in self.images:
+            if target not in readable and is_readable(path):
+                readable.add(target)
+        lost = [path for path, target in self.images if target not in readable]
+        if lost:
+            raise UserError(
+                f"every class must hold an image that can be read, got none beside {lost[0]}; "
+                "mend the images or remove the folder"
+            )
 
 
 class DigitsReader:

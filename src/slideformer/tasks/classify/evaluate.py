@@ -147,8 +147,12 @@ def evaluate_folder(
     names = hold_out_class_names(source)
     model_names = info.label_names if info.label_names else tuple(names)
     check_class_names(model_names, names)
-    config = {key: getattr(info, key) for key in ("input_size", "mean", "std", "interpolation", "crop_pct")}
     loader = eval_loader(
-        source, names, config, batch_size=batch_size, num_workers=num_workers, on_bad_image=on_bad_image
+        source,
+        names,
+        info.preprocessing(),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        on_bad_image=on_bad_image,
     )
     return evaluate(model, loader, names)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from slideformer.errors import UserError
@@ -16,8 +17,7 @@ def class_names(folder: Path) -> list[str]:
     Raises:
         UserError: no such folder, no classes, or a class without an image.
     """
-    if not folder.is_dir():
-        raise UserError(f"the data must be a folder, got {folder}, which does not exist; check the path")
+    refuse_no_folder("the data", folder)
     names = sorted(
         entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )
@@ -26,7 +26,7 @@ def class_names(folder: Path) -> list[str]:
             f"{folder} must hold one folder of images for each class, got none; "
             f"put the images of class NAME into {folder / 'NAME'}"
         )
-    empty = [name for name in names if not holds_image(folder / name)]
+    empty = [name for name in names if next(image_paths(folder / name), None) is None]
     if empty:
         raise UserError(
             f"every class folder must hold an image ({', '.join(SUFFIXES)}), got none in "
@@ -35,11 +35,30 @@ def class_names(folder: Path) -> list[str]:
     return names
 
 
-def holds_image(folder: Path) -> bool:
-    """Whether there is an image anywhere below a folder."""
-    return any(
-        name.lower().endswith(SUFFIXES) for _, _, files in os.walk(folder, followlinks=True) for name in files
-    )
+def image_paths(folder: Path) -> Iterator[str]:
+    """Images anywhere below a folder, in the order of their names; hidden files and folders are none."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link back to where we have been
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield os.path.join(place, name)
+
+
+def refuse_no_folder(what: str, path: Path) -> None:
+    """Refuse a path that is no folder.
+
+    Raises:
+        UserError: it does not exist, or is a file.
+    """
+    if not path.is_dir():
+        found = "which is a file; give the folder around it" if path.exists() else "which does not exist"
+        raise UserError(f"{what} must be a folder, got {path}, {found}; check the path")
 
 
 def split_folder(root: Path, split: str) -> Path:
@@ -48,8 +67,7 @@ def split_folder(root: Path, split: str) -> Path:
     Raises:
         UserError: the root or the split does not exist.
     """
-    if not root.is_dir():
-        raise UserError(f"--data must be a folder, got {root}, which does not exist; check the path")
+    refuse_no_folder("--data", root)
     folder = root / split
     if not folder.is_dir():
         found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
@@ -64,7 +82,7 @@ def shared_class_names(root: Path) -> list[str]:
     """Names of the classes of ``root/train`` and ``root/val``, which must be the same.
 
     Raises:
-        UserError: a split is missing or bad, or the splits have different classes.
+        UserError: a split is missing or bad, the splits have different classes, or there is only one.
     """
     train, val = (class_names(split_folder(root, split)) for split in ("train", "val"))
     only_train, only_val = sorted(set(train) - set(val)), sorted(set(val) - set(train))
@@ -73,5 +91,9 @@ def shared_class_names(root: Path) -> list[str]:
             f"train/ and val/ of {root} must hold the same classes, got only in train/: "
             f"{', '.join(only_train) or 'none'}; only in val/: {', '.join(only_val) or 'none'}; "
             "rename or add folders until they agree"
+        )
+    if len(train) < 2:
+        raise UserError(
+            f"{root} must hold two classes or more, got {train[0]} alone; add a folder for the rest"
         )
     return train

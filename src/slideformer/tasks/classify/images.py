@@ -33,7 +33,18 @@ def read_image(file: str | Path | BinaryIO | bytes) -> Image.Image:
         if upright.mode.startswith("I"):  # 16 bits of grey: PIL would clip, not scale
             grey = np.asarray(upright, dtype=np.float64) / 257
             upright = Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
+        if "transparency" in upright.info:  # of a palette: PIL wants to be told that it is dropped
+            upright = upright.convert("RGBA")
         return upright.convert("RGB")
+
+
+def is_readable(file: str | Path) -> bool:
+    """Whether the bytes are a whole picture."""
+    try:
+        read_image(file)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def refusal(path: str, error: BaseException) -> str:

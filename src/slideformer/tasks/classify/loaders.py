@@ -9,9 +9,11 @@ from typing import Any, cast
 from timm.data import create_transform, resolve_data_config
 from torch.utils.data import DataLoader
 
+from slideformer.errors import check_range
 from slideformer.models.names import pretrained_cfg
 from slideformer.tasks.classify.datasets import Batch, Images, collate, open_reader
 from slideformer.tasks.classify.images import OnBadImage
+from slideformer.tasks.classify.sampling import EachOnce
 
 
 def transform_config(model: str, image_size: int | None) -> dict[str, Any]:
@@ -28,6 +30,7 @@ def eval_loader(
     batch_size: int,
     num_workers: int,
     on_bad_image: OnBadImage,
+    share: tuple[int, int] = (1, 0),
 ) -> DataLoader[Batch]:
     """Loader of the hold-out of a source, in order, nothing random.
 
@@ -38,7 +41,16 @@ def eval_loader(
         batch_size: images a batch.
         num_workers: processes that read; 0 reads in this one.
         on_bad_image: what to do with an unreadable image.
+        share: number of devices among which the images are shared out, and which of them this is.
     """
+    check_range("--batch-size", batch_size, 1)
+    check_range("--num-workers", num_workers, 0)
     transform = create_transform(**config, is_training=False)
     images = Images(open_reader(source, "val", names), transform, on_bad_image)
-    return DataLoader(images, batch_size, num_workers=num_workers, collate_fn=collate)
+    return DataLoader(
+        images,
+        batch_size,
+        sampler=EachOnce(images, *share),
+        num_workers=num_workers,
+        collate_fn=collate,
+    )

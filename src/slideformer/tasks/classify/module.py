@@ -11,9 +11,10 @@ import torch
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from slideformer.errors import UserError
+from slideformer.errors import UserError, check_range
 from slideformer.models.names import pretrained_cfg
 from slideformer.tasks.classify.datasets import Batch
 from slideformer.tasks.classify.optimise import Mix, Optimise, build_loss, build_optimiser, build_schedule
@@ -48,23 +49,19 @@ class Classifier(L.LightningModule):
         ema_decay: float | None = None,
     ) -> None:
         super().__init__()
-        for option, value in (
-            ("drop_path_rate", drop_path_rate),
-            ("smoothing", smoothing),
-            ("ema_decay", ema_decay),
-        ):
-            if value is not None and not 0 <= value <= 1:
-                raise UserError(f"--model.{option} must be from 0 to 1, got {value}")
+        check_range("--model.drop_path_rate", drop_path_rate, 0, 0.999)
+        check_range("--model.smoothing", smoothing, 0, 1)
+        check_range("--model.ema_decay", ema_decay, 0, 0.9999999)
         pretrained_cfg(name)  # refuses an unknown name, with the nearest ones
         arguments = (
             dict(options or {})
             if drop_path_rate is None
             else {**(options or {}), "drop_path_rate": drop_path_rate}
         )
-        # Plain values only, so that a checkpoint loads without running code.
-        self.save_hyperparameters(
-            {"name": name, "num_classes": num_classes, "options": arguments}, logger=False
-        )
+        # What a resumed run may not change; rates and length it may. Plain values only, so that a
+        # checkpoint loads without running code.
+        kept = {"name": name, "num_classes": num_classes, "options": arguments, "ema_decay": ema_decay}
+        self.save_hyperparameters({**kept, **optimise.fixed()}, logger=False)
         try:
             self.model: nn.Module = timm.create_model(name, num_classes=num_classes, **arguments)
         except (TypeError, ValueError) as error:
@@ -79,7 +76,7 @@ class Classifier(L.LightningModule):
         self.optimise = optimise
         self.mixer = mix.build(num_classes, smoothing)
         self.loss = build_loss(self.mixer is not None, smoothing)
-        self.val_loss = nn.CrossEntropyLoss()
+        self.val_loss = MeanMetric()
         self.top1 = MulticlassAccuracy(num_classes, average="micro")
         self.top5 = MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes))
         self.unreadable: set[str] = set()
@@ -117,7 +114,8 @@ class Classifier(L.LightningModule):
         self.top1(logits, targets)
         self.top5(logits, targets)
         size = len(images)
-        self.log("val/loss", self.val_loss(logits, targets), batch_size=size, sync_dist=True)
+        self.val_loss(nn.functional.cross_entropy(logits, targets), size)
+        self.log("val/loss", self.val_loss, batch_size=size)
         self.log("val/top1", self.top1, prog_bar=True, batch_size=size)
         self.log("val/top5", self.top5, batch_size=size)
 
@@ -149,9 +147,33 @@ class Classifier(L.LightningModule):
             self.ema.update(self.model, step=self.global_step)
         self.updates = self.global_step
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """Go on counting updates where a resumed run stopped."""
         self.updates = self.global_step
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note what an update is made of, and leave out the schedule, a function of the update alone."""
+        checkpoint["images_per_update"] = self.images_per_update()
+        checkpoint["lr_schedulers"] = []
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on where updates would count anew.
+
+        Raises:
+            UserError: an update has another number of images, or the training is already longer.
+        """
+        before, now = checkpoint["images_per_update"], self.images_per_update()
+        if before != now:
+            raise UserError(
+                f"a resumed run must keep its {before} images an update, got {now}; resume with the same "
+                "--data.batch_size, --trainer.accumulate_grad_batches and devices"
+            )
+        done, wanted = checkpoint["epoch"] + 1, self.trainer.max_epochs or 0
+        if done > wanted:
+            raise UserError(
+                f"a resumed run must be at least as long as it is, {done} epochs, got "
+                f"--trainer.max_epochs {wanted}; choose more"
+            )
 
     def images_per_update(self) -> int:
         """Images of one update, over all devices and accumulated batches."""
@@ -163,6 +185,7 @@ class Classifier(L.LightningModule):
         epochs, updates = self.trainer.max_epochs, self.trainer.estimated_stepping_batches
         if epochs is None or epochs < 1 or updates == float("inf"):
             raise UserError(f"a schedule needs an end, got {epochs} epochs; pass --trainer.max_epochs N")
+        self.optimise.refuse_shorter(epochs)
         batch = self.images_per_update()
         optimiser = build_optimiser(self.model, self.optimise, batch)
         schedule = build_schedule(optimiser, self.optimise, batch, epochs, int(updates))

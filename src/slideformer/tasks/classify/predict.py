@@ -14,7 +14,8 @@ from torch import nn
 
 from slideformer.errors import UserError
 from slideformer.models import Pretrained
-from slideformer.tasks.classify.images import SUFFIXES, UNREADABLE, OnBadImage, read_image, refusal
+from slideformer.tasks.classify.folders import image_paths
+from slideformer.tasks.classify.images import UNREADABLE, OnBadImage, read_image, refusal
 
 BATCH = 32
 
@@ -44,9 +45,7 @@ def find_images(patterns: Iterable[str]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            below = sorted(
-                file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
-            )
+            below = [Path(file) for file in image_paths(path)]
         elif path.is_file():
             below = [path]
         else:
@@ -82,14 +81,7 @@ def predict(
     Raises:
         UserError: a picture cannot be read and ``on_bad_image`` is ``stop``.
     """
-    transform = create_transform(
-        info.input_size,
-        is_training=False,
-        interpolation=info.interpolation,
-        mean=info.mean,
-        std=info.std,
-        crop_pct=info.crop_pct,
-    )
+    transform = create_transform(**info.preprocessing(), is_training=False)
     for start in range(0, len(paths), BATCH):
         images, errors = {}, {}
         for path in paths[start : start + BATCH]:

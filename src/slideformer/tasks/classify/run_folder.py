@@ -61,7 +61,7 @@ class RunFolder:
         Raises:
             UserError: there is one.
         """
-        if self.config.exists() or self.last.exists():
+        if self.best.exists() or self.last.exists():
             raise UserError(
                 f"{self.path} already holds a run; continue it with --resume, or choose another --output"
             )
@@ -70,11 +70,15 @@ class RunFolder:
         """The last checkpoint, or None where the run stopped within its first epoch.
 
         Raises:
-            UserError: there is no run.
+            UserError: there is no run, or a part of it is lost.
         """
         if not self.config.exists():
             raise UserError(f"--resume needs a run, got {self.path}, which holds none; check the folder")
-        return self.last if self.last.exists() else None
+        found = [path.exists() for path in (self.last, self.best)]
+        if any(found) and not all(found):
+            lost = self.best if self.last.exists() else self.last
+            raise UserError(f"--resume needs the best and the last checkpoint, got no {lost}; restore it")
+        return self.last if all(found) else None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -99,11 +103,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def refuse_other_model(path: Path, state: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse to continue a run with another model.
+def refuse_other_run(path: Path, state: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse to continue a run with another model, optimiser or average.
 
     Raises:
-        UserError: name, classes or options differ.
+        UserError: what the checkpoint was made with differs from what is wanted.
     """
     saved = dict(state["hyper_parameters"])
     if saved != wanted:
@@ -112,4 +116,7 @@ def refuse_other_model(path: Path, state: dict[str, Any], wanted: dict[str, Any]
             for key in sorted(saved.keys() | wanted.keys())
             if saved.get(key) != wanted.get(key)
         )
-        raise UserError(f"{path} must be a checkpoint of this model, got {changed}; choose another --output")
+        raise UserError(
+            f"{path} must be a checkpoint of this model and optimiser, got {changed}; "
+            "resume without the change, or choose another --output"
+        )

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order of training images: shuffled by seed and epoch alone, so that a resumed run goes on in it."""
+"""Who sees which image when: shuffled by seed and epoch alone, so that a resumed run goes on in it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from typing import Any, cast
 
-import lightning as L
-from lightning.pytorch.callbacks import Callback
+import torch
 from timm.data.distributed_sampler import RepeatAugSampler
-from timm.utils import random_seed
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 # Apart enough that the devices of one epoch never use the seed of another.
 EPOCHS_APART = 10_007
@@ -19,6 +17,34 @@ EPOCHS_APART = 10_007
 
 class RepeatedShuffle(RepeatAugSampler, DistributedSampler[Any]):
     """Timm's repeated augmentation, as a `DistributedSampler`, the kind that Lightning leaves as it is."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """An epoch of the run's seed, of which timm's order does not know."""
+        epoch, self.epoch = self.epoch, seed() + self.epoch
+        try:
+            return iter(list(cast("Any", super()).__iter__()))
+        finally:
+            self.epoch = epoch
+
+
+class EachOnce(DistributedSampler[Any]):
+    """One device's share of images to evaluate, in order: each image on one device, none twice.
+
+    PyTorch's own sampler repeats some, so that all shares are equal.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        """Every ``num_replicas``-th image."""
+        return iter(self.share)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.share)
+
+    @property
+    def share(self) -> range:
+        """Numbers of this device's images."""
+        return range(self.rank, len(cast("Sized", self.dataset)), self.num_replicas)
 
 
 def train_sampler(dataset: Sized, repeats: int, world_size: int, rank: int) -> DistributedSampler[Any]:
@@ -42,13 +68,18 @@ def seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
-class EpochSeed(Callback):
-    """Starts every epoch from a seed of its own: what is random in it does not depend on earlier ones.
+class SeededLoader(DataLoader[Any]):
+    """A loader whose processes begin every epoch from a seed of its own.
 
-    A resumed run repeats no epoch's randomness, and with ``num_workers=0`` it equals an uninterrupted one
-    number for number. Processes that read images keep random states of their own.
+    The seeds come from a generator of the loader's: to start one, which a resumed run does at another
+    moment, shall not draw from the numbers that the model goes on with.
     """
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Seed Python, NumPy and PyTorch, differently on each device."""
-        random_seed(seed() + EPOCHS_APART * trainer.current_epoch, trainer.global_rank)
+    def __iter__(self) -> Any:
+        """Start the processes of the sampler's epoch, once the first batch is asked for.
+
+        Not before, since Lightning asks for the iterator first and then tells which epoch it is.
+        """
+        epoch, rank = (getattr(self.sampler, name, 0) for name in ("epoch", "rank"))
+        self.generator = torch.Generator().manual_seed(seed() + EPOCHS_APART * epoch + rank)
+        yield from super().__iter__()

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of a training: Lightning's, with short options, recipes by name, and a run's folder."""
+
+from __future__ import annotations
+
+import re
+import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from slideformer.errors import UserError, check_range
+from slideformer.files import write_text
+from slideformer.tasks.classify.callbacks import Metrics, WholeFiles, callbacks
+from slideformer.tasks.classify.data import ClassificationData
+from slideformer.tasks.classify.module import Classifier
+from slideformer.tasks.classify.run_folder import RunFolder, read_checkpoint
+
+# What a user types, and what Lightning's command line calls it.
+SHORT = {"--model": "--model.name", "--data": "--data.source"}
+RECIPES = resources.files("slideformer.tasks.classify") / "recipes"
+
+
+def recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in RECIPES.iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def recipe_path(name: str) -> str:
+    """The file of a configuration: a path as it is, or the name of a shipped recipe.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if Path(name).is_file():
+        return name
+    if name in recipes():
+        return str(RECIPES / f"{name}.yaml")
+    raise UserError(
+        f"--config must be a YAML file or one of {', '.join(recipes())}, got {name}; check the path"
+    )
+
+
+def expand(words: Sequence[str]) -> list[str]:
+    """The command line in Lightning's words: short options, recipes by name, ``--resume`` with a folder."""
+    result: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option in SHORT:
+            result.append(SHORT[option] + equals + value)
+        elif option == "--resume" and equals:
+            result += [option, value]
+        elif option == "--config":
+            result.append(f"--config={recipe_path(value if equals else next(rest, ''))}")
+        else:
+            result.append(word)
+    return expand_resume(result)
+
+
+def expand_resume(words: list[str]) -> list[str]:
+    """``--resume`` as ``--resume true``; with a folder, that run's own configuration and output."""
+    words = [
+        part for word in words for part in (word.split("=", 1) if word.startswith("--resume=") else [word])
+    ]
+    if "--resume" not in words:
+        return words
+    place = words.index("--resume")
+    before, after = words[:place], words[place + 1 :]
+    if not after or after[0].startswith("--"):
+        return [*before, "--resume=true", *after]
+    if after[0].lower() in ("true", "false"):
+        return [*before, f"--resume={after[0]}", *after[1:]]
+    folder = RunFolder(Path(after[0]))
+    folder.checkpoint_to_resume()
+    return [f"--config={folder.config}", *before, f"--output={folder.path}", "--resume=true", *after[1:]]
+
+
+# Least values of Lightning's numbers, which it would accept and stumble over.
+LEAST = {"max_epochs": 1, "accumulate_grad_batches": 1, "gradient_clip_val": 0, "log_every_n_steps": 1}
+
+
+def check_trainer(config: Any) -> None:
+    """Refuse what Lightning would take and stumble over, or what leaves a run without an end.
+
+    Raises:
+        UserError: a number is too small, or the length is not given in epochs.
+    """
+    for option, least in LEAST.items():
+        check_range(f"--trainer.{option}", config[option], least)
+    if config.max_steps != -1 or config.max_time is not None:
+        raise UserError(
+            "the length of a run must be given in epochs, which the schedule needs to know; "
+            "pass --trainer.max_epochs in place of max_steps and max_time"
+        )
+    if config.limit_val_batches == 0 or config.fast_dev_run:
+        raise UserError(
+            "a run must see its hold-out, which tells the best epoch; "
+            "leave --trainer.limit_val_batches and --trainer.fast_dev_run out"
+        )
+
+
+def as_list(plugins: Any) -> list[Any]:
+    """None, one or some plugins as a list."""
+    return [] if plugins is None else plugins if isinstance(plugins, list) else [plugins]
+
+
+class TrainCLI(LightningCLI):
+    """Lightning's command line with the options of a run."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Declare the run's own options, and what the data tell the model."""
+        parser.add_argument("--output", type=str, default="runs/train", help="folder of the run")
+        parser.add_argument("--resume", type=bool, default=False, help="continue the run in --output")
+        parser.link_arguments("model.name", "data.model")
+        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Look at the folder and at the length of the run before any work."""
+        check_trainer(self.config.trainer)
+        self.folder = RunFolder(Path(self.config.output))
+        self.checkpoint = self.folder.checkpoint_to_resume() if self.config.resume else None
+        self.state = None if self.checkpoint is None else read_checkpoint(self.checkpoint)
+        if cast("Any", rank_zero_only).rank == 0:  # later processes find what the first has already written
+            if self.checkpoint is not None:
+                read_checkpoint(self.folder.best)  # which the end of the run will need
+            elif not self.config.resume:
+                self.folder.refuse_if_used()
+            self.folder.prepare()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Add our loggers, callbacks and progress bar to what the configuration says."""
+        path, terminal = self.folder.path, sys.stdout.isatty()
+        config = {**self._get(self.config_init, "trainer", default={})}
+        self.metrics = Metrics(path, name="", version="")
+        # What was logged after the checkpoint will be logged again.
+        steps = 0 if self.state is None else self.state["global_step"]
+        board = TensorBoardLogger(path, name="", version="logs", purge_step=steps)
+        config["logger"] = [self.metrics, board]
+        config["plugins"] = [WholeFiles(), *as_list(config.get("plugins"))]
+        config["enable_progress_bar"] = terminal
+        config["default_root_dir"] = str(path)
+        return self._instantiate_trainer(config, callbacks(path, terminal))
+
+    def save_config(self) -> None:
+        """Write the resolved configuration, from which a new run may start as well."""
+        config = self.config.clone()
+        config.resume = False
+        write_text(self.folder.config, self.parser.dump(config, skip_none=False))
+
+
+def parse(words: list[str]) -> TrainCLI:
+    """Lightning's command line with module, data and trainer built.
+
+    Raises:
+        UserError: the words are wrong, or what they ask for cannot be built.
+    """
+    try:
+        return TrainCLI(
+            Classifier,
+            ClassificationData,
+            save_config_callback=None,
+            trainer_defaults={"max_epochs": 30, "log_every_n_steps": 10, "enable_model_summary": False},
+            seed_everything_default=0,
+            args=words,
+            run=False,
+            auto_configure_optimizers=False,
+            parser_kwargs={
+                "prog": "slideformer train",
+                "description": "Train an image classifier.",
+                "exit_on_error": False,
+            },
+        )
+    except UserError:
+        raise
+    except (ArgumentError, MisconfigurationException, ValueError) as error:
+        message = " ".join(str(error).split())
+        for short, long in SHORT.items():
+            message = re.sub(rf"(--)?{re.escape(long[2:])}\b", short, message)
+        raise UserError(f"{message}; `slideformer train --help` lists the options") from error
