@@ -114,7 +114,7 @@ def test_ratios_are_to_the_authors_form() -> None:
         (["--size", "0"], "--size must be at least 1, got 0"),
         (["--kernel-size", "2"], "--kernel-size must be odd, got 2; use 3"),
         (["--rounds", "0"], "--rounds must be at least 1, got 0"),
-        (["--plain", "--deformed"], "not allowed with argument"),
+        (["--json", "nowhere/figures.json"], "--json must lie in a folder that exists"),
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
