@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from slideformer.ops import conv, matmul, reference, shift, unfold
+from slideformer.ops import conv, cpu, matmul, reference, shift, unfold
 from slideformer.ops.call import Call
 
 
@@ -36,6 +36,14 @@ class Backend:
 
 # In the order in which "auto" asks them. A new backend is one file and one row.
 BACKENDS: tuple[Backend, ...] = (
+    Backend(
+        "cpu",
+        cpu.attend,
+        "fused kernels in C, forward and backward",
+        lambda taps: 0,
+        refusal=cpu.refusal,
+        automatic=True,
+    ),
     Backend("matmul", matmul.attend, "matrix products, tap by tap, in tiles", lambda taps: 2, automatic=True),
     Backend("conv", conv.attend, "the paper's form: one merged depthwise convolution", lambda taps: 2 * taps),
     Backend("shift", shift.attend, "the paper's row view: shifted copies of the map", lambda taps: 2 * taps),

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attention without deformation: lanes are channels, or the taps of one position (see plain.c). */
+#ifndef SLIDEFORMER_PLAIN_H
+#define SLIDEFORMER_PLAIN_H
+
+#include "isa.h"
+#include "rows.h"
+
+/* Positions whose weights are held at a time, and vectors of the two usual widths of a head. */
+enum { CHUNK = 32, HEAD32 = 32 / LANES };
+
+/* Rows of keys and values as float32 with the zeros that windows reach, in rings: row y is at y % slots. */
+struct cache {
+  const struct plan *plan;
+  int64_t keys, values, lanes; /* D, D' and T in whole vectors, in floats */
+  int64_t width, slots;        /* of a row with its zeros; rows of the ring */
+  int64_t loaded, stored;      /* rows of the map so far */
+  float *key, *value, *grad_key, *grad_value; /* (slots, width, keys or values) */
+  float *outside, *grad_outside; /* a row of zeros that is read for rows out of the map, one to write to */
+  float *query, *grad_query, *grad_output, *output; /* (W, keys or values) of the row at hand */
+  float *weights, *grad_logits;  /* (CHUNK, lanes) */
+  const float **key_tap, **value_tap; /* (T): where a tap reads for the first column */
+  float **grad_key_tap, **grad_value_tap;
+  float *logit_offset, *grad_logit_offset; /* (variants, lanes): what is added to the logits */
+  int64_t variants, *variant, *variant_column; /* columns whose taps lie alike are one variant */
+  int64_t row_kind;                            /* of the row that the table is for; -1: none */
+  float *shift_bias, *grad_shift_bias;         /* (T, keys), or NULL */
+  float *key_bias, *grad_key_bias;             /* (lanes), or NULL */
+  int64_t unit, row; /* the unit, and a row of positions of that kind */
+  struct piece piece;
+};
+
+size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, char *scratch);
+void NAMED(slideformer_cache_head)(struct cache *cache, int64_t head);
+/* Start a piece. */
+void NAMED(slideformer_cache_piece)(struct cache *cache);
+/* Make a row of positions ready: rows of keys and values, where taps read, what is added to logits. */
+void NAMED(slideformer_cache_row)(struct cache *cache, int64_t y);
+/* Sum the gradients of what was added to logits into the unit's. */
+void NAMED(slideformer_cache_flush_offset)(struct cache *cache);
+
+/* y_t = sum_c x_c (m_t,c + bias_t,c), LANES taps at a time: one vector for each tap, then all summed in
+ * one tree. `at` is the column's place in the taps' rows. */
+INLINE void dots(const float *x, const float *const *tap, int64_t at, const float *bias, int64_t taps,
+                 int64_t vectors, float *y) {
+  UNROLL for (int64_t group = 0; group < taps; group += LANES) {
+    vec sum[LANES];
+    UNROLL for (int l = 0; l < LANES; l++) {
+      sum[l] = (vec){0};
+      if (group + l < taps) {
+        const float *m = tap[group + l] + at;
+        for (int64_t v = 0; v < vectors; v++) {
+          vec seen = load(m + v * LANES);
+          if (bias) seen += load(bias + ((group + l) * vectors + v) * LANES);
+          sum[l] += load(x + v * LANES) * seen;
+        }
+      }
+    }
+    store(y + group, sums(sum));
+  }
+}
+
+static inline void dots_of_size(const float *x, const float *const *tap, int64_t at, const float *bias, int64_t taps,
+                                int64_t vectors, float *y) {
+  if (bias) {
+    for (int64_t group = 0; group < taps; group += LANES) {
+      int64_t some = taps - group < LANES ? taps - group : LANES;
+      dots(x, tap + group, at, bias + group * vectors * LANES, some, vectors, y + group);
+    }
+  } else if (taps == 9 && vectors == HEAD32) {
+    dots(x, tap, at, NULL, 9, HEAD32, y);
+  } else if (taps == 49 && vectors == HEAD32) {
+    dots(x, tap, at, NULL, 49, HEAD32, y);
+  } else {
+    for (int64_t group = 0; group < taps; group += LANES) {
+      int64_t some = taps - group < LANES ? taps - group : LANES;
+      if (some == LANES) {
+        dots(x, tap + group, at, NULL, LANES, vectors, y + group);
+      } else {
+        dots(x, tap + group, at, NULL, some, vectors, y + group);
+      }
+    }
+  }
+}
+
+/* Logits of a chunk of positions to their weights, in place; logits are finished on the way. */
+static inline void weights_of(const struct cache *cache, int64_t first, int64_t count, const float *query, float *y) {
+  int64_t lanes = cache->lanes;
+  for (int64_t x = first; x < first + count; x++, y += lanes, query += cache->keys) {
+    const float *offset = cache->logit_offset + cache->variant[x] * lanes;
+    vec query_sum = {0}, most = splat(-INFINITY), sum = {0};
+    if (cache->key_bias) {
+      for (int64_t c = 0; c < cache->keys; c += LANES) query_sum += load(query + c);
+      query_sum = sum_lanes(query_sum);
+    }
+    for (int64_t t = 0; t < lanes; t += LANES) {
+      vec logit = load(y + t) + load(offset + t);
+      if (cache->key_bias) logit += query_sum * load(cache->key_bias + t);
+      store(y + t, logit);
+      most = larger(logit, most);
+    }
+    most = largest_lane(most);
+    for (int64_t t = 0; t < lanes; t += LANES) {
+      vec e = exp_negative(load(y + t) - most);
+      store(y + t, e);
+      sum += e;
+    }
+    vec inverse = 1.0f / sum_lanes(sum);
+    for (int64_t t = 0; t < lanes; t += LANES) store(y + t, load(y + t) * inverse);
+  }
+}
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How a call is cut into work, by its shapes alone, so that results do not depend on the threads. */
+#ifndef SLIDEFORMER_PLAN_H
+#define SLIDEFORMER_PLAN_H
+
+#include <stddef.h>
+
+#include "axis.h"
+#include "slideformer.h"
+
+/* Output taps that are computed at a time: as many sums as a processor has registers for. */
+#define TAPS 9
+
+/* Some rows of a map, and how it shares the rows of keys and values that it reads with its neighbours. */
+struct split {
+  int64_t first, end;         /* rows of positions */
+  int64_t lowest, highest;    /* rows of keys and values that they read */
+  int64_t shared_to;          /* rows up to here are read by an earlier split, too */
+  int64_t shared_from;        /* rows from here on by a later one */
+  int64_t side, side_rows;    /* where its sums for shared rows lie, among those of one map */
+};
+
+/* Where one unit sums the gradients of the parameters, in floats from the start; sizes of 0 are absent. */
+struct partial {
+  int64_t weight, bias, key_bias, logit_bias, size;
+};
+
+/* The work on one map is cut into splits; a unit is one thread's: splits of one head, in order, that
+ * share the partial sums of parameter gradients. */
+struct plan {
+  const struct slideformer_call *call;
+  int backward, deformed;
+  int64_t taps, blocks; /* T, and blocks of TAPS that hold them */
+  struct axis rows, columns;
+  int64_t *numbers; /* of the axes */
+  int64_t splits, units_per_head, units;
+  struct split *split;
+  const float *weight; /* shift_weight as (blocks, D, T input taps, TAPS output taps), zero beyond T */
+  struct partial partial;
+  float *partials;
+  float *side; /* (B, G, side rows, W D + W D') sums for rows that several splits share */
+  int64_t side_rows, side_row;
+  size_t scratch_bytes; /* of one thread */
+};
+
+/* One of a unit's pieces of work: a split of one map. */
+struct piece {
+  int64_t batch, head;
+  const struct split *split;
+};
+
+/* Cut a call; to be closed even where memory is lacking, which is the only error. */
+int plan_open(struct plan *plan, const struct slideformer_call *call, int backward);
+void plan_close(struct plan *plan);
+
+/* Threads that are worth starting, of those that the call allows. */
+int plan_threads(const struct plan *plan);
+
+/* shift_weight (D, T output, T input) as (blocks, D, T input, TAPS output). */
+void plan_pack_weight(const struct plan *plan, float *packed);
+
+/* Add the units' sums in order, so that the gradients do not depend on who made them. */
+void plan_add_partials(const struct plan *plan);
+
+int64_t unit_pieces(const struct plan *plan, int64_t unit);
+struct piece unit_piece(const struct plan *plan, int64_t unit, int64_t number);
+
+/* Where a split's sum for one row of keys (and, W D floats on, of values) goes: NULL if straight to the
+ * result, as no other split reads this row. */
+float *shared_row(const struct plan *plan, struct piece piece, int64_t row);
+
+static inline int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t larger_of(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+/* Cuts scratch memory into parts that start on cache lines. With no memory it only adds up. */
+struct arena {
+  char *memory;
+  size_t used;
+};
+
+static inline void *take(struct arena *arena, int64_t count, size_t size) {
+  char *part = arena->memory ? arena->memory + arena->used : NULL;
+  /* The odd line keeps arrays of a round size from falling on the same sets of the cache. */
+  arena->used += ((size_t)count * size + 127) / 64 * 64;
+  return part;
+}
+
+static inline float *take_floats(struct arena *arena, int64_t count) {
+  return take(arena, count, sizeof(float));
+}
+
+#endif

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rows of a map as float32, by position or transposed: the one place that knows dtypes and strides. */
+#ifndef SLIDEFORMER_ROWS_H
+#define SLIDEFORMER_ROWS_H
+
+#include "slideformer.h"
+#include "vectors.h"
+
+static inline float from_bfloat16(uint16_t x) {
+  uint32_t bits = (uint32_t)x << 16;
+  float y;
+  memcpy(&y, &bits, 4);
+  return y;
+}
+
+static inline uint16_t to_bfloat16(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  return x != x ? 0x7fc0 : rounded;
+}
+
+static inline float from_float16(uint16_t x) {
+  /* The exponent is right after a multiplication, which also makes subnormal numbers normal. */
+  uint32_t bits = (uint32_t)(x & 0x7fff) << 13, sign = (uint32_t)(x & 0x8000) << 16;
+  float y;
+  memcpy(&y, &bits, 4);
+  y *= 0x1p112f;
+  memcpy(&bits, &y, 4);
+  bits |= (x & 0x7c00) == 0x7c00 ? 0x7f800000u : 0u;
+  bits |= sign;
+  memcpy(&y, &bits, 4);
+  return y;
+}
+
+static inline uint16_t to_float16(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  uint32_t sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
+  /* Normal numbers round to even on the bits; subnormal ones by an addition that aligns them. */
+  uint32_t normal = (size - 0x38000000u + 0xfff + (size >> 13 & 1)) >> 13;
+  float small;
+  memcpy(&small, &size, 4);
+  small += 0.5f;
+  uint32_t subnormal;
+  memcpy(&subnormal, &small, 4);
+  subnormal -= 0x3f000000u;
+  uint32_t result = size < 0x38800000u ? subnormal : normal;
+  result = size >= 0x477ff000u ? 0x7c00u : result;
+  result = size > 0x7f800000u ? 0x7e00u : result;
+  return (uint16_t)(sign | result);
+}
+
+static inline void to_floats(const void *restrict from, int dtype, int64_t count, float scale,
+                             float *restrict to) {
+  const uint16_t *halves = from;
+  if (dtype == SLIDEFORMER_FLOAT32) {
+    for (int64_t i = 0; i < count; i++) to[i] = ((const float *)from)[i] * scale;
+  } else if (dtype == SLIDEFORMER_BFLOAT16) {
+    for (int64_t i = 0; i < count; i++) to[i] = from_bfloat16(halves[i]) * scale;
+  } else {
+    for (int64_t i = 0; i < count; i++) to[i] = from_float16(halves[i]) * scale;
+  }
+}
+
+static inline void from_floats(const float *restrict from, int dtype, int64_t count, void *restrict to) {
+  uint16_t *halves = to;
+  if (dtype == SLIDEFORMER_FLOAT32) {
+    memcpy(to, from, (size_t)count * sizeof(float));
+  } else if (dtype == SLIDEFORMER_BFLOAT16) {
+    for (int64_t i = 0; i < count; i++) halves[i] = to_bfloat16(from[i]);
+  } else {
+    for (int64_t i = 0; i < count; i++) halves[i] = to_float16(from[i]);
+  }
+}
+
+/* A row of a map in memory: position x has its channels side by side at data + x stride. */
+struct row {
+  char *data;
+  int64_t stride; /* bytes */
+  int dtype;
+};
+
+static inline struct row row_of(const struct slideformer_map *map, int dtype, int64_t b, int64_t y, int64_t g) {
+  int64_t size = dtype == SLIDEFORMER_FLOAT32 ? 4 : 2;
+  int64_t place = b * map->stride[0] + y * map->stride[1] + g * map->stride[3];
+  return (struct row){(char *)map->data + place * size, map->stride[2] * size, dtype};
+}
+
+static inline struct row row_of_floats(float *data, int64_t channels) {
+  return (struct row){(char *)data, channels * (int64_t)sizeof(float), SLIDEFORMER_FLOAT32};
+}
+
+/* By position, (W, pitch) with zeros in the channels from D to the pitch. */
+static inline void load_row(struct row row, int64_t width, int64_t channels, float scale, float *to, int64_t pitch) {
+  for (int64_t x = 0; x < width; x++, to += pitch) {
+    to_floats(row.data + x * row.stride, row.dtype, channels, scale, to);
+    for (int64_t c = channels; c < pitch; c++) to[c] = 0;
+  }
+}
+
+static inline void store_row(const float *from, int64_t pitch, int64_t width, int64_t channels, struct row row) {
+  for (int64_t x = 0; x < width; x++, from += pitch) {
+    from_floats(from, row.dtype, channels, row.data + x * row.stride);
+  }
+}
+
+INLINE vec load_some(const float *from, int64_t count) {
+  float all[LANES] = {0};
+  if (count >= LANES) return load(from);
+  memcpy(all, from, (size_t)count * sizeof(float));
+  return load(all);
+}
+
+INLINE void store_some(float *to, vec x, int64_t count) {
+  if (count >= LANES) {
+    store(to, x);
+  } else {
+    memcpy(to, &x, (size_t)count * sizeof(float));
+  }
+}
+
+/* Transposed, (D, pitch): channel c of position x at to[c pitch + x]. Up to LANES - 1 places after the
+ * row are overwritten with zeros, so rows are to be loaded from first to last.
+ * `halves` holds (W, D) floats; it is used for half types only. */
+static inline void load_planes(struct row row, int64_t width, int64_t channels, float scale, float *to,
+                               int64_t pitch, float *halves) {
+  if (row.dtype != SLIDEFORMER_FLOAT32) {
+    load_row(row, width, channels, 1, halves, channels);
+    row = row_of_floats(halves, channels);
+  }
+  for (int64_t x = 0; x < width; x += LANES) {
+    int64_t positions = width - x < LANES ? width - x : LANES;
+    for (int64_t c = 0; c < channels; c += LANES) {
+      const char *from = row.data + x * row.stride + c * (int64_t)sizeof(float);
+      int64_t some = channels - c < LANES ? channels - c : LANES;
+      vec square[LANES];
+      if (positions == LANES && some == LANES) {
+        UNROLL for (int i = 0; i < LANES; i++) square[i] = load((const float *)(from + i * row.stride));
+      } else {
+        for (int i = 0; i < LANES; i++) {
+          square[i] = i < positions ? load_some((const float *)(from + i * row.stride), some) : (vec){0};
+        }
+      }
+      transpose(square);
+      UNROLL for (int i = 0; i < LANES; i++) {
+        if (i < some) store(to + (c + i) * pitch + x, square[i] * scale);
+      }
+    }
+  }
+}
+
+/* The inverse. Reads up to LANES - 1 places after the row. */
+static inline void store_planes(const float *from, int64_t pitch, int64_t width, int64_t channels, float scale,
+                                struct row row, float *halves) {
+  struct row to = row.dtype == SLIDEFORMER_FLOAT32 ? row : row_of_floats(halves, channels);
+  for (int64_t x = 0; x < width; x += LANES) {
+    int64_t positions = width - x < LANES ? width - x : LANES;
+    for (int64_t c = 0; c < channels; c += LANES) {
+      char *place = to.data + x * to.stride + c * (int64_t)sizeof(float);
+      int64_t some = channels - c < LANES ? channels - c : LANES;
+      vec square[LANES];
+      UNROLL for (int i = 0; i < LANES; i++) {
+        square[i] = i < some ? load(from + (c + i) * pitch + x) * scale : (vec){0};
+      }
+      transpose(square);
+      if (positions == LANES && some == LANES) {
+        UNROLL for (int i = 0; i < LANES; i++) store((float *)(place + i * to.stride), square[i]);
+      } else {
+        for (int i = 0; i < positions; i++) store_some((float *)(place + i * to.stride), square[i], some);
+      }
+    }
+  }
+  if (row.dtype != SLIDEFORMER_FLOAT32) store_row(halves, channels, width, channels, row);
+}
+
+#endif

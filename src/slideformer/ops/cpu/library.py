@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libslideformer, the C side of this backend: where it is, whether it can be used, and its call structure."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_void_p
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Of csrc/slideformer.h, whose structures are mirrored below.
+VERSION = 1
+DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+BORDERS = {"zeros": 0, "mask": 1, "clamp": 2}
+
+FOLDER = Path(__file__).parent
+NAMES = ("libslideformer.so", "libslideformer.dylib", "libslideformer.dll")
+
+
+class Map(ctypes.Structure):
+    """A map ``(B, H, W, G, D)``: its data and its strides in elements but for the channels', which is 1."""
+
+    _fields_ = (("data", c_void_p), ("stride", c_int64 * 4))
+
+
+class CCall(ctypes.Structure):
+    """``struct slideformer_call``."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("version", "dtype", "border", "relative", "threads", "poison")),
+        *((name, c_int32 * 2) for name in ("kernel_size", "dilation")),
+        *(
+            (name, c_int64)
+            for name in ("batch", "height", "width", "heads", "channels", "value_channels")
+        ),
+        ("scale", c_double),
+        *((name, Map) for name in ("query", "key", "value", "output")),
+        *((name, Map) for name in ("grad_output", "grad_query", "grad_key", "grad_value")),
+        *((name, c_void_p) for name in ("shift_weight", "shift_bias", "key_bias", "logit_bias")),
+        *(
+            (name, c_void_p)
+            for name in ("grad_shift_weight", "grad_shift_bias", "grad_key_bias", "grad_logit_bias")
+        ),
+    )
+
+
+ERRORS = {
+    1: "it was built for another version of this package; install again",
+    2: "there is no memory left for its scratch buffers",
+    3: "SLIDEFORMER_CPU_ISA names an instruction set that this machine or library lacks",
+}
+
+
+@functools.cache
+def load(path: Path | None) -> ctypes.CDLL | str:
+    """The library at a path, or why it cannot be used."""
+    if path is None:
+        return (
+            "libslideformer is missing: the package was installed without a C compiler; "
+            "install GCC or Clang and pip install it again"
+        )
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        return f"libslideformer cannot be loaded ({error}); pip install the package again on this machine"
+    library.slideformer_version.restype = c_int32
+    if library.slideformer_version() != VERSION:
+        return f"libslideformer: {ERRORS[1]}"
+    library.slideformer_isa.restype = c_char_p
+    library.slideformer_scratch_bytes.argtypes = (POINTER(CCall), c_int32)
+    library.slideformer_scratch_bytes.restype = c_int64
+    for function in (library.slideformer_forward, library.slideformer_backward):
+        function.argtypes = (POINTER(CCall),)
+        function.restype = c_int32
+    return library
+
+
+@functools.cache
+def path() -> Path | None:
+    """Where the library is: beside this file, or nowhere."""
+    return next((FOLDER / name for name in NAMES if (FOLDER / name).exists()), None)
+
+
+def isa() -> str | None:
+    """The instruction set that the kernels use, or None where they cannot run."""
+    library = load(path())
+    name = None if isinstance(library, str) else library.slideformer_isa()
+    return None if name is None else name.decode()
+
+
+# What a compiler traces is not ctypes' inside but this answer.
+@torch.compiler.assume_constant_result  # type: ignore[no-untyped-call]
+def missing() -> str | None:
+    """Why the library cannot be used, as a sentence, or None."""
+    library = load(path())
+    if isinstance(library, str):
+        return library
+    if isa() is None:
+        return f"{ERRORS[3]}: got {os.environ.get('SLIDEFORMER_CPU_ISA')!r}; unset it"
+    return None
+
+
+def map_of(x: Tensor) -> Map:
+    """A map ``(B, H, W, G, D)`` whose channels lie side by side, as the library takes it."""
+    return Map(x.data_ptr(), (c_int64 * 4)(*x.stride()[:4]))
+
+
+def c_call(query: Tensor, value: Tensor, *, maps: dict[str, Tensor], numbers: dict[str, Any]) -> CCall:
+    """The structure of a call, its sizes those of query and value; ``numbers`` fills the other fields."""
+    batch, height, width, heads, channels = query.shape
+    call = CCall(
+        version=VERSION,
+        dtype=DTYPES[query.dtype],
+        threads=torch.get_num_threads(),
+        batch=batch,
+        height=height,
+        width=width,
+        heads=heads,
+        channels=channels,
+        value_channels=value.shape[4],
+        **numbers,
+    )
+    for name, x in maps.items():
+        setattr(call, name, map_of(x))
+    return call
+
+
+def run(name: str, call: CCall) -> None:
+    """Run ``slideformer_<name>``.
+
+    Raises:
+        RuntimeError: it cannot run.
+    """
+    library = load(path())
+    if isinstance(library, str):
+        raise RuntimeError(library)
+    status = getattr(library, f"slideformer_{name}")(ctypes.byref(call))
+    if status:
+        raise RuntimeError(f"libslideformer failed: {ERRORS[status]}")
