@@ -3,15 +3,27 @@
 
 /* Places of a band: so few that its planes stay in a core's second cache, so many that the rows which
  * two bands have in common, and the last vector, cost little. */
-enum { PLACES = 480 };
+enum { PLACES = LANES == 16 ? 800 : 480 };
+
+/* The height of a split's bands that wastes the fewest places of its whole vectors. */
+static int64_t best_rows(int64_t rows, int64_t pitch) {
+  int64_t best = 1, least = INT64_MAX;
+  for (int64_t some = 1; some <= rows && (some == 1 || some * pitch <= PLACES); some++) {
+    int64_t cost = rows / some * (round_up(some * pitch, STEP) + STEP / 2) + round_up(rows % some * pitch, STEP);
+    if (cost <= least) {
+      least = cost;
+      best = some;
+    }
+  }
+  return best;
+}
 
 size_t NAMED(slideformer_band)(struct band *band, const struct plan *plan, char *scratch) {
   const struct slideformer_call *call = plan->call;
   int64_t channels = call->channels, taps = plan->taps, padded = plan->blocks * TAPS;
   int64_t before = plan->columns.before, highest = ceil_div(call->height, plan->splits);
   *band = (struct band){.plan = plan, .pitch = call->width + before};
-  int64_t bands = ceil_div(highest, larger_of(1, PLACES / band->pitch));
-  band->rows_most = ceil_div(highest, bands);
+  band->rows_most = best_rows(highest, band->pitch);
   band->reach = 2 * plan->rows.before * band->pitch;
   band->length_most = round_up(band->rows_most * band->pitch, STEP);
   /* 16 more keep the planes of neighbouring channels off the same sets of the cache. */
@@ -112,7 +124,46 @@ void NAMED(slideformer_band_load)(struct band *band, int64_t first) {
   float *keys = band->key + skip, *values = band->value + skip;
   load_rows(band, &call->key, first - above + common, rows, 1, keys, band->key_plane, key_end - skip);
   load_rows(band, &call->value, first - above + common, rows, 1, values, band->key_plane, key_end - skip);
+  band->next_first = first + band->rows;
+  struct piece next = band->next_first < band->piece.split->end ? band->piece : band->next_piece;
+  if (next.split != band->piece.split || next.batch != band->piece.batch) {
+    band->next_first = next.split ? next.split->first : -1;
+  }
+  band->fetched = next;
   for (int64_t n = 0; n < band->length; n++) {
     band->valid[n] = n < band->rows * band->pitch && n % band->pitch < call->width;
   }
+}
+
+void NAMED(slideformer_band_piece)(struct band *band, int64_t unit, int64_t number) {
+  band->piece = unit_piece(band->plan, unit, number);
+  band->next_piece = (struct piece){0};
+  if (number + 1 < unit_pieces(band->plan, unit)) band->next_piece = unit_piece(band->plan, unit, number + 1);
+}
+
+/* Inlined, lest the compiler take a function that only fetches for one that does nothing. */
+INLINE void fetch(const struct band *band, const struct slideformer_map *map, int64_t first, int64_t n) {
+  const struct slideformer_call *call = band->plan->call;
+  int64_t row = first + n / band->pitch, x = n % band->pitch;
+  for (int i = 0; i < STEP; i++, x++) {
+    if (x == band->pitch) {
+      x = 0;
+      row++;
+    }
+    if (row >= call->height || x >= call->width) continue;
+    struct row place = row_of(map, call->dtype, band->fetched.batch, row, band->fetched.head);
+    const char *from = place.data + x * place.stride;
+    int64_t bytes = call->channels * (call->dtype == SLIDEFORMER_FLOAT32 ? 4 : 2);
+    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line, 0, 2);
+  }
+}
+
+void NAMED(slideformer_band_fetch)(const struct band *band, int64_t n) {
+  const struct slideformer_call *call = band->plan->call;
+  if (band->next_first < 0) return;
+  int64_t ahead = band->next_first + band->plan->rows.before;
+  fetch(band, &call->query, band->next_first, n);
+  fetch(band, &call->key, ahead, n);
+  fetch(band, &call->value, ahead, n);
+  if (band->plan->backward) fetch(band, &call->grad_output, band->next_first, n);
 }

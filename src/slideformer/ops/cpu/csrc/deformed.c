@@ -44,11 +44,14 @@ void NAMED(slideformer_deformed)(const struct plan *plan, int64_t unit, char *sc
   struct band band;
   NAMED(slideformer_band)(&band, plan, scratch);
   for (int64_t number = 0; number < unit_pieces(plan, unit); number++) {
-    band.piece = unit_piece(plan, unit, number);
+    NAMED(slideformer_band_piece)(&band, unit, number);
     if (number == 0) NAMED(slideformer_band_head)(&band, band.piece.head);
     for (int64_t y = band.piece.split->first; y < band.piece.split->end; y += band.rows_most) {
       NAMED(slideformer_band_load)(&band, y);
-      for (int64_t n = 0; n < band.length; n += STEP) attend(&band, n);
+      for (int64_t n = 0; n < band.length; n += STEP) {
+        NAMED(slideformer_band_fetch)(&band, n);
+        attend(&band, n);
+      }
       for (int64_t i = 0; i < band.rows; i++) {
         struct row row = row_of(&call->output, call->dtype, band.piece.batch, y + i, band.piece.head);
         store_planes(band.query + i * band.pitch, band.query_plane, call->width, call->channels, 1, row, band.halves);

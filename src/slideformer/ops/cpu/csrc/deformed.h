@@ -29,8 +29,9 @@ struct band {
   float *products, *gathered, *grad_query, *query_sum; /* backward: (T, product_plane) and lines */
   float *key_carry, *value_carry;  /* (D, reach + LANES): sums for rows that the next band adds to */
   vec *sums;
-  struct piece piece;
+  struct piece piece, next_piece, fetched;
   int64_t first, rows, length;     /* of the band at hand */
+  int64_t next_first;              /* of the next one, which is fetched meanwhile; -1: there is none */
 };
 
 size_t NAMED(slideformer_band)(struct band *band, const struct plan *plan, char *scratch);
@@ -38,6 +39,12 @@ size_t NAMED(slideformer_band)(struct band *band, const struct plan *plan, char 
 void NAMED(slideformer_band_head)(struct band *band, int64_t head);
 /* Load a band's rows; those that the last band of the same piece has in common are there already. */
 void NAMED(slideformer_band_load)(struct band *band, int64_t first);
+
+/* Start a unit's piece. */
+void NAMED(slideformer_band_piece)(struct band *band, int64_t unit, int64_t number);
+/* Fetch a share of the next band's rows into the cache, while the places from n on are computed: a head's
+ * channels are too scattered for the processor to foresee them. */
+void NAMED(slideformer_band_fetch)(const struct band *band, int64_t n);
 
 /* Each row of keys but the common ones, moved to where the next band has them. */
 static inline void keep_common_rows(const struct band *band, float *plane) {
@@ -58,7 +65,8 @@ INLINE void contract(const float *x, int64_t x_plane, const float *m, int64_t m_
       vec product[BLOCK];
       UNROLL for (int i = 0; i < BLOCK; i++) product[i] = factor[i] * load(seen + i * LANES);
       UNROLL for (int t = 0; t < TAPS; t++) {
-        UNROLL for (int i = 0; i < BLOCK; i++) sum[t][i] += weight[t] * product[i];
+        vec factor_t = broadcast(weight + t);
+        UNROLL for (int i = 0; i < BLOCK; i++) sum[t][i] += factor_t * product[i];
       }
     }
     if (bias) {
@@ -129,9 +137,9 @@ INLINE void spread(const vec y[TAPS][BLOCK], int64_t taps, const int64_t *offset
   }
   for (int64_t u = 0; u < taps; u++, weight += TAPS) {
     vec f[BLOCK];
-    UNROLL for (int i = 0; i < BLOCK; i++) f[i] = weight[0] * y[0][i];
-    UNROLL for (int t = 1; t < TAPS; t++) {
-      UNROLL for (int i = 0; i < BLOCK; i++) f[i] += weight[t] * y[t][i];
+    UNROLL for (int t = 0; t < TAPS; t++) {
+      vec factor_t = broadcast(weight + t);
+      UNROLL for (int i = 0; i < BLOCK; i++) f[i] = t == 0 ? factor_t * y[t][i] : f[i] + factor_t * y[t][i];
     }
     UNROLL for (int i = 0; i < BLOCK; i++) {
       if (out) total[i] += f[i] * load(m + offset[u] + i * LANES);

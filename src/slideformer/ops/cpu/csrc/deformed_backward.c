@@ -14,6 +14,7 @@ static void weights_of_band(const struct band *band) {
   int64_t taps = band->plan->taps, pitch = band->length_most;
   for (int64_t n = 0; n < band->length; n += STEP) {
     float *weights = band->weights + n, *grads = band->grad_logits + n;
+    NAMED(slideformer_band_fetch)(band, n);
     contract_all(band, band->query + n, band->key + n, band->key_bias, weights, pitch);
     softmax(band, weights, pitch, band->valid + n);
     contract_all(band, band->grad_output + n, band->value + n, band->value_bias, grads, pitch);
@@ -196,7 +197,7 @@ void NAMED(slideformer_deformed_backward)(const struct plan *plan, int64_t unit,
   float *partials = plan->partials + unit * plan->partial.size;
   int64_t carry = band.reach + LANES;
   for (int64_t number = 0; number < unit_pieces(plan, unit); number++) {
-    band.piece = unit_piece(plan, unit, number);
+    NAMED(slideformer_band_piece)(&band, unit, number);
     const struct split *split = band.piece.split;
     if (number == 0) NAMED(slideformer_band_head)(&band, band.piece.head);
     memset(band.key_carry, 0, (size_t)(plan->call->channels * carry) * sizeof(float));

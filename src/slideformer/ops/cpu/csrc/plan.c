@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TARGET_PIECES = 64, MOST_UNITS = 256, MIN_UNITS = 16, MIN_ROWS = 16 };
+enum { TARGET_PIECES = 32, MOST_UNITS = 256, MIN_UNITS = 16, MIN_ROWS = 16 };
 
 static int64_t reach(const struct axis *axis) { return axis->offset[axis->taps - 1] - axis->offset[0]; }
 

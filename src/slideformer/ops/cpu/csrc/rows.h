@@ -133,18 +133,19 @@ static inline void load_planes(struct row row, int64_t width, int64_t channels, 
     int64_t positions = width - x < LANES ? width - x : LANES;
     for (int64_t c = 0; c < channels; c += LANES) {
       const char *from = row.data + x * row.stride + c * (int64_t)sizeof(float);
+      float *place = to + c * pitch + x;
       int64_t some = channels - c < LANES ? channels - c : LANES;
       vec square[LANES];
       if (positions == LANES && some == LANES) {
         UNROLL for (int i = 0; i < LANES; i++) square[i] = load((const float *)(from + i * row.stride));
+        transpose(square);
+        UNROLL for (int i = 0; i < LANES; i++) store(place + i * pitch, square[i] * scale);
       } else {
         for (int i = 0; i < LANES; i++) {
           square[i] = i < positions ? load_some((const float *)(from + i * row.stride), some) : (vec){0};
         }
-      }
-      transpose(square);
-      UNROLL for (int i = 0; i < LANES; i++) {
-        if (i < some) store(to + (c + i) * pitch + x, square[i] * scale);
+        transpose(square);
+        for (int i = 0; i < some; i++) store(place + i * pitch, square[i] * scale);
       }
     }
   }
@@ -158,15 +159,16 @@ static inline void store_planes(const float *from, int64_t pitch, int64_t width,
     int64_t positions = width - x < LANES ? width - x : LANES;
     for (int64_t c = 0; c < channels; c += LANES) {
       char *place = to.data + x * to.stride + c * (int64_t)sizeof(float);
+      const float *plane = from + c * pitch + x;
       int64_t some = channels - c < LANES ? channels - c : LANES;
       vec square[LANES];
-      UNROLL for (int i = 0; i < LANES; i++) {
-        square[i] = i < some ? load(from + (c + i) * pitch + x) * scale : (vec){0};
-      }
-      transpose(square);
       if (positions == LANES && some == LANES) {
+        UNROLL for (int i = 0; i < LANES; i++) square[i] = load(plane + i * pitch) * scale;
+        transpose(square);
         UNROLL for (int i = 0; i < LANES; i++) store((float *)(place + i * to.stride), square[i]);
       } else {
+        for (int i = 0; i < LANES; i++) square[i] = i < some ? load(plane + i * pitch) * scale : (vec){0};
+        transpose(square);
         for (int i = 0; i < positions; i++) store_some((float *)(place + i * to.stride), square[i], some);
       }
     }

@@ -38,6 +38,18 @@ INLINE vec load(const float *p) { return *(const loose *)p; }
 INLINE void store(float *p, vec x) { *(loose *)p = x; }
 INLINE vec splat(float x) { return x - (vec){0}; }
 
+/* One number from memory in every lane. On x86 a load does that for nothing, where a number that is in a
+ * register already would take a place among the multiplications: the compiler is not to load it first. */
+INLINE vec broadcast(const float *p) {
+#if defined(__AVX2__)
+  vec x;
+  __asm__("vbroadcastss %1, %0" : "=v"(x) : "m"(*p));
+  return x;
+#else
+  return splat(*p);
+#endif
+}
+
 #if LANES == 4
 #define EACH(F, h) F(0, h), F(1, h), F(2, h), F(3, h)
 #define HALVINGS(F) F(2) F(1)
