@@ -10,6 +10,7 @@ import torch
 
 from slideformer import backends, explain, slide_attention
 from slideformer.ops import backend as table
+from slideformer.ops.cpu import library
 
 QUERY = torch.empty(8, 56, 56, 3, 32, device="meta")
 SHIFT = torch.empty(32, 9, 9, device="meta")
@@ -17,7 +18,8 @@ SHIFT = torch.empty(32, 9, 9, device="meta")
 
 def test_auto_takes_the_first_backend_that_accepts() -> None:
     explanation = explain(QUERY, QUERY, QUERY)
-    assert explanation.chosen == "matmul"
+    assert explanation.chosen == ("matmul" if library.missing() else "cpu")
+    assert explain(QUERY.double(), QUERY.double(), QUERY.double()).chosen == "matmul"
     assert set(explanation.costs) == {backend.name for backend in backends()}
 
 
@@ -44,25 +46,25 @@ def test_printed_it_is_a_table_that_marks_the_choice() -> None:
 
 
 @pytest.fixture
-def sulking_matmul(monkeypatch: pytest.MonkeyPatch) -> None:
+def sulking_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
         replace(row, refusal=lambda call: "it rains")
-        if row.name == "matmul"
+        if row.name in ("cpu", "matmul")
         else replace(row, automatic=True)
         for row in table.BACKENDS
     ]
     monkeypatch.setattr(table, "BACKENDS", tuple(rows))
 
 
-@pytest.mark.usefixtures("sulking_matmul")
+@pytest.mark.usefixtures("sulking_backends")
 def test_auto_moves_on_from_a_backend_that_refuses() -> None:
     explanation = explain(QUERY, QUERY, QUERY)
     assert explanation.chosen == "conv"
-    assert explanation.refused == {"matmul": "it rains"}
+    assert explanation.refused == {"cpu": "it rains", "matmul": "it rains"}
     assert "it rains" in str(explanation)
 
 
-@pytest.mark.usefixtures("sulking_matmul")
+@pytest.mark.usefixtures("sulking_backends")
 def test_a_named_backend_never_falls_back_in_silence() -> None:
     with pytest.raises(ValueError, match="backend 'matmul' cannot take this call: it rains"):
         slide_attention(*torch.randn(3, 1, 4, 4, 1, 4), backend="matmul")
@@ -70,5 +72,7 @@ def test_a_named_backend_never_falls_back_in_silence() -> None:
 
 def test_meta_tensors_run_through_every_backend() -> None:
     for backend in backends():
+        if backend.name in explain(QUERY, QUERY, QUERY).refused:
+            continue
         output = slide_attention(QUERY, QUERY, QUERY, shift_weight=SHIFT, backend=backend.name)
         assert output.shape == QUERY.shape

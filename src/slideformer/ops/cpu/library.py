@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import warnings
 from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,7 @@ class CCall(ctypes.Structure):
     _fields_ = (
         *((name, c_int32) for name in ("version", "dtype", "border", "relative", "threads", "poison")),
         *((name, c_int32 * 2) for name in ("kernel_size", "dilation")),
-        *(
-            (name, c_int64)
-            for name in ("batch", "height", "width", "heads", "channels", "value_channels")
-        ),
+        *((name, c_int64) for name in ("batch", "height", "width", "heads", "channels", "value_channels")),
         ("scale", c_double),
         *((name, Map) for name in ("query", "key", "value", "output")),
         *((name, Map) for name in ("grad_output", "grad_query", "grad_key", "grad_value")),
@@ -58,12 +56,14 @@ ERRORS = {
 
 @functools.cache
 def load(path: Path | None) -> ctypes.CDLL | str:
-    """The library at a path, or why it cannot be used."""
+    """The library at a path, or why it cannot be used; says so once where there is none."""
     if path is None:
-        return (
+        reason = (
             "libslideformer is missing: the package was installed without a C compiler; "
             "install GCC or Clang and pip install it again"
         )
+        warnings.warn(f"slide attention runs without its fast CPU kernels: {reason}", stacklevel=2)
+        return reason
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
@@ -94,7 +94,7 @@ def isa() -> str | None:
 
 
 # What a compiler traces is not ctypes' inside but this answer.
-@torch.compiler.assume_constant_result  # type: ignore[no-untyped-call]
+@torch.compiler.assume_constant_result
 def missing() -> str | None:
     """Why the library cannot be used, as a sentence, or None."""
     library = load(path())

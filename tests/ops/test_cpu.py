@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fused kernels in C, beyond the shared table: random shapes, threads, scratch memory, compilers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from slideformer.ops import slide_attention
+from slideformer.ops.cpu import library, operators
+
+from .cases import CASES, OPTIONS, SMALL, Case, assert_agrees, run
+
+needs_library = pytest.mark.skipif(library.missing() is not None, reason=str(library.missing()))
+
+
+def test_the_library_is_there_where_there_is_a_compiler() -> None:
+    if any(shutil.which(name) for name in ("cc", "gcc", "clang")):
+        assert library.missing() is None
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Small calls of every kind: maps smaller than the window, one column, odd channels, wide dilations."""
+    border = draw(st.sampled_from(sorted(OPTIONS)))
+    odd, few = st.sampled_from([1, 3, 5]), st.integers(1, 4)
+    return Case(
+        (draw(odd), draw(odd)),
+        (draw(few), draw(st.sampled_from([1, 2, 40]))),
+        border,
+        (draw(st.integers(1, 12)), draw(st.integers(1, 40))),
+        draw(few),
+        draw(st.integers(1, 37)),
+        draw(st.sampled_from(OPTIONS[border])),
+        draw(st.booleans()),
+        batch=draw(st.integers(1, 2)),
+    )
+
+
+@needs_library
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(cases())
+def test_random_calls_agree_with_the_reference(case: Case) -> None:
+    assert_agrees(case, "cpu", torch.float32)
+
+
+@needs_library
+@pytest.mark.parametrize("case", CASES[::29], ids=str)
+def test_results_do_not_depend_on_the_threads(case: Case) -> None:
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(run(case, "cpu", torch.float32))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(results[0][name], other[name]) for name in other)
+
+
+@needs_library
+@pytest.mark.parametrize("case", CASES[::17], ids=str)
+def test_no_scratch_memory_is_read_before_it_is_written(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean, c_call = run(case, "cpu", torch.float32), library.c_call
+
+    def poisoning(query: Tensor, value: Tensor, *, maps: Any, numbers: dict[str, Any]) -> Any:
+        return c_call(query, value, maps=maps, numbers={**numbers, "poison": 1})
+
+    monkeypatch.setattr(library, "c_call", poisoning)
+    poisoned = run(case, "cpu", torch.float32)
+    assert all(torch.equal(clean[name], poisoned[name]) for name in clean)
+
+
+@needs_library
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_agrees_with_the_reference(isa: str) -> None:
+    code = (
+        "import sys, torch\n"
+        "from slideformer.ops.cpu import library\n"
+        "from tests.ops.cases import CASES, assert_agrees\n"
+        "if library.isa() is None: sys.exit(77)\n"
+        "for case in CASES[::11]: assert_agrees(case, 'cpu', torch.float32)\n"
+        "print(library.isa())\n"
+    )
+    environment = {**os.environ, "SLIDEFORMER_CPU_ISA": isa, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    if done.returncode == 77:
+        pytest.skip(f"this processor has no {isa}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == isa
+
+
+@needs_library
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the check's own
+@pytest.mark.parametrize("case", SMALL[::5], ids=str)
+def test_the_operators_keep_pytorchs_contract(case: Case) -> None:
+    tensors = case.tensors(torch.float32)
+    optional = [tensors.get(name) for name in operators.OPTIONAL]
+    arguments = [tensors["query"], tensors["key"], tensors["value"], *optional]
+    options = ([3, 3], [1, 1], case.border, 0.2)
+    torch.library.opcheck(operators.cpu_forward, (*arguments, *options))
+    grad = torch.randn_like(tensors["value"])
+    detached = [None if x is None else x.detach() for x in arguments]
+    torch.library.opcheck(operators.cpu_backward, (grad, *detached, *options))
+
+
+@needs_library
+def test_it_compiles_as_one_graph() -> None:
+    case = Case(3, 1, "zeros", (6, 9), 2, 8, ("shift_weight", "key_bias"), False)
+    tensors = case.tensors(torch.float32)
+
+    def function(**named: Tensor) -> Tensor:
+        return slide_attention(**named, **case.window, backend="cpu")
+
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(**tensors), function(**tensors))
+
+
+@needs_library
+def test_a_second_derivative_is_refused_with_the_way_out() -> None:
+    tensors = SMALL[0].tensors(torch.float32)
+    output = slide_attention(**tensors, **SMALL[0].window, backend="cpu")
+    (grad,) = torch.autograd.grad(output.square().sum(), tensors["query"], create_graph=True)
+    with pytest.raises(NotImplementedError, match='pass backend="matmul" to slide_attention'):
+        grad.sum().backward()
+
+
+def total(_: object = None) -> float:
+    """What a worker process of a loader may compute after a fork."""
+    return float(slide_attention(*torch.ones(3, 1, 30, 30, 2, 8), backend="cpu").sum())
+
+
+@needs_library
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_can_use_it() -> None:
+    wanted = total()
+    with torch.multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.map_async(total, [0]).get(timeout=60) == [wanted]
+
+
+@needs_library
+def test_what_it_cannot_take_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"must be float32, float16 or bfloat16, got torch\.float64"):
+        slide_attention(*torch.randn(3, 1, 4, 4, 1, 4, dtype=torch.float64), backend="cpu")
+
+
+def test_a_missing_library_says_how_to_get_it() -> None:
+    library.load.cache_clear()
+    with pytest.warns(UserWarning, match="runs without its fast CPU kernels"):
+        reason = library.load(None)
+    assert isinstance(reason, str)
+    assert "install GCC or Clang and pip install it again" in reason
+    library.load.cache_clear()
