@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from slideformer.bench import (
+    Machine,
     Measurement,
     PeakMemory,
     Problem,
@@ -56,7 +57,10 @@ def test_peak_memory_leaves_out_what_was_there_before() -> None:
 
 def test_the_tiled_backend_holds_less_than_a_quarter_of_the_authors_form() -> None:
     problem = Problem(batch=2, size=28, heads=2, head_dim=16)
-    rows = {row.name: row for row in measure(problem, rounds=1, backward=False, progress=lambda words: None)}
+    measured, machine = measure(problem, rounds=1, backward=False, progress=lambda words: None)
+    rows = {row.name: row for row in measured}
+    assert machine.gemm_gflops > 0
+    assert machine.copy_ms > 0
     assert rows["slideformer matmul"].memory_mib < rows[AUTHORS].memory_mib / 4
 
 
@@ -101,10 +105,11 @@ def test_ratios_are_to_the_authors_form() -> None:
         Measurement(AUTHORS, 100.0, (90.0, 110.0), 8.0, 0.0),
         Measurement("quick", 10.0, (9.0, 11.0), 1.0, 0.0),
     ]
-    facts = conditions(SMALL, backward=False, rounds=3, command="slideformer bench operator")
+    machine = Machine(gemm_gflops=50.0, copy_ms=1.0)
+    facts = conditions(SMALL, machine, backward=False, rounds=3, command="slideformer bench operator")
     first, second = markdown(rows, facts).splitlines()[2:4]
-    assert first == "| quick | 10.0 | 9.0-11.0 | 10.0 | 1.0 |"
-    assert second == f"| {AUTHORS} | 100.0 | 90.0-110.0 | 1.0 | 8.0 |"
+    assert first == "| quick | 10.0 | 9.0-11.0 | 10.0 | 0.0 | 0 % | 1.0 |"
+    assert second == f"| {AUTHORS} | 100.0 | 90.0-110.0 | 1.0 | 0.0 | 0 % | 8.0 |"
     assert "quick" in text(rows, facts)
 
 
@@ -113,6 +118,7 @@ def test_ratios_are_to_the_authors_form() -> None:
     [
         (["--size", "0"], "--size must be at least 1, got 0"),
         (["--kernel-size", "2"], "--kernel-size must be odd, got 2; use 3"),
+        (["--border", "clamp"], "a learned shift needs --border zeros, got clamp; add --plain"),
         (["--rounds", "0"], "--rounds must be at least 1, got 0"),
         (["--json", "nowhere/figures.json"], "--json must lie in a folder that exists"),
     ],

@@ -2,7 +2,17 @@
 """Measurements beside the alternatives."""
 
 from slideformer.bench.cases import Problem
-from slideformer.bench.measurement import Measurement, PeakMemory, measure
+from slideformer.bench.measurement import Machine, Measurement, PeakMemory, measure
 from slideformer.bench.report import conditions, markdown, text, to_dict
 
-__all__ = ["Measurement", "PeakMemory", "Problem", "conditions", "markdown", "measure", "text", "to_dict"]
+__all__ = [
+    "Machine",
+    "Measurement",
+    "PeakMemory",
+    "Problem",
+    "conditions",
+    "markdown",
+    "measure",
+    "text",
+    "to_dict",
+]

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slideformer.ops import backends, slide_attention
+from slideformer.ops import backends, explain, slide_attention
+from slideformer.ops.window import Border
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Problem:
         head_dim: D.
         kernel_size: K.
         deformed: whether there is a learned shift.
+        border: of our own backends; the forms beside them know zeros only.
     """
 
     batch: int = 8
@@ -32,6 +34,13 @@ class Problem:
     head_dim: int = 32
     kernel_size: int = 3
     deformed: bool = True
+    border: Border = "zeros"
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of a forward pass, as the paper counts: T a channel for logits and output, T T to deform each."""
+        channels = self.batch * self.size**2 * self.heads * self.head_dim
+        return 2 * channels * (self.taps + self.taps**2 * self.deformed)
 
     @property
     def taps(self) -> int:
@@ -79,6 +88,7 @@ def ours(backend: str) -> Candidate:
             tensors.key,
             tensors.value,
             kernel_size=problem.kernel_size,
+            border=problem.border,
             shift_weight=weight,
             backend=backend,
         )
@@ -126,6 +136,9 @@ def by_unfold(tensors: Tensors, problem: Problem) -> Tensor:
 
 AUTHORS = "authors' form"
 IM2COL = "F.unfold, not deformed"
+OURS = "slideformer "
+GEMM, COPY = "product of matrices", "copy of query, key, value and output"
+GEMM_SIDE = 2048
 
 
 def candidates() -> dict[str, Candidate]:
@@ -135,13 +148,27 @@ def candidates() -> dict[str, Candidate]:
         "authors' form, merged": lambda tensors, problem: by_convolution(tensors, problem, merged=True),
         IM2COL: by_unfold,
     }
-    return table | {
-        f"slideformer {row.name}": ours(row.name) for row in backends() if row.name != "reference"
+    call = torch.empty(1, 1, 1, 1, 1)
+    refused = explain(call, call, call).refused
+    names = (row.name for row in backends() if row.name != "reference" and row.name not in refused)
+    return table | {OURS + name: ours(name) for name in names}
+
+
+def probes(tensors: Tensors) -> dict[str, Callable[[], object]]:
+    """What bounds every candidate: the machine's products of matrices, and its copies."""
+    square = torch.randn(GEMM_SIDE, GEMM_SIDE)
+    maps = [x.detach().contiguous() for x in (tensors.query, tensors.key, tensors.value, tensors.value)]
+    copies = [torch.empty_like(x) for x in maps]
+    return {
+        GEMM: lambda: torch.mm(square, square),
+        COPY: lambda: [y.copy_(x) for x, y in zip(maps, copies, strict=True)],
     }
 
 
 def expected(name: str, tensors: Tensors, problem: Problem) -> Tensor:
     """What a candidate must give, by the reference; Im2Col knows no deformation."""
+    if not name.startswith(OURS):
+        problem = replace(problem, border="zeros")
     if name == IM2COL:
         tensors = Tensors(tensors.query, tensors.key, tensors.value, None)
     return ours("reference")(tensors, problem)

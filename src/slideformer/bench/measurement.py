@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 import weakref
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from slideformer.bench.cases import Problem, candidates, expected
+from slideformer.bench.cases import COPY, GEMM, GEMM_SIDE, Problem, candidates, expected, probes
 from slideformer.errors import UserError
 
 # float32, logits of order one: what sums in another order may differ by, relative to the largest output.
@@ -79,9 +80,22 @@ class Measurement:
     error: float
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What the machine can do, measured in the same rounds as the candidates.
+
+    Attributes:
+        gemm_gflops: rate of a product of two float32 matrices of side 2048, in GFLOP/s.
+        copy_ms: time to copy query, key, value and output once, in milliseconds.
+    """
+
+    gemm_gflops: float
+    copy_ms: float
+
+
 def measure(
     problem: Problem, *, rounds: int, backward: bool, progress: Callable[[str], None]
-) -> list[Measurement]:
+) -> tuple[list[Measurement], Machine]:
     """Check every candidate against the reference, then time all of them in turn.
 
     Args:
@@ -111,17 +125,20 @@ def measure(
         progress(f"checking {name}")
         errors[name] = check(name, tensors, problem, table)
         memory[name] = peak_mib(lambda name=name: step(name), keep=not backward)  # type: ignore[misc]
-    times: dict[str, list[float]] = {name: [] for name in table}
+    steps: dict[str, Callable[[], object]] = {name: functools.partial(step, name) for name in table}
+    steps |= probes(tensors)
+    times: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds):
         progress(f"round {number + 1} of {rounds}")
-        for name in table if number % 2 == 0 else reversed(table):
+        for name in steps if number % 2 == 0 else reversed(steps):
             start = time.perf_counter()
-            step(name)
+            steps[name]()
             times[name].append(1000 * (time.perf_counter() - start))
-    return [
-        Measurement(name, statistics.median(values), quartiles(values), memory[name], errors[name])
-        for name, values in times.items()
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    rows = [
+        Measurement(name, medians[name], quartiles(times[name]), memory[name], errors[name]) for name in table
     ]
+    return rows, Machine(2 * GEMM_SIDE**3 / medians[GEMM] / 1e6, medians[COPY])
 
 
 def check(name: str, tensors: Any, problem: Problem, table: Mapping[str, Any]) -> float:

@@ -14,11 +14,13 @@ from typing import Any
 import torch
 
 from slideformer.bench.cases import AUTHORS, Problem
-from slideformer.bench.measurement import Measurement
+from slideformer.bench.measurement import Machine, Measurement
 from slideformer.version import __version__
 
 
-def conditions(problem: Problem, *, backward: bool, rounds: int, command: str) -> dict[str, Any]:
+def conditions(
+    problem: Problem, machine: Machine, *, backward: bool, rounds: int, command: str
+) -> dict[str, Any]:
     """Machine, versions, sizes and the command."""
     return {
         "processor": processor(),
@@ -31,6 +33,9 @@ def conditions(problem: Problem, *, backward: bool, rounds: int, command: str) -
         "work": "forward + backward" if backward else "forward",
         "rounds": rounds,
         **asdict(problem),
+        **asdict(machine),
+        # Useful ones; the backward pass has twice as many, or two and a half deformed.
+        "gflop": 2 * problem.multiply_adds * (1 + backward * (2.5 if problem.deformed else 2)) / 1e9,
         "command": command,
     }
 
@@ -60,21 +65,23 @@ def commit() -> str | None:
 
 def headline(facts: dict[str, Any]) -> str:
     """The conditions in a sentence."""
-    words = "deformed" if facts["deformed"] else "plain"
+    words = "deformed" if facts["deformed"] else f"plain, border {facts['border']},"
     return (
         f"{facts['work']}, {words} K = {facts['kernel_size']}, batch {facts['batch']}, "
         f"{facts['size']} x {facts['size']}, {facts['heads']} heads of {facts['head_dim']}, "
         f"{facts['dtype']}; "
         f"{facts['processor']}, {facts['threads']} threads, PyTorch {facts['torch']}, "
         f"commit {facts['commit'] or 'unknown'}, {facts['date']}; "
-        f"medians of {facts['rounds']} alternating rounds; `{facts['command']}`"
+        f"medians of {facts['rounds']} alternating rounds, in which a product of matrices (GEMM) ran at "
+        f"{facts['gemm_gflops']:.0f} GFLOP/s and a copy of query, key, value and output took "
+        f"{facts['copy_ms']:.2f} ms; `{facts['command']}`"
     )
 
 
-HEADINGS = ("candidate", "median ms", "quartiles ms", "x authors' form", "extra memory MiB")
+HEADINGS = ("candidate", "median ms", "quartiles ms", "x authors' form", "GFLOP/s", "of GEMM", "extra MiB")
 
 
-def cells(rows: Sequence[Measurement]) -> list[tuple[str, ...]]:
+def cells(rows: Sequence[Measurement], facts: dict[str, Any]) -> list[tuple[str, ...]]:
     """One tuple of texts a candidate, the fastest first."""
     base = next(row.median_ms for row in rows if row.name == AUTHORS)
     return [
@@ -83,6 +90,8 @@ def cells(rows: Sequence[Measurement]) -> list[tuple[str, ...]]:
             f"{row.median_ms:.1f}",
             f"{row.quartiles_ms[0]:.1f}-{row.quartiles_ms[1]:.1f}",
             f"{base / row.median_ms:.1f}",
+            f"{1000 * facts['gflop'] / row.median_ms:.1f}",
+            f"{100_000 * facts['gflop'] / row.median_ms / facts['gemm_gflops']:.0f} %",
             f"{row.memory_mib:.1f}",
         )
         for row in sorted(rows, key=lambda row: row.median_ms)
@@ -92,13 +101,13 @@ def cells(rows: Sequence[Measurement]) -> list[tuple[str, ...]]:
 def markdown(rows: Sequence[Measurement], facts: dict[str, Any]) -> str:
     """A table for a page, its conditions below."""
     lines = [f"| {' | '.join(HEADINGS)} |", f"|---{'|---:' * (len(HEADINGS) - 1)}|"]
-    lines += [f"| {' | '.join(line)} |" for line in cells(rows)]
+    lines += [f"| {' | '.join(line)} |" for line in cells(rows, facts)]
     return "\n".join([*lines, "", headline(facts)])
 
 
 def text(rows: Sequence[Measurement], facts: dict[str, Any]) -> str:
     """An aligned table for a terminal, its conditions above."""
-    table = [HEADINGS, *cells(rows)]
+    table = [HEADINGS, *cells(rows, facts)]
     widths = [max(len(line[i]) for line in table) for i in range(len(HEADINGS))]
     aligned = [
         "  ".join(

@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--head-dim", type=int, default=32, help="channels D of a head")
     parser.add_argument("--kernel-size", type=int, default=3, help="odd side K of the window")
     parser.add_argument("--plain", action="store_true", help="without a learned shift")
+    parser.add_argument(
+        "--border", choices=("zeros", "mask", "clamp"), default="zeros", help="of our backends, with --plain"
+    )
     parser.add_argument("--backward", action="store_true", help="forward and backward")
     parser.add_argument("--rounds", type=int, default=10, help="how often each candidate is timed")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write JSON, too")
@@ -46,17 +49,23 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.json is not None and not arguments.json.parent.is_dir():
         raise UserError(f"--json must lie in a folder that exists, got {arguments.json}; make the folder")
-    problem = Problem(**{name: getattr(arguments, name) for name in sizes[:-1]}, deformed=not arguments.plain)
+    if arguments.border != "zeros" and not arguments.plain:
+        raise UserError(f"a learned shift needs --border zeros, got {arguments.border}; add --plain")
+    problem = Problem(
+        **{name: getattr(arguments, name) for name in sizes[:-1]},
+        deformed=not arguments.plain,
+        border=arguments.border,
+    )
     terminal = sys.stderr.isatty()
 
     def progress(words: str) -> None:
         if terminal:
             print(f"\r\033[K{words}", end="", file=sys.stderr, flush=True)
 
-    rows = measure(problem, rounds=arguments.rounds, backward=arguments.backward, progress=progress)
+    rows, machine = measure(problem, rounds=arguments.rounds, backward=arguments.backward, progress=progress)
     progress("")
     facts = conditions(
-        problem, backward=arguments.backward, rounds=arguments.rounds, command=command(arguments)
+        problem, machine, backward=arguments.backward, rounds=arguments.rounds, command=command(arguments)
     )
     print(markdown(rows, facts) if arguments.markdown else text(rows, facts))
     if arguments.json is not None:
@@ -72,5 +81,6 @@ def command(arguments: argparse.Namespace) -> str:
         for name in ("batch", "size", "heads", "head-dim", "kernel-size", "rounds")
     ]
     words += ["--plain"] if arguments.plain else []
+    words += [f"--border {arguments.border}"] if arguments.border != "zeros" else []
     words += ["--backward"] if arguments.backward else []
     return " ".join(words)
