@@ -126,7 +126,7 @@ void NAMED(slideformer_band_load)(struct band *band, int64_t first) {
   load_rows(band, &call->value, first - above + common, rows, 1, values, band->key_plane, key_end - skip);
   band->next_first = first + band->rows;
   struct piece next = band->next_first < band->piece.split->end ? band->piece : band->next_piece;
-  if (next.split != band->piece.split || next.batch != band->piece.batch) {
+  if (next.split != band->piece.split || next.batch != band->piece.batch || next.head != band->piece.head) {
     band->next_first = next.split ? next.split->first : -1;
   }
   band->fetched = next;

@@ -86,14 +86,11 @@ size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, ch
   memset(cache->outside, 0, (size_t)larger_of(keys, values) * sizeof(float));
   if (plan->backward) {
     memset(cache->grad_outside, 0, (size_t)larger_of(keys, values) * sizeof(float));
-    memset(cache->grad_logit_offset, 0, (size_t)(cache->variants * cache->lanes) * sizeof(float));
-    if (call->shift_bias) memset(cache->grad_shift_bias, 0, (size_t)(taps * cache->keys) * sizeof(float));
-    if (call->key_bias) memset(cache->grad_key_bias, 0, (size_t)cache->lanes * sizeof(float));
   }
   return arena.used;
 }
 
-void NAMED(slideformer_cache_head)(struct cache *cache, int64_t head) {
+static void take_head(struct cache *cache, int64_t head) {
   const struct slideformer_call *call = cache->plan->call;
   int64_t taps = cache->plan->taps;
   for (int64_t t = 0; t < cache->lanes && call->key_bias; t++) {
@@ -106,7 +103,15 @@ void NAMED(slideformer_cache_head)(struct cache *cache, int64_t head) {
 }
 
 void NAMED(slideformer_cache_piece)(struct cache *cache) {
+  const struct plan *plan = cache->plan;
+  const struct slideformer_call *call = plan->call;
   cache->loaded = cache->stored = cache->piece.split->lowest;
+  cache->row_kind = -1;
+  take_head(cache, cache->piece.head);
+  if (!plan->backward) return;
+  memset(cache->grad_logit_offset, 0, (size_t)(cache->variants * cache->lanes) * sizeof(float));
+  if (call->shift_bias) memset(cache->grad_shift_bias, 0, (size_t)(plan->taps * cache->keys) * sizeof(float));
+  if (call->key_bias) memset(cache->grad_key_bias, 0, (size_t)cache->lanes * sizeof(float));
 }
 
 static int is_inside(const struct axis *axis, int64_t position, int64_t tap) {
@@ -148,6 +153,7 @@ void NAMED(slideformer_cache_flush_offset)(struct cache *cache) {
   const struct plan *plan = cache->plan;
   if (cache->row_kind < 0 || !plan->backward || !plan->call->logit_bias) return;
   float *partial = plan->partials + cache->unit * plan->partial.size + plan->partial.logit_bias;
+  partial += cache->piece.head * plan->partial.table;
   for (int64_t i = 0; i < cache->variants * cache->lanes; i++) {
     int64_t x = cache->variant_column[i / cache->lanes], t = i % cache->lanes;
     if (is_there(plan, cache->row, x, t)) partial[bias_place(plan, cache->row, x, t)] += cache->grad_logit_offset[i];

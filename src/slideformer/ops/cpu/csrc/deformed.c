@@ -45,7 +45,7 @@ void NAMED(slideformer_deformed)(const struct plan *plan, int64_t unit, char *sc
   NAMED(slideformer_band)(&band, plan, scratch);
   for (int64_t number = 0; number < unit_pieces(plan, unit); number++) {
     NAMED(slideformer_band_piece)(&band, unit, number);
-    if (number == 0) NAMED(slideformer_band_head)(&band, band.piece.head);
+    NAMED(slideformer_band_head)(&band, band.piece.head);
     for (int64_t y = band.piece.split->first; y < band.piece.split->end; y += band.rows_most) {
       NAMED(slideformer_band_load)(&band, y);
       for (int64_t n = 0; n < band.length; n += STEP) {

@@ -79,7 +79,7 @@ static void add_sums(const struct band *band, const float *y, const float *x, in
 static void add_bias_gradients(const struct band *band, float *partials) {
   const struct plan *plan = band->plan;
   const struct slideformer_call *call = plan->call;
-  int64_t channels = call->channels;
+  int64_t channels = call->channels, at = band->piece.head * plan->partial.taps;
   for (int64_t block = 0; block < plan->blocks && call->shift_bias; block++) {
     int64_t lines = block * TAPS * band->length_most;
     for (int64_t c = 0; c < channels; c++) {
@@ -94,9 +94,9 @@ static void add_bias_gradients(const struct band *band, float *partials) {
       for (int64_t c = 0; c < channels; c++) sum += load(band->query + c * band->query_plane + n);
       store(band->query_sum + n, sum);
     }
-    add_sums(band, band->grad_logits, band->query_sum, plan->taps, partials + plan->partial.key_bias);
+    add_sums(band, band->grad_logits, band->query_sum, plan->taps, partials + plan->partial.key_bias + at);
   }
-  if (call->logit_bias) add_sums(band, band->grad_logits, NULL, plan->taps, partials + plan->partial.logit_bias);
+  if (call->logit_bias) add_sums(band, band->grad_logits, NULL, plan->taps, partials + plan->partial.logit_bias + at);
 }
 
 /* `spread` over the band for one channel: products by input tap, and out where it is wanted. */
@@ -199,7 +199,7 @@ void NAMED(slideformer_deformed_backward)(const struct plan *plan, int64_t unit,
   for (int64_t number = 0; number < unit_pieces(plan, unit); number++) {
     NAMED(slideformer_band_piece)(&band, unit, number);
     const struct split *split = band.piece.split;
-    if (number == 0) NAMED(slideformer_band_head)(&band, band.piece.head);
+    NAMED(slideformer_band_head)(&band, band.piece.head);
     memset(band.key_carry, 0, (size_t)(plan->call->channels * carry) * sizeof(float));
     memset(band.value_carry, 0, (size_t)(plan->call->channels * carry) * sizeof(float));
     for (int64_t y = split->first; y < split->end; y += band.rows_most) {

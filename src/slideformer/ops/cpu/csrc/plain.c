@@ -62,7 +62,6 @@ void NAMED(slideformer_plain)(const struct plan *plan, int64_t unit, char *scrat
   NAMED(slideformer_cache)(&cache, plan, scratch);
   for (int64_t number = 0; number < unit_pieces(plan, unit); number++) {
     cache.piece = unit_piece(plan, unit, number);
-    if (number == 0) NAMED(slideformer_cache_head)(&cache, cache.piece.head);
     NAMED(slideformer_cache_piece)(&cache);
     for (int64_t y = cache.piece.split->first; y < cache.piece.split->end; y++) {
       NAMED(slideformer_cache_row)(&cache, y);

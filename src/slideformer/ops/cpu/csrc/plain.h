@@ -31,8 +31,7 @@ struct cache {
 };
 
 size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, char *scratch);
-void NAMED(slideformer_cache_head)(struct cache *cache, int64_t head);
-/* Start a piece. */
+/* Start a piece: take the parameters of its head, and nothing is summed yet. */
 void NAMED(slideformer_cache_piece)(struct cache *cache);
 /* Make a row of positions ready: rows of keys and values, where taps read, what is added to logits. */
 void NAMED(slideformer_cache_row)(struct cache *cache, int64_t y);

@@ -127,13 +127,15 @@ static void store_rows(struct cache *cache, int64_t end) {
   }
 }
 
+/* Add a piece's sums to the unit's. */
 static void add_bias_gradients(struct cache *cache) {
   const struct plan *plan = cache->plan;
   const struct slideformer_call *call = plan->call;
   float *partial = plan->partials + cache->unit * plan->partial.size;
+  float *key_bias = partial + plan->partial.key_bias + cache->piece.head * plan->partial.taps;
   NAMED(slideformer_cache_flush_offset)(cache);
   for (int64_t t = 0; t < plan->taps; t++) {
-    if (call->key_bias) partial[plan->partial.key_bias + t] += cache->grad_key_bias[t];
+    if (call->key_bias) key_bias[t] += cache->grad_key_bias[t];
     for (int64_t c = 0; c < call->channels && call->shift_bias; c++) {
       int64_t place = (t / TAPS * call->channels + c) * TAPS + t % TAPS;
       partial[plan->partial.bias + place] += cache->grad_shift_bias[t * cache->keys + c];
@@ -149,7 +151,6 @@ void NAMED(slideformer_plain_backward)(const struct plan *plan, int64_t unit, ch
   for (int64_t number = 0; number < unit_pieces(plan, unit); number++) {
     cache.piece = unit_piece(plan, unit, number);
     const struct split *split = cache.piece.split;
-    if (number == 0) NAMED(slideformer_cache_head)(&cache, cache.piece.head);
     NAMED(slideformer_cache_piece)(&cache);
     for (int64_t y = split->first; y < split->end; y++) {
       store_rows(&cache, smaller_of(cache.loaded, plan->rows.needed[y]));
@@ -163,6 +164,6 @@ void NAMED(slideformer_plain_backward)(const struct plan *plan, int64_t unit, ch
       store_row(cache.grad_query, cache.keys, call->width, call->channels, row);
     }
     store_rows(&cache, split->highest + 1);
+    add_bias_gradients(&cache);
   }
-  add_bias_gradients(&cache);
 }

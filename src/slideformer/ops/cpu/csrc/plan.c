@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TARGET_PIECES = 32, MOST_UNITS = 256, MIN_UNITS = 16, MIN_ROWS = 16 };
+enum { TARGET_PIECES = 32, UNITS = 64, MIN_UNITS = 8, UNITS_PER_THREAD = 6, MIN_ROWS = 16 };
 
 static int64_t reach(const struct axis *axis) { return axis->offset[axis->taps - 1] - axis->offset[0]; }
 
@@ -50,40 +50,48 @@ static void fill_splits(struct plan *plan) {
 static void size_partial(struct plan *plan) {
   const struct slideformer_call *call = plan->call;
   struct partial *partial = &plan->partial;
-  int64_t padded = plan->blocks * TAPS, at = 0;
+  int64_t at = 0;
+  partial->taps = plan->blocks * TAPS;
+  partial->table = partial->taps;
+  if (call->relative) partial->table = (2 * plan->rows.taps - 1) * (2 * plan->columns.taps - 1);
   partial->weight = at;
-  if (call->shift_weight) at += padded * call->channels * plan->taps;
+  if (call->shift_weight) at += partial->taps * call->channels * plan->taps;
   partial->bias = at;
-  if (call->shift_bias) at += padded * call->channels;
+  if (call->shift_bias) at += partial->taps * call->channels;
   partial->key_bias = at;
-  if (call->key_bias) at += padded;
+  if (call->key_bias) at += partial->taps * call->heads;
   partial->logit_bias = at;
-  if (call->logit_bias) {
-    at += call->relative ? (2 * plan->rows.taps - 1) * (2 * plan->columns.taps - 1) : padded;
-  }
+  if (call->logit_bias) at += partial->table * call->heads;
   partial->size = at;
 }
 
+static int64_t pieces(const struct plan *plan) { return plan->call->batch * plan->splits * plan->call->heads; }
+
+/* Without sums the threads may cut the work as they like; sums of parameter gradients are cut by the shapes
+ * alone, and into no more parts than are small beside the maps. */
 static void count_units(struct plan *plan) {
-  const struct slideformer_call *call = plan->call;
-  int64_t pieces = call->batch * plan->splits, units = MOST_UNITS;
-  if (plan->backward && plan->partial.size) {
-    int64_t map = call->batch * call->height * call->width * call->heads * call->channels;
-    units = larger_of(MIN_UNITS, smaller_of(units, map / 4 / plan->partial.size));
+  int64_t units = UNITS_PER_THREAD * larger_of(1, plan->call->threads);
+  if (plan->backward) {
+    units = UNITS;
+    if (plan->partial.size) {
+      const struct slideformer_call *call = plan->call;
+      int64_t map = call->batch * call->height * call->width * call->heads * call->channels;
+      units = larger_of(MIN_UNITS, smaller_of(units, map / 4 / plan->partial.size));
+    }
   }
-  plan->units_per_head = larger_of(1, smaller_of(pieces, units / call->heads));
-  plan->units = plan->units_per_head * call->heads;
+  plan->units = larger_of(1, smaller_of(pieces(plan), units));
 }
 
+static int64_t unit_first(const struct plan *plan, int64_t unit) { return unit * pieces(plan) / plan->units; }
+
 int64_t unit_pieces(const struct plan *plan, int64_t unit) {
-  int64_t part = unit % plan->units_per_head, all = plan->call->batch * plan->splits;
-  return (part + 1) * all / plan->units_per_head - part * all / plan->units_per_head;
+  return unit_first(plan, unit + 1) - unit_first(plan, unit);
 }
 
 struct piece unit_piece(const struct plan *plan, int64_t unit, int64_t number) {
-  int64_t part = unit % plan->units_per_head, all = plan->call->batch * plan->splits;
-  int64_t piece = part * all / plan->units_per_head + number;
-  return (struct piece){piece / plan->splits, unit / plan->units_per_head, &plan->split[piece % plan->splits]};
+  int64_t heads = plan->call->heads, piece = unit_first(plan, unit) + number;
+  int64_t split = piece / heads;
+  return (struct piece){split / plan->splits, piece % heads, &plan->split[split % plan->splits]};
 }
 
 float *shared_row(const struct plan *plan, struct piece piece, int64_t row) {
@@ -121,7 +129,6 @@ void plan_add_partials(const struct plan *plan) {
   if (call->logit_bias) memset(call->grad_logit_bias, 0, (size_t)(call->heads * table) * sizeof(float));
   for (int64_t unit = 0; unit < plan->units; unit++) {
     const float *from = plan->partials + unit * plan->partial.size;
-    int64_t head = unit / plan->units_per_head;
     for (int64_t t = 0; t < taps && (call->shift_weight || call->shift_bias); t++) {
       for (int64_t c = 0; c < channels; c++) {
         int64_t row = (t / TAPS * channels + c);
@@ -132,11 +139,11 @@ void plan_add_partials(const struct plan *plan) {
         if (call->shift_bias) call->grad_shift_bias[c * taps + t] += from[plan->partial.bias + row * TAPS + t % TAPS];
       }
     }
-    for (int64_t t = 0; t < taps && call->key_bias; t++) {
-      call->grad_key_bias[head * taps + t] += from[plan->partial.key_bias + t];
+    for (int64_t i = 0; i < call->heads * taps && call->key_bias; i++) {
+      call->grad_key_bias[i] += from[plan->partial.key_bias + i / taps * plan->partial.taps + i % taps];
     }
-    for (int64_t t = 0; t < table && call->logit_bias; t++) {
-      call->grad_logit_bias[head * table + t] += from[plan->partial.logit_bias + t];
+    for (int64_t i = 0; i < call->heads * table && call->logit_bias; i++) {
+      call->grad_logit_bias[i] += from[plan->partial.logit_bias + i / table * plan->partial.table + i % table];
     }
   }
 }

@@ -20,20 +20,23 @@ struct split {
   int64_t side, side_rows;    /* where its sums for shared rows lie, among those of one map */
 };
 
-/* Where one unit sums the gradients of the parameters, in floats from the start; sizes of 0 are absent. */
+/* Where one unit sums the gradients of the parameters, in floats from the start: those of all heads,
+ * `taps` (T padded) and `table` floats each. */
 struct partial {
   int64_t weight, bias, key_bias, logit_bias, size;
+  int64_t taps, table;
 };
 
-/* The work on one map is cut into splits; a unit is one thread's: splits of one head, in order, that
- * share the partial sums of parameter gradients. */
+/* The work on one map is cut into splits, and each with one head is a piece. Pieces are numbered with the
+ * heads running fastest, as they lie in memory; a unit is a run of them that one thread computes in order
+ * and, in the backward pass, sums parameter gradients over. */
 struct plan {
   const struct slideformer_call *call;
   int backward, deformed;
   int64_t taps, blocks; /* T, and blocks of TAPS that hold them */
   struct axis rows, columns;
   int64_t *numbers; /* of the axes */
-  int64_t splits, units_per_head, units;
+  int64_t splits, units;
   struct split *split;
   const float *weight; /* shift_weight as (blocks, D, T input taps, TAPS output taps), zero beyond T */
   struct partial partial;
@@ -43,7 +46,7 @@ struct plan {
   size_t scratch_bytes; /* of one thread */
 };
 
-/* One of a unit's pieces of work: a split of one map. */
+/* One of a unit's pieces of work: a split of one head of one map. */
 struct piece {
   int64_t batch, head;
   const struct split *split;

@@ -120,6 +120,48 @@ INLINE void store_some(float *to, vec x, int64_t count) {
   }
 }
 
+/* A square of LANES positions and channels, each position `stride` bytes after the last, to planes. */
+INLINE void load_square(const char *from, int64_t stride, float scale, float *to, int64_t pitch) {
+  vec square[LANES];
+  UNROLL for (int i = 0; i < LANES; i++) square[i] = load((const float *)(from + i * stride));
+  transpose(square);
+  UNROLL for (int i = 0; i < LANES; i++) store(to + i * pitch, square[i] * scale);
+}
+
+INLINE void store_square(const float *from, int64_t pitch, float scale, char *to, int64_t stride) {
+  vec square[LANES];
+  UNROLL for (int i = 0; i < LANES; i++) square[i] = load(from + i * pitch) * scale;
+  transpose(square);
+  UNROLL for (int i = 0; i < LANES; i++) store((float *)(to + i * stride), square[i]);
+}
+
+/* The same for fewer positions or channels; places beyond the positions are overwritten with zeros. */
+static inline void load_part(const char *from, int64_t stride, float scale, float *to, int64_t pitch,
+                             int64_t positions, int64_t channels) {
+  vec square[LANES];
+  UNROLL for (int i = 0; i < LANES; i++) {
+    square[i] = (vec){0};
+    if (i < positions) square[i] = load_some((const float *)(from + i * stride), channels);
+  }
+  transpose(square);
+  UNROLL for (int i = 0; i < LANES; i++) {
+    if (i < channels) store(to + i * pitch, square[i] * scale);
+  }
+}
+
+static inline void store_part(const float *from, int64_t pitch, float scale, char *to, int64_t stride,
+                              int64_t positions, int64_t channels) {
+  vec square[LANES];
+  UNROLL for (int i = 0; i < LANES; i++) {
+    square[i] = (vec){0};
+    if (i < channels) square[i] = load(from + i * pitch) * scale;
+  }
+  transpose(square);
+  UNROLL for (int i = 0; i < LANES; i++) {
+    if (i < positions) store_some((float *)(to + i * stride), square[i], channels);
+  }
+}
+
 /* Transposed, (D, pitch): channel c of position x at to[c pitch + x]. Up to LANES - 1 places after the
  * row are overwritten with zeros, so rows are to be loaded from first to last.
  * `halves` holds (W, D) floats; it is used for half types only. */
@@ -130,22 +172,14 @@ static inline void load_planes(struct row row, int64_t width, int64_t channels, 
     row = row_of_floats(halves, channels);
   }
   for (int64_t x = 0; x < width; x += LANES) {
-    int64_t positions = width - x < LANES ? width - x : LANES;
+    /* The last square overlaps the one before rather than be a part. */
+    if (width >= LANES && x > width - LANES) x = width - LANES;
     for (int64_t c = 0; c < channels; c += LANES) {
       const char *from = row.data + x * row.stride + c * (int64_t)sizeof(float);
-      float *place = to + c * pitch + x;
-      int64_t some = channels - c < LANES ? channels - c : LANES;
-      vec square[LANES];
-      if (positions == LANES && some == LANES) {
-        UNROLL for (int i = 0; i < LANES; i++) square[i] = load((const float *)(from + i * row.stride));
-        transpose(square);
-        UNROLL for (int i = 0; i < LANES; i++) store(place + i * pitch, square[i] * scale);
+      if (x + LANES <= width && c + LANES <= channels) {
+        load_square(from, row.stride, scale, to + c * pitch + x, pitch);
       } else {
-        for (int i = 0; i < LANES; i++) {
-          square[i] = i < positions ? load_some((const float *)(from + i * row.stride), some) : (vec){0};
-        }
-        transpose(square);
-        for (int i = 0; i < some; i++) store(place + i * pitch, square[i] * scale);
+        load_part(from, row.stride, scale, to + c * pitch + x, pitch, width - x, channels - c);
       }
     }
   }
@@ -156,20 +190,13 @@ static inline void store_planes(const float *from, int64_t pitch, int64_t width,
                                 struct row row, float *halves) {
   struct row to = row.dtype == SLIDEFORMER_FLOAT32 ? row : row_of_floats(halves, channels);
   for (int64_t x = 0; x < width; x += LANES) {
-    int64_t positions = width - x < LANES ? width - x : LANES;
+    if (width >= LANES && x > width - LANES) x = width - LANES;
     for (int64_t c = 0; c < channels; c += LANES) {
       char *place = to.data + x * to.stride + c * (int64_t)sizeof(float);
-      const float *plane = from + c * pitch + x;
-      int64_t some = channels - c < LANES ? channels - c : LANES;
-      vec square[LANES];
-      if (positions == LANES && some == LANES) {
-        UNROLL for (int i = 0; i < LANES; i++) square[i] = load(plane + i * pitch) * scale;
-        transpose(square);
-        UNROLL for (int i = 0; i < LANES; i++) store((float *)(place + i * to.stride), square[i]);
+      if (x + LANES <= width && c + LANES <= channels) {
+        store_square(from + c * pitch + x, pitch, scale, place, to.stride);
       } else {
-        for (int i = 0; i < LANES; i++) square[i] = i < some ? load(plane + i * pitch) * scale : (vec){0};
-        transpose(square);
-        for (int i = 0; i < positions; i++) store_some((float *)(place + i * to.stride), square[i], some);
+        store_part(from + c * pitch + x, pitch, scale, place, to.stride, width - x, channels - c);
       }
     }
   }
