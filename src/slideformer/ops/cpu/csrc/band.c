@@ -107,6 +107,38 @@ static void load_rows(const struct band *band, const struct slideformer_map *map
   }
 }
 
+static void fetch_map(struct fetch *fetch, const struct slideformer_call *call, const struct slideformer_map *map,
+                      struct piece piece, int64_t first) {
+  struct row row = row_of(map, call->dtype, piece.batch, first, piece.head);
+  int64_t size = call->dtype == SLIDEFORMER_FLOAT32 ? 4 : 2;
+  fetch->line[fetch->maps] = row.data;
+  fetch->stride[fetch->maps] = row.stride;
+  fetch->skip[fetch->maps++] = map->stride[1] * size - call->width * row.stride;
+  fetch->bytes = call->channels * size;
+}
+
+/* Take aim at the rows that the next band loads, of this piece or of the next. */
+static void plan_fetch(struct band *band) {
+  const struct plan *plan = band->plan;
+  const struct slideformer_call *call = plan->call;
+  struct fetch *fetch = &band->fetch;
+  struct piece piece = band->piece;
+  int64_t first = band->first + band->rows, rows;
+  *fetch = (struct fetch){.width = call->width, .every = larger_of(1, call->channels / STEP)};
+  if (first >= piece.split->end) {
+    piece = band->next_piece;
+    if (!piece.split) return;
+    first = piece.split->first;
+  }
+  int64_t ahead = smaller_of(first + plan->rows.before, call->height);
+  rows = smaller_of(smaller_of(band->rows_most, piece.split->end - first), call->height - ahead);
+  fetch->left = rows * call->width;
+  fetch_map(fetch, call, &call->query, piece, first);
+  fetch_map(fetch, call, &call->key, piece, ahead);
+  fetch_map(fetch, call, &call->value, piece, ahead);
+  if (plan->backward) fetch_map(fetch, call, &call->grad_output, piece, first);
+}
+
 void NAMED(slideformer_band_load)(struct band *band, int64_t first) {
   const struct plan *plan = band->plan;
   const struct slideformer_call *call = plan->call;
@@ -124,12 +156,7 @@ void NAMED(slideformer_band_load)(struct band *band, int64_t first) {
   float *keys = band->key + skip, *values = band->value + skip;
   load_rows(band, &call->key, first - above + common, rows, 1, keys, band->key_plane, key_end - skip);
   load_rows(band, &call->value, first - above + common, rows, 1, values, band->key_plane, key_end - skip);
-  band->next_first = first + band->rows;
-  struct piece next = band->next_first < band->piece.split->end ? band->piece : band->next_piece;
-  if (next.split != band->piece.split || next.batch != band->piece.batch || next.head != band->piece.head) {
-    band->next_first = next.split ? next.split->first : -1;
-  }
-  band->fetched = next;
+  plan_fetch(band);
   for (int64_t n = 0; n < band->length; n++) {
     band->valid[n] = n < band->rows * band->pitch && n % band->pitch < call->width;
   }
@@ -139,31 +166,4 @@ void NAMED(slideformer_band_piece)(struct band *band, int64_t unit, int64_t numb
   band->piece = unit_piece(band->plan, unit, number);
   band->next_piece = (struct piece){0};
   if (number + 1 < unit_pieces(band->plan, unit)) band->next_piece = unit_piece(band->plan, unit, number + 1);
-}
-
-/* Inlined, lest the compiler take a function that only fetches for one that does nothing. */
-INLINE void fetch(const struct band *band, const struct slideformer_map *map, int64_t first, int64_t n) {
-  const struct slideformer_call *call = band->plan->call;
-  int64_t row = first + n / band->pitch, x = n % band->pitch;
-  for (int i = 0; i < STEP; i++, x++) {
-    if (x == band->pitch) {
-      x = 0;
-      row++;
-    }
-    if (row >= call->height || x >= call->width) continue;
-    struct row place = row_of(map, call->dtype, band->fetched.batch, row, band->fetched.head);
-    const char *from = place.data + x * place.stride;
-    int64_t bytes = call->channels * (call->dtype == SLIDEFORMER_FLOAT32 ? 4 : 2);
-    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line, 0, 2);
-  }
-}
-
-void NAMED(slideformer_band_fetch)(const struct band *band, int64_t n) {
-  const struct slideformer_call *call = band->plan->call;
-  if (band->next_first < 0) return;
-  int64_t ahead = band->next_first + band->plan->rows.before;
-  fetch(band, &call->query, band->next_first, n);
-  fetch(band, &call->key, ahead, n);
-  fetch(band, &call->value, ahead, n);
-  if (band->plan->backward) fetch(band, &call->grad_output, band->next_first, n);
 }

@@ -12,7 +12,7 @@ size_t NAMED(slideformer_deformed_scratch)(const struct plan *plan) {
   return NAMED(slideformer_band)(&band, plan, NULL);
 }
 
-static void attend(const struct band *band, int64_t n) {
+static void attend(struct band *band, int64_t n) {
   const struct plan *plan = band->plan;
   int64_t channels = plan->call->channels, taps = plan->taps;
   contract_all(band, band->query + n, band->key + n, band->key_bias, band->weights, STEP);
@@ -48,10 +48,7 @@ void NAMED(slideformer_deformed)(const struct plan *plan, int64_t unit, char *sc
     NAMED(slideformer_band_head)(&band, band.piece.head);
     for (int64_t y = band.piece.split->first; y < band.piece.split->end; y += band.rows_most) {
       NAMED(slideformer_band_load)(&band, y);
-      for (int64_t n = 0; n < band.length; n += STEP) {
-        NAMED(slideformer_band_fetch)(&band, n);
-        attend(&band, n);
-      }
+      for (int64_t n = 0; n < band.length; n += STEP) attend(&band, n);
       for (int64_t i = 0; i < band.rows; i++) {
         struct row row = row_of(&call->output, call->dtype, band.piece.batch, y + i, band.piece.head);
         store_planes(band.query + i * band.pitch, band.query_plane, call->width, call->channels, 1, row, band.halves);

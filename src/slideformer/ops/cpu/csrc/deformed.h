@@ -8,6 +8,29 @@
 
 enum { STEP = BLOCK * LANES };
 
+/* The rows that the next band loads, on their way into the cache while this one is computed: a head's
+ * channels are too scattered for the processor to foresee them. A few lines at a time: many at once wait
+ * for each other. */
+struct fetch {
+  const char *line[4];
+  int64_t maps, stride[4], skip[4]; /* bytes from position to position, and from the end of a row to the next */
+  int64_t bytes;                    /* of the channels of a position */
+  int64_t width, x, left;           /* positions of a row, place in it, and positions to go */
+  int64_t every;                    /* channels between two positions */
+};
+
+INLINE void fetch_position(struct fetch *fetch) {
+  if (fetch->left == 0) return;
+  fetch->left--;
+  int at_end = ++fetch->x == fetch->width;
+  if (at_end) fetch->x = 0;
+  for (int64_t i = 0; i < fetch->maps; i++) {
+    const char *line = fetch->line[i];
+    for (int64_t byte = 0; byte < fetch->bytes; byte += 64) __builtin_prefetch(line + byte, 0, 2);
+    fetch->line[i] = line + fetch->stride[i] + (at_end ? fetch->skip[i] : 0);
+  }
+}
+
 /* Some rows of positions, R, of one head of one map, and the rows of keys and values that they read.
  *
  * Rows lie `pitch` apart: the map's width and zeros as wide as windows reach out of it, which serve the
@@ -29,9 +52,9 @@ struct band {
   float *products, *gathered, *grad_query, *query_sum; /* backward: (T, product_plane) and lines */
   float *key_carry, *value_carry;  /* (D, reach + LANES): sums for rows that the next band adds to */
   vec *sums;
-  struct piece piece, next_piece, fetched;
+  struct piece piece, next_piece;
   int64_t first, rows, length;     /* of the band at hand */
-  int64_t next_first;              /* of the next one, which is fetched meanwhile; -1: there is none */
+  struct fetch fetch;              /* of the next one, meanwhile */
 };
 
 size_t NAMED(slideformer_band)(struct band *band, const struct plan *plan, char *scratch);
@@ -42,9 +65,6 @@ void NAMED(slideformer_band_load)(struct band *band, int64_t first);
 
 /* Start a unit's piece. */
 void NAMED(slideformer_band_piece)(struct band *band, int64_t unit, int64_t number);
-/* Fetch a share of the next band's rows into the cache, while the places from n on are computed: a head's
- * channels are too scattered for the processor to foresee them. */
-void NAMED(slideformer_band_fetch)(const struct band *band, int64_t n);
 
 /* Each row of keys but the common ones, moved to where the next band has them. */
 static inline void keep_common_rows(const struct band *band, float *plane) {
@@ -54,11 +74,12 @@ static inline void keep_common_rows(const struct band *band, float *plane) {
 /* y_t = sum_c x_c (sum_u W[c, t, u] m_c(+ u) + bias[c, t]) for TAPS output taps and a step of places. */
 INLINE void contract(const float *x, int64_t x_plane, const float *m, int64_t m_plane, int64_t channels,
                      int64_t taps, const int64_t *offset, const float *weight, const float *bias,
-                     vec y[TAPS][BLOCK]) {
+                     struct fetch *fetch, vec y[TAPS][BLOCK]) {
   vec sum[TAPS][BLOCK];
   UNROLL for (int t = 0; t < TAPS; t++) UNROLL for (int i = 0; i < BLOCK; i++) sum[t][i] = (vec){0};
   for (int64_t c = 0; c < channels; c++, x += x_plane, m += m_plane) {
     vec factor[BLOCK];
+    if (c % fetch->every == 0) fetch_position(fetch);
     UNROLL for (int i = 0; i < BLOCK; i++) factor[i] = load(x + i * LANES);
     for (int64_t u = 0; u < taps; u++, weight += TAPS) {
       const float *seen = m + offset[u];
@@ -80,7 +101,7 @@ INLINE void contract(const float *x, int64_t x_plane, const float *m, int64_t m_
 }
 
 /* `contract` for every block of output taps: (T padded, pitch). */
-INLINE void contract_all(const struct band *band, const float *x, const float *m, const float *bias, float *y,
+INLINE void contract_all(struct band *band, const float *x, const float *m, const float *bias, float *y,
                          int64_t pitch) {
   const struct plan *plan = band->plan;
   int64_t channels = plan->call->channels, taps = plan->taps;
@@ -89,9 +110,11 @@ INLINE void contract_all(const struct band *band, const float *x, const float *m
     const float *weight = plan->weight + block * channels * taps * TAPS;
     const float *add = bias ? bias + block * channels * TAPS : NULL;
     if (taps == 9) {
-      contract(x, band->query_plane, m, band->key_plane, channels, 9, band->offset, weight, add, part);
+      contract(x, band->query_plane, m, band->key_plane, channels, 9, band->offset, weight, add, &band->fetch,
+               part);
     } else {
-      contract(x, band->query_plane, m, band->key_plane, channels, taps, band->offset, weight, add, part);
+      contract(x, band->query_plane, m, band->key_plane, channels, taps, band->offset, weight, add, &band->fetch,
+               part);
     }
     for (int t = 0; t < TAPS; t++, y += pitch) {
       for (int i = 0; i < BLOCK; i++) store(y + i * LANES, part[t][i]);

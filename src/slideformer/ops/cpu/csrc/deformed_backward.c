@@ -10,11 +10,10 @@
 #include "deformed.h"
 
 /* A, and the gradient of the logits, for all places of the band. */
-static void weights_of_band(const struct band *band) {
+static void weights_of_band(struct band *band) {
   int64_t taps = band->plan->taps, pitch = band->length_most;
   for (int64_t n = 0; n < band->length; n += STEP) {
     float *weights = band->weights + n, *grads = band->grad_logits + n;
-    NAMED(slideformer_band_fetch)(band, n);
     contract_all(band, band->query + n, band->key + n, band->key_bias, weights, pitch);
     softmax(band, weights, pitch, band->valid + n);
     contract_all(band, band->grad_output + n, band->value + n, band->value_bias, grads, pitch);
