@@ -13,7 +13,9 @@ import torch
 import slideformer
 
 MODULES = sorted(
-    m.name for m in pkgutil.walk_packages(slideformer.__path__, "slideformer.") if "__main__" not in m.name
+    m.name
+    for m in pkgutil.walk_packages(slideformer.__path__, "slideformer.")
+    if not m.name.endswith(("__main__", "libslideformer"))  # a C library is no module
 )
 
 

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from slideformer import SlideAttention, backends
 from slideformer.layers.deformed_shift import MergedShift
+from slideformer.ops.cpu import library
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-BACKENDS = [backend.name for backend in backends()]
+BACKENDS = [backend.name for backend in backends() if backend.name != "cpu" or library.missing() is None]
+# The fused kernels know float32 at most, and are no graph for other runtimes.
+PORTABLE = [name for name in BACKENDS if name != "cpu"]
 
 
 def golden(name: str) -> tuple[dict[str, int], dict[str, Tensor]]:
@@ -54,14 +57,16 @@ def names(sizes: dict[str, int], theirs: dict[str, Tensor]) -> dict[str, Tensor]
 
 def assert_equal(actual: Tensor, wanted: Tensor, name: str) -> None:
     error = float(((actual - wanted).abs().max() / wanted.abs().max()).detach())
-    assert error < 1e-10, f"{name}: relative error {error:.1e}"
+    assert error < {torch.float64: 1e-10, torch.float32: 1e-5}[actual.dtype], f"{name}: error {error:.1e}"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("file", ["slide_attention_k3", "slide_attention_k5", "slide_attention_k3_tiny_map"])
 def test_output_and_every_gradient_equal_the_authors_code(file: str, backend: str) -> None:
     sizes, tensors = golden(file)
-    layer = layer_with(sizes, tensors)
+    dtype = torch.float64 if backend in PORTABLE else torch.float32
+    layer = layer_with(sizes, tensors).to(dtype)
+    tensors = {name: x.to(dtype) for name, x in tensors.items()}
     layer.backend = backend
     size = (sizes["batch"], sizes["height"], sizes["width"], sizes["dim"])
     x = tensors["input"].view(size).requires_grad_()
@@ -183,7 +188,7 @@ def test_the_layer_compiles_without_a_graph_break_and_trains() -> None:
         torch.testing.assert_close(grads, wanted)
 
 
-@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+@pytest.mark.parametrize("backend", ["auto", *PORTABLE])
 def test_the_layer_exports_with_a_dynamic_map(backend: str) -> None:
     layer = SlideAttention(16, 2, backend=backend).eval()
     batch, height, width = (torch.export.Dim(name, min=2) for name in ("batch", "height", "width"))
