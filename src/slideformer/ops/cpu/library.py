@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
 import warnings
 from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_void_p
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 # Of csrc/slideformer.h, whose structures are mirrored below.
-VERSION = 1
+VERSION = 2
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 BORDERS = {"zeros": 0, "mask": 1, "clamp": 2}
 
@@ -44,6 +45,7 @@ class CCall(ctypes.Structure):
             (name, c_void_p)
             for name in ("grad_shift_weight", "grad_shift_bias", "grad_key_bias", "grad_logit_bias")
         ),
+        ("parallel", c_void_p),
     )
 
 
@@ -105,6 +107,22 @@ def missing() -> str | None:
     return None
 
 
+@functools.cache
+def openmp() -> int | None:
+    """Address of what starts PyTorch's own threads, ``GOMP_parallel``, where it is known and safe to call.
+
+    Its threads wait busily for a while after each of PyTorch's loops; to share them is faster than to
+    take turns with them on the processors.
+    """
+    start = getattr(ctypes.CDLL(None), "GOMP_parallel", None) if sys.platform == "linux" else None
+    return None if start is None else ctypes.cast(start, c_void_p).value
+
+
+if hasattr(os, "register_at_fork"):
+    # The child of a fork has no such threads, and would wait for them for ever.
+    os.register_at_fork(after_in_child=lambda: setattr(sys.modules[__name__], "openmp", lambda: None))
+
+
 def map_of(x: Tensor) -> Map:
     """A map ``(B, H, W, G, D)`` whose channels lie side by side, as the library takes it."""
     return Map(x.data_ptr(), (c_int64 * 4)(*x.stride()[:4]))
@@ -123,6 +141,7 @@ def c_call(query: Tensor, value: Tensor, *, maps: dict[str, Tensor], numbers: di
         heads=heads,
         channels=channels,
         value_channels=value.shape[4],
+        parallel=openmp(),
         **numbers,
     )
     for name, x in maps.items():

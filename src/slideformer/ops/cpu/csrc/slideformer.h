@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Raised with every change of the structures below; the caller puts it into the call. */
-#define SLIDEFORMER_VERSION 1
+#define SLIDEFORMER_VERSION 2
 
 #if defined(_WIN32)
 #define SLIDEFORMER_PUBLIC __declspec(dllexport)
@@ -42,6 +42,8 @@ struct slideformer_call {
   struct slideformer_map grad_output, grad_query, grad_key, grad_value;
   const float *shift_weight, *shift_bias, *key_bias, *logit_bias;
   float *grad_shift_weight, *grad_shift_bias, *grad_key_bias, *grad_logit_bias;
+  /* GOMP_parallel of the caller's OpenMP, whose threads then do the work; NULL: threads of our own. */
+  void (*parallel)(void (*work)(void *), void *data, unsigned threads, unsigned flags);
 };
 
 SLIDEFORMER_PUBLIC int32_t slideformer_version(void);

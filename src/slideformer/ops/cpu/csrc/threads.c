@@ -16,30 +16,32 @@ enum { MOST_THREADS = 256 };
 struct team {
   const struct plan *plan;
   work *work;
-  int64_t count, next;
-};
-
-struct member {
-  struct team *team;
   char *scratch;
+  int64_t count, next;
+  int joined;
 };
 
-static THREAD_RESULT run_member(void *argument) {
-  const struct member *member = argument;
-  struct team *team = member->team;
+static void join_team(void *argument) {
+  struct team *team = argument;
+  size_t place = (size_t)__atomic_fetch_add(&team->joined, 1, __ATOMIC_RELAXED);
   for (;;) {
     int64_t number = __atomic_fetch_add(&team->next, 1, __ATOMIC_RELAXED);
-    if (number >= team->count) return 0;
-    team->work(team->plan, number, member->scratch);
+    if (number >= team->count) return;
+    team->work(team->plan, number, team->scratch + place * team->plan->scratch_bytes);
   }
 }
 
-static int start(thread *thread, struct member *member) {
+static THREAD_RESULT run_member(void *team) {
+  join_team(team);
+  return 0;
+}
+
+static int start(thread *thread, struct team *team) {
 #if defined(_WIN32)
-  *thread = CreateThread(NULL, 0, run_member, member, 0, NULL);
+  *thread = CreateThread(NULL, 0, run_member, team, 0, NULL);
   return *thread != NULL;
 #else
-  return pthread_create(thread, NULL, run_member, member) == 0;
+  return pthread_create(thread, NULL, run_member, team) == 0;
 #endif
 }
 
@@ -53,15 +55,14 @@ static void join(thread thread) {
 }
 
 void run_threads(const struct plan *plan, work *work, int64_t count, int threads, char *scratch) {
-  struct team team = {plan, work, count, 0};
-  struct member members[MOST_THREADS];
+  struct team team = {.plan = plan, .work = work, .scratch = scratch, .count = count};
+  if (threads > 1 && plan->call->parallel) {
+    plan->call->parallel(join_team, &team, (unsigned)threads, 0);
+    return;
+  }
   thread others[MOST_THREADS];
   int started = 0;
-  if (threads > MOST_THREADS) threads = MOST_THREADS;
-  for (int i = 0; i < threads; i++) {
-    members[i] = (struct member){&team, scratch + (size_t)i * plan->scratch_bytes};
-  }
-  while (started + 1 < threads && start(&others[started], &members[started + 1])) started++;
-  run_member(&members[0]);
+  while (started + 1 < smaller_of(threads, MOST_THREADS) && start(&others[started], &team)) started++;
+  join_team(&team);
   for (int i = 0; i < started; i++) join(others[i]);
 }
