@@ -117,26 +117,33 @@ static void fetch_map(struct fetch *fetch, const struct slideformer_call *call, 
   fetch->bytes = call->channels * size;
 }
 
-/* Take aim at the rows that the next band loads, of this piece or of the next. */
+/* Take aim at the rows that the next band loads, of this piece or of the next, and that this one stores. */
 static void plan_fetch(struct band *band) {
   const struct plan *plan = band->plan;
   const struct slideformer_call *call = plan->call;
   struct fetch *fetch = &band->fetch;
   struct piece piece = band->piece;
-  int64_t first = band->first + band->rows, rows;
+  int64_t first = band->first + band->rows, above = plan->rows.before;
   *fetch = (struct fetch){.width = call->width, .every = larger_of(1, call->channels / STEP)};
+  fetch->left = band->rows * call->width;
   if (first >= piece.split->end) {
     piece = band->next_piece;
-    if (!piece.split) return;
-    first = piece.split->first;
+    first = piece.split ? piece.split->first : 0;
   }
-  int64_t ahead = smaller_of(first + plan->rows.before, call->height);
-  rows = smaller_of(smaller_of(band->rows_most, piece.split->end - first), call->height - ahead);
-  fetch->left = rows * call->width;
-  fetch_map(fetch, call, &call->query, piece, first);
-  fetch_map(fetch, call, &call->key, piece, ahead);
-  fetch_map(fetch, call, &call->value, piece, ahead);
-  if (plan->backward) fetch_map(fetch, call, &call->grad_output, piece, first);
+  if (piece.split) {
+    fetch_map(fetch, call, &call->query, piece, first);
+    fetch_map(fetch, call, &call->key, piece, first + above);
+    fetch_map(fetch, call, &call->value, piece, first + above);
+    if (plan->backward) fetch_map(fetch, call, &call->grad_output, piece, first);
+  }
+  fetch->reads = fetch->maps;
+  if (plan->backward) {
+    fetch_map(fetch, call, &call->grad_query, band->piece, band->first);
+    fetch_map(fetch, call, &call->grad_key, band->piece, band->first - above);
+    fetch_map(fetch, call, &call->grad_value, band->piece, band->first - above);
+  } else {
+    fetch_map(fetch, call, &call->output, band->piece, band->first);
+  }
 }
 
 void NAMED(slideformer_band_load)(struct band *band, int64_t first) {

@@ -8,12 +8,13 @@
 
 enum { STEP = BLOCK * LANES };
 
-/* The rows that the next band loads, on their way into the cache while this one is computed: a head's
- * channels are too scattered for the processor to foresee them. A few lines at a time: many at once wait
- * for each other. */
+/* The rows that the next band loads, and those that this one stores to, on their way into the cache while
+ * this one is computed: a head's channels are too scattered for the processor to foresee them. A few lines
+ * at a time: many at once wait for each other. */
 struct fetch {
-  const char *line[4];
-  int64_t maps, stride[4], skip[4]; /* bytes from position to position, and from the end of a row to the next */
+  const char *line[7];
+  int64_t reads, maps;              /* maps to read from, and after them to write to */
+  int64_t stride[7], skip[7];       /* bytes from position to position, and from the end of a row to the next */
   int64_t bytes;                    /* of the channels of a position */
   int64_t width, x, left;           /* positions of a row, place in it, and positions to go */
   int64_t every;                    /* channels between two positions */
@@ -26,7 +27,11 @@ INLINE void fetch_position(struct fetch *fetch) {
   if (at_end) fetch->x = 0;
   for (int64_t i = 0; i < fetch->maps; i++) {
     const char *line = fetch->line[i];
-    for (int64_t byte = 0; byte < fetch->bytes; byte += 64) __builtin_prefetch(line + byte, 0, 2);
+    if (i < fetch->reads) {
+      for (int64_t byte = 0; byte < fetch->bytes; byte += 64) __builtin_prefetch(line + byte, 0, 2);
+    } else {
+      for (int64_t byte = 0; byte < fetch->bytes; byte += 64) __builtin_prefetch(line + byte, 1, 2);
+    }
     fetch->line[i] = line + fetch->stride[i] + (at_end ? fetch->skip[i] : 0);
   }
 }
@@ -54,7 +59,7 @@ struct band {
   vec *sums;
   struct piece piece, next_piece;
   int64_t first, rows, length;     /* of the band at hand */
-  struct fetch fetch;              /* of the next one, meanwhile */
+  struct fetch fetch;
 };
 
 size_t NAMED(slideformer_band)(struct band *band, const struct plan *plan, char *scratch);
