@@ -3,7 +3,7 @@
 
 /* Places of a band: so few that its planes stay in a core's second cache, so many that the rows which
  * two bands have in common, and the last vector, cost little. */
-enum { PLACES = LANES == 16 ? 800 : 480 };
+enum { PLACES = 480 };
 
 /* The height of a split's bands that wastes the fewest places of its whole vectors. */
 static int64_t best_rows(int64_t rows, int64_t pitch) {
