@@ -53,7 +53,7 @@ size_t NAMED(slideformer_band)(struct band *band, const struct plan *plan, char 
     band->query_sum = take_floats(&arena, band->length_most);
     band->key_carry = take_floats(&arena, channels * (band->reach + LANES));
     band->value_carry = take_floats(&arena, channels * (band->reach + LANES));
-    band->sums = take(&arena, round_up(taps * TAPS, LANES), sizeof(vec));
+    band->sums = take(&arena, plan->blocks * taps * TAPS, sizeof(vec));
   }
   if (!scratch) return arena.used;
   for (int64_t u = 0; u < taps; u++) {
@@ -124,7 +124,7 @@ static void plan_fetch(struct band *band) {
   struct fetch *fetch = &band->fetch;
   struct piece piece = band->piece;
   int64_t first = band->first + band->rows, above = plan->rows.before;
-  *fetch = (struct fetch){.width = call->width, .every = larger_of(1, call->channels / STEP)};
+  *fetch = (struct fetch){.width = call->width, .every = larger_of(1, 2 * call->channels / STEP)};
   fetch->left = band->rows * call->width;
   if (first >= piece.split->end) {
     piece = band->next_piece;

@@ -28,6 +28,7 @@ static void attend(struct band *band, int64_t n) {
     float *out = band->query + n;
     const float *value = band->value + n;
     for (int64_t c = 0; c < channels; c++, out += band->query_plane, value += band->key_plane) {
+      if (c % band->fetch.every == 0) fetch_position(&band->fetch);
       if (taps == 9) {
         spread(y, 9, band->offset, weight, bias, value, out, NULL, NULL, 0, 1);
       } else {

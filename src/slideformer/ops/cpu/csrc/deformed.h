@@ -17,7 +17,7 @@ struct fetch {
   int64_t stride[7], skip[7];       /* bytes from position to position, and from the end of a row to the next */
   int64_t bytes;                    /* of the channels of a position */
   int64_t width, x, left;           /* positions of a row, place in it, and positions to go */
-  int64_t every;                    /* channels between two positions */
+  int64_t every;                    /* channels between two positions, in two passes over a step's channels */
 };
 
 INLINE void fetch_position(struct fetch *fetch) {

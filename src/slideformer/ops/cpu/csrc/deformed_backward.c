@@ -30,39 +30,46 @@ static void weights_of_band(struct band *band) {
   }
 }
 
-/* sum_n y_t(n) x(n) m(n + u), lane by lane, for some input taps, TAPS output taps and two such triples. */
-INLINE void weight_sums(const struct band *band, int64_t block, int64_t c, const int64_t *offset, int some, vec *to) {
+/* Add sum_n y_t(n) x(n) m(n + u), lane by lane, for some input taps and TAPS output taps. */
+INLINE void weight_sums(const float *x, const float *m, const float *y, int64_t pitch, int64_t length,
+                        const int64_t *offset, int some, vec *to) {
   vec sum[SUMS][TAPS];
-  int64_t pitch = band->length_most;
-  UNROLL for (int u = 0; u < some; u++) UNROLL for (int t = 0; t < TAPS; t++) sum[u][t] = (vec){0};
-#define ADD(x_planes, m_planes, y_lines)                                                            \
-  {                                                                                                 \
-    const float *x = x_planes + c * band->query_plane + n, *m = m_planes + c * band->key_plane + n;  \
-    const float *y = y_lines + block * TAPS * pitch + n;                                            \
-    vec product[SUMS];                                                                              \
-    UNROLL for (int u = 0; u < some; u++) product[u] = load(x) * load(m + offset[u]);               \
-    UNROLL for (int t = 0; t < TAPS; t++) {                                                         \
-      vec factor = load(y + t * pitch);                                                             \
-      UNROLL for (int u = 0; u < some; u++) sum[u][t] += factor * product[u];                       \
-    }                                                                                               \
+  UNROLL for (int u = 0; u < some; u++) UNROLL for (int t = 0; t < TAPS; t++) sum[u][t] = to[u * TAPS + t];
+  for (int64_t n = 0; n < length; n += LANES) {
+    vec product[SUMS];
+    UNROLL for (int u = 0; u < some; u++) product[u] = load(x + n) * load(m + offset[u] + n);
+    UNROLL for (int t = 0; t < TAPS; t++) {
+      vec factor = load(y + t * pitch + n);
+      UNROLL for (int u = 0; u < some; u++) sum[u][t] += factor * product[u];
+    }
   }
-  for (int64_t n = 0; n < band->length; n += LANES) {
-    ADD(band->query, band->key, band->grad_logits)
-    ADD(band->grad_output, band->value, band->weights)
-  }
-#undef ADD
   UNROLL for (int u = 0; u < some; u++) UNROLL for (int t = 0; t < TAPS; t++) to[u * TAPS + t] = sum[u][t];
 }
 
-static void add_weight_gradient(const struct band *band, int64_t block, int64_t c, float *partial) {
-  int64_t taps = band->plan->taps, all = taps * TAPS, u = 0;
-  for (; u + SUMS <= taps; u += SUMS) weight_sums(band, block, c, band->offset + u, SUMS, band->sums + u * TAPS);
-  for (; u < taps; u++) weight_sums(band, block, c, band->offset + u, 1, band->sums + u * TAPS);
-  for (int64_t i = all; i < round_up(all, LANES); i++) band->sums[i] = (vec){0};
-  for (int64_t i = 0; i < all; i += LANES) {
-    vec group[LANES];
-    UNROLL for (int l = 0; l < LANES; l++) group[l] = band->sums[i + l];
-    store_some(partial + i, load_some(partial + i, all - i) + sums(group), all - i);
+static void add_weight_sums(const struct band *band, const float *x, const float *m, const float *y_lines) {
+  int64_t taps = band->plan->taps, pitch = band->length_most;
+  vec *to = band->sums;
+  for (int64_t block = 0; block < band->plan->blocks; block++, y_lines += TAPS * pitch) {
+    int64_t u = 0;
+    for (; u + SUMS <= taps; u += SUMS, to += SUMS * TAPS) {
+      weight_sums(x, m, y_lines, pitch, band->length, band->offset + u, SUMS, to);
+    }
+    for (; u < taps; u++, to += TAPS) weight_sums(x, m, y_lines, pitch, band->length, band->offset + u, 1, to);
+  }
+}
+
+/* Add a channel's sums, over their lanes, to the unit's gradient of its weights. */
+static void add_weight_gradient(const struct band *band, int64_t c, float *partial) {
+  const struct plan *plan = band->plan;
+  int64_t all = plan->taps * TAPS;
+  for (int64_t block = 0; block < plan->blocks; block++) {
+    const vec *from = band->sums + block * all;
+    float *to = partial + (block * plan->call->channels + c) * all;
+    for (int64_t i = 0; i < all; i += LANES) {
+      vec group[LANES];
+      UNROLL for (int l = 0; l < LANES; l++) group[l] = i + l < all ? from[i + l] : (vec){0};
+      store_some(to + i, load_some(to + i, all - i) + sums(group), all - i);
+    }
   }
 }
 
@@ -171,15 +178,16 @@ static void backward_band(struct band *band, float *partials) {
   }
   for (int64_t c = 0; c < channels; c++) {
     float *query = band->query + c * band->query_plane, *key = band->key + c * band->key_plane;
-    float *value = band->value + c * band->key_plane;
-    for (int64_t block = 0; block < plan->blocks; block++) {
-      add_weight_gradient(band, block, c, partials + plan->partial.weight + (block * channels + c) * taps * TAPS);
-    }
+    float *value = band->value + c * band->key_plane, *grad = band->grad_output + c * band->query_plane;
+    memset(band->sums, 0, (size_t)(plan->blocks * taps * TAPS) * sizeof(vec));
+    add_weight_sums(band, query, key, band->grad_logits);
     spread_band(band, c, band->grad_logits, band->key_bias, key, band->grad_query, query);
     memcpy(query, band->grad_query, (size_t)band->length * sizeof(float));
     gather(band, band->key_carry + c * (band->reach + LANES), key);
-    spread_band(band, c, band->weights, NULL, NULL, NULL, band->grad_output + c * band->query_plane);
+    add_weight_sums(band, grad, value, band->weights);
+    spread_band(band, c, band->weights, NULL, NULL, NULL, grad);
     gather(band, band->value_carry + c * (band->reach + LANES), value);
+    add_weight_gradient(band, c, partials + plan->partial.weight);
   }
   for (int64_t i = 0; i < band->rows; i++) {
     struct row row = row_of(&call->grad_query, call->dtype, band->piece.batch, band->first + i, band->piece.head);
