@@ -147,6 +147,31 @@ def test_a_forked_process_can_use_it() -> None:
         assert pool.map_async(total, [0]).get(timeout=60) == [wanted]
 
 
+FORK = """
+import os, torch
+from slideformer.ops import slide_attention
+torch.set_num_threads(2)
+maps = torch.randn(3, 2, 64, 64, 2, 32)
+def whole():
+    return slide_attention(*maps, backend="cpu").numpy().tobytes()
+wanted = whole()
+child = os.fork()
+if child == 0:
+    os._exit(0 if whole() == wanted else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@needs_library
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_several_threads_do_the_same_after_a_fork() -> None:
+    # PyTorch's own threads are running when the fork leaves them behind.
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @needs_library
 def test_what_it_cannot_take_is_refused() -> None:
     with pytest.raises(ValueError, match=r"must be float32, float16 or bfloat16, got torch\.float64"):
