@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "plain.h"
+#include "cache.h"
 
 /* Which taps of a position lie in the map, and, where a bias asks, how far they are: equal for equal. */
 static int64_t kind(const struct plan *plan, const struct axis *axis, int64_t position) {
@@ -44,13 +44,14 @@ static void number_variants(struct cache *cache) {
 
 size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, char *scratch) {
   const struct slideformer_call *call = plan->call;
-  int64_t taps = plan->taps, width = call->width;
+  int64_t taps = plan->taps, padded = plan->blocks * TAPS, width = call->width;
   *cache = (struct cache){.plan = plan, .row_kind = -1};
   cache->keys = round_up(call->channels, LANES);
   cache->values = round_up(call->value_channels, LANES);
   cache->lanes = round_up(taps, LANES);
   cache->width = width + plan->columns.before + plan->columns.after;
   cache->slots = ring_slots(&plan->rows);
+  cache->bytes = call->channels * (call->dtype == SLIDEFORMER_FLOAT32 ? 4 : 2);
   cache->variants = count_variants(plan);
   int64_t keys = cache->width * cache->keys, values = cache->width * cache->values;
 
@@ -60,13 +61,13 @@ size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, ch
   cache->outside = take_floats(&arena, larger_of(keys, values));
   cache->query = take_floats(&arena, width * cache->keys);
   cache->output = take_floats(&arena, width * cache->values);
-  cache->weights = take_floats(&arena, CHUNK * cache->lanes);
+  cache->weights = take_floats(&arena, CHUNK * larger_of(cache->lanes, padded));
   cache->key_tap = take(&arena, taps, sizeof(float *));
   cache->value_tap = take(&arena, taps, sizeof(float *));
   cache->logit_offset = take_floats(&arena, cache->variants * cache->lanes);
   cache->variant = take(&arena, width, sizeof(int64_t));
   cache->variant_column = take(&arena, cache->variants, sizeof(int64_t));
-  cache->shift_bias = call->shift_bias ? take_floats(&arena, taps * cache->keys) : NULL;
+  cache->shift_bias = call->shift_bias ? take_floats(&arena, padded * cache->keys) : NULL;
   cache->key_bias = call->key_bias ? take_floats(&arena, cache->lanes) : NULL;
   if (plan->backward) {
     cache->grad_key = take_floats(&arena, cache->slots * keys);
@@ -74,7 +75,7 @@ size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, ch
     cache->grad_outside = take_floats(&arena, larger_of(keys, values));
     cache->grad_query = take_floats(&arena, width * cache->keys);
     cache->grad_output = take_floats(&arena, width * cache->values);
-    cache->grad_logits = take_floats(&arena, CHUNK * cache->lanes);
+    cache->grad_logits = take_floats(&arena, CHUNK * larger_of(cache->lanes, padded));
     cache->grad_key_tap = take(&arena, taps, sizeof(float *));
     cache->grad_value_tap = take(&arena, taps, sizeof(float *));
     cache->grad_logit_offset = take_floats(&arena, cache->variants * cache->lanes);
@@ -92,13 +93,13 @@ size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, ch
 
 static void take_head(struct cache *cache, int64_t head) {
   const struct slideformer_call *call = cache->plan->call;
-  int64_t taps = cache->plan->taps;
+  int64_t taps = cache->plan->taps, padded = cache->plan->blocks * TAPS;
   for (int64_t t = 0; t < cache->lanes && call->key_bias; t++) {
     cache->key_bias[t] = t < taps ? call->key_bias[head * taps + t] : 0;
   }
-  for (int64_t i = 0; i < taps * cache->keys && call->shift_bias; i++) {
+  for (int64_t i = 0; i < padded * cache->keys && call->shift_bias; i++) {
     int64_t t = i / cache->keys, c = i % cache->keys;
-    cache->shift_bias[i] = c < call->channels ? call->shift_bias[c * taps + t] : 0;
+    cache->shift_bias[i] = t < taps && c < call->channels ? call->shift_bias[c * taps + t] : 0;
   }
 }
 
@@ -171,6 +172,31 @@ static void load_map_row(const struct cache *cache, const struct slideformer_map
   memset(to + before + width * pitch, 0, (size_t)(plan->columns.after * pitch) * sizeof(float));
 }
 
+static void look_ahead(struct cache *cache, const struct slideformer_map *map, int64_t y) {
+  const struct slideformer_call *call = cache->plan->call;
+  if (y < 0 || y >= call->height) return;
+  cache->ahead.row[cache->ahead.rows++] = row_of(map, call->dtype, cache->piece.batch, y, cache->piece.head);
+}
+
+/* Take aim at what the next row of positions loads, and at what this one stores. */
+static void aim(struct cache *cache, int64_t y) {
+  const struct plan *plan = cache->plan;
+  const struct slideformer_call *call = plan->call;
+  cache->ahead.rows = 0;
+  look_ahead(cache, &call->query, y + 1);
+  look_ahead(cache, &call->key, cache->loaded);
+  look_ahead(cache, &call->value, cache->loaded);
+  if (plan->backward) look_ahead(cache, &call->grad_output, y + 1);
+  cache->ahead.reads = cache->ahead.rows;
+  if (!plan->backward) {
+    look_ahead(cache, &call->output, y);
+    return;
+  }
+  look_ahead(cache, &call->grad_query, y);
+  look_ahead(cache, &call->grad_key, cache->stored);
+  look_ahead(cache, &call->grad_value, cache->stored);
+}
+
 void NAMED(slideformer_cache_row)(struct cache *cache, int64_t y) {
   const struct plan *plan = cache->plan;
   const struct slideformer_call *call = plan->call;
@@ -206,4 +232,5 @@ void NAMED(slideformer_cache_row)(struct cache *cache, int64_t y) {
   }
   struct row query = row_of(&call->query, call->dtype, cache->piece.batch, y, cache->piece.head);
   load_row(query, call->width, call->channels, (float)call->scale, cache->query, cache->keys);
+  aim(cache, y);
 }

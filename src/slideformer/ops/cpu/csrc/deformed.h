@@ -1,183 +1,184 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The deformed shift: lanes are pixels, channels are planes (see deformed.c). */
+/* The deformed shift: lanes are channels in all sums over taps, and positions in the softmax (see deformed.c). */
 #ifndef SLIDEFORMER_DEFORMED_H
 #define SLIDEFORMER_DEFORMED_H
 
-#include "isa.h"
-#include "rows.h"
+#include "cache.h"
 
-enum { STEP = BLOCK * LANES };
-
-/* The rows that the next band loads, and those that this one stores to, on their way into the cache while
- * this one is computed: a head's channels are too scattered for the processor to foresee them. A few lines
- * at a time: many at once wait for each other. */
-struct fetch {
-  const char *line[7];
-  int64_t reads, maps;              /* maps to read from, and after them to write to */
-  int64_t stride[7], skip[7];       /* bytes from position to position, and from the end of a row to the next */
-  int64_t bytes;                    /* of the channels of a position */
-  int64_t width, x, left;           /* positions of a row, place in it, and positions to go */
-  int64_t every;                    /* channels between two positions, in two passes over a step's channels */
-};
-
-INLINE void fetch_position(struct fetch *fetch) {
-  if (fetch->left == 0) return;
-  fetch->left--;
-  int at_end = ++fetch->x == fetch->width;
-  if (at_end) fetch->x = 0;
-  for (int64_t i = 0; i < fetch->maps; i++) {
-    const char *line = fetch->line[i];
-    if (i < fetch->reads) {
-      for (int64_t byte = 0; byte < fetch->bytes; byte += 64) __builtin_prefetch(line + byte, 0, 2);
-    } else {
-      for (int64_t byte = 0; byte < fetch->bytes; byte += 64) __builtin_prefetch(line + byte, 1, 2);
-    }
-    fetch->line[i] = line + fetch->stride[i] + (at_end ? fetch->skip[i] : 0);
-  }
-}
-
-/* Some rows of positions, R, of one head of one map, and the rows of keys and values that they read.
- *
- * Rows lie `pitch` apart: the map's width and zeros as wide as windows reach out of it, which serve the
- * end of one row and the start of the next. So an input tap is one offset for every position, and the
- * places of a band are one line n = y pitch + x, cut into whole vectors; those between the rows are
- * computed with the others and left out by `valid`. */
-struct band {
-  const struct plan *plan;
-  int64_t rows_most, pitch, reach; /* reach: places from the first row of keys to that of positions, doubled */
-  int64_t length_most, query_plane, key_plane, margin, product_plane;
-  float *query, *grad_output;      /* (D, query_plane), scaled queries */
-  float *key, *value;              /* (D, key_plane), after `before` zeros */
-  float *weights, *grad_logits;    /* (T padded, length): A, and the gradient of the logits */
-  float *valid;                    /* (length): 1 where a position is, else 0 */
-  float *key_bias, *value_bias;    /* (blocks, D, TAPS): what shift and key bias add to keys and values, or NULL */
-  float *logit_bias;               /* (T padded) */
-  int64_t *offset;                 /* (T) of the input taps */
-  float *halves;
-  float *products, *gathered, *grad_query, *query_sum; /* backward: (T, product_plane) and lines */
-  float *key_carry, *value_carry;  /* (D, reach + LANES): sums for rows that the next band adds to */
-  vec *sums;
-  struct piece piece, next_piece;
-  int64_t first, rows, length;     /* of the band at hand */
-  struct fetch fetch;
-};
-
-size_t NAMED(slideformer_band)(struct band *band, const struct plan *plan, char *scratch);
-/* Set what depends on the head. */
-void NAMED(slideformer_band_head)(struct band *band, int64_t head);
-/* Load a band's rows; those that the last band of the same piece has in common are there already. */
-void NAMED(slideformer_band_load)(struct band *band, int64_t first);
-
-/* Start a unit's piece. */
-void NAMED(slideformer_band_piece)(struct band *band, int64_t unit, int64_t number);
-
-/* Each row of keys but the common ones, moved to where the next band has them. */
-static inline void keep_common_rows(const struct band *band, float *plane) {
-  memmove(plane, plane + band->rows * band->pitch, (size_t)band->reach * sizeof(float));
-}
-
-/* y_t = sum_c x_c (sum_u W[c, t, u] m_c(+ u) + bias[c, t]) for TAPS output taps and a step of places. */
-INLINE void contract(const float *x, int64_t x_plane, const float *m, int64_t m_plane, int64_t channels,
-                     int64_t taps, const int64_t *offset, const float *weight, const float *bias,
-                     struct fetch *fetch, vec y[TAPS][BLOCK]) {
-  vec sum[TAPS][BLOCK];
-  UNROLL for (int t = 0; t < TAPS; t++) UNROLL for (int i = 0; i < BLOCK; i++) sum[t][i] = (vec){0};
-  for (int64_t c = 0; c < channels; c++, x += x_plane, m += m_plane) {
-    vec factor[BLOCK];
-    if (c % fetch->every == 0) fetch_position(fetch);
-    UNROLL for (int i = 0; i < BLOCK; i++) factor[i] = load(x + i * LANES);
-    for (int64_t u = 0; u < taps; u++, weight += TAPS) {
-      const float *seen = m + offset[u];
-      vec product[BLOCK];
-      UNROLL for (int i = 0; i < BLOCK; i++) product[i] = factor[i] * load(seen + i * LANES);
+/* sum_u W[c, t, u] x_c m_c(+ u) + x_c bias[t, c], lane by lane and so not yet summed over them, of `pixels`
+ * positions in a row, for TAPS output taps. A weight is loaded once for all of these positions. */
+INLINE void contract(int pixels, int64_t taps, int64_t vectors, const float *x, const float *const *tap, int64_t at,
+                     const float *weight, const float *bias, vec (*part)[LANES]) {
+  int64_t pitch = vectors * LANES;
+  vec sum[PIXELS][TAPS];
+  UNROLL for (int i = 0; i < pixels; i++) UNROLL for (int t = 0; t < TAPS; t++) sum[i][t] = (vec){0};
+  for (int64_t c = 0; c < pitch; c += LANES) {
+    vec factor[PIXELS];
+    UNROLL for (int i = 0; i < pixels; i++) factor[i] = load(x + i * pitch + c);
+    for (int64_t u = 0; u < taps; u++, weight += TAPS * LANES) {
+      const float *m = tap[u] + at + c;
+      vec product[PIXELS];
+      UNROLL for (int i = 0; i < pixels; i++) product[i] = factor[i] * load(m + i * pitch);
       UNROLL for (int t = 0; t < TAPS; t++) {
-        vec factor_t = broadcast(weight + t);
-        UNROLL for (int i = 0; i < BLOCK; i++) sum[t][i] += factor_t * product[i];
+        vec shared = load_once(weight + t * LANES);
+        UNROLL for (int i = 0; i < pixels; i++) sum[i][t] += shared * product[i];
       }
     }
     if (bias) {
       UNROLL for (int t = 0; t < TAPS; t++) {
-        UNROLL for (int i = 0; i < BLOCK; i++) sum[t][i] += bias[t] * factor[i];
+        vec shared = load_once(bias + t * pitch + c);
+        UNROLL for (int i = 0; i < pixels; i++) sum[i][t] += shared * factor[i];
       }
-      bias += TAPS;
     }
   }
-  UNROLL for (int t = 0; t < TAPS; t++) UNROLL for (int i = 0; i < BLOCK; i++) y[t][i] = sum[t][i];
+  UNROLL for (int t = 0; t < TAPS; t++) UNROLL for (int i = 0; i < pixels; i++) part[t][i] = sum[i][t];
 }
 
-/* `contract` for every block of output taps: (T padded, pitch). */
-INLINE void contract_all(struct band *band, const float *x, const float *m, const float *bias, float *y,
-                         int64_t pitch) {
-  const struct plan *plan = band->plan;
-  int64_t channels = plan->call->channels, taps = plan->taps;
+/* y_t = sum_c x_c (sum_u W[c, t, u] m_c(+ u) + bias[t, c]) of a chunk of positions: (T padded, CHUNK). */
+INLINE void contract_chunk(const struct cache *cache, const float *x, const float *const *tap, int64_t at,
+                           int64_t count, int64_t column, float *y) {
+  const struct plan *plan = cache->plan;
+  int64_t taps = plan->taps, keys = cache->keys;
   for (int64_t block = 0; block < plan->blocks; block++) {
-    vec part[TAPS][BLOCK];
-    const float *weight = plan->weight + block * channels * taps * TAPS;
-    const float *add = bias ? bias + block * channels * TAPS : NULL;
-    if (taps == 9) {
-      contract(x, band->query_plane, m, band->key_plane, channels, 9, band->offset, weight, add, &band->fetch,
-               part);
-    } else {
-      contract(x, band->query_plane, m, band->key_plane, channels, taps, band->offset, weight, add, &band->fetch,
-               part);
-    }
-    for (int t = 0; t < TAPS; t++, y += pitch) {
-      for (int i = 0; i < BLOCK; i++) store(y + i * LANES, part[t][i]);
+    const float *weight = plan->weight + weight_place(plan, block * TAPS, 0, 0);
+    const float *bias = cache->shift_bias ? cache->shift_bias + block * TAPS * keys : NULL;
+    for (int64_t first = 0; first < count; first += LANES) {
+      int64_t i = 0, some = smaller_of(LANES, count - first);
+      vec part[TAPS][LANES];
+      for (; i + PIXELS <= some; i += PIXELS) {
+        int64_t place = (first + i) * keys;
+        if (column >= 0) UNROLL for (int64_t p = 0; p < PIXELS; p++) fetch(cache, column + first + i + p);
+        vec(*to)[LANES] = (vec(*)[LANES])(&part[0][i]);
+        if (taps == 9 && keys == HEAD32 * LANES) {
+          contract(PIXELS, 9, HEAD32, x + place, tap, at + place, weight, bias, to);
+        } else {
+          contract(PIXELS, taps, keys / LANES, x + place, tap, at + place, weight, bias, to);
+        }
+      }
+      for (; i < some; i++) {
+        int64_t place = (first + i) * keys;
+        contract(1, taps, keys / LANES, x + place, tap, at + place, weight, bias, (vec(*)[LANES])(&part[0][i]));
+      }
+      for (int t = 0; t < TAPS; t++) {
+        for (i = some; i < LANES; i++) part[t][i] = (vec){0};
+        store(y + (block * TAPS + t) * CHUNK + first, sums(part[t]));
+      }
     }
   }
 }
 
-/* Logits to weights, over the taps, in place; 0 where no position is, and for the taps beyond T. */
-INLINE void softmax(const struct band *band, float *y, int64_t pitch, const float *valid) {
-  int64_t taps = band->plan->taps, padded = band->plan->blocks * TAPS;
-  for (int i = 0; i < BLOCK; i++, y += LANES, valid += LANES) {
-    vec most = load(y) + band->logit_bias[0], sum = {0};
-    for (int64_t t = 1; t < taps; t++) most = larger(load(y + t * pitch) + band->logit_bias[t], most);
+/* The sum of the queries' channels, by which a key bias counts, of LANES positions or fewer. */
+static inline vec query_sums(const struct cache *cache, const float *query, int64_t count) {
+  vec sum[LANES];
+  for (int64_t i = 0; i < LANES; i++) {
+    sum[i] = (vec){0};
+    for (int64_t c = 0; i < count && c < cache->keys; c += LANES) sum[i] += load(query + i * cache->keys + c);
+  }
+  return sums(sum);
+}
+
+/* Logits of a chunk to its weights, in place; 0 for the taps beyond T. */
+static inline void softmax_chunk(const struct cache *cache, const float *query, int64_t count, float *y) {
+  int64_t taps = cache->plan->taps, padded = cache->plan->blocks * TAPS;
+  for (int64_t first = 0; first < count; first += LANES, y += LANES) {
+    vec query_sum = {0}, most = splat(-INFINITY), sum = {0};
+    if (cache->key_bias) query_sum = query_sums(cache, query + first * cache->keys, count - first);
     for (int64_t t = 0; t < taps; t++) {
-      vec e = exp_negative(load(y + t * pitch) + band->logit_bias[t] - most);
-      store(y + t * pitch, e);
+      vec logit = load(y + t * CHUNK) + cache->logit_offset[t];
+      if (cache->key_bias) logit += query_sum * cache->key_bias[t];
+      store(y + t * CHUNK, logit);
+      most = larger(logit, most);
+    }
+    for (int64_t t = 0; t < taps; t++) {
+      vec e = exp_negative(load(y + t * CHUNK) - most);
+      store(y + t * CHUNK, e);
       sum += e;
     }
     vec inverse = 1.0f / sum;
-    ivec here = load(valid) != (vec){0};
-    for (int64_t t = 0; t < taps; t++) {
-      store(y + t * pitch, (vec)((ivec)(load(y + t * pitch) * inverse) & here));
-    }
-    for (int64_t t = taps; t < padded; t++) store(y + t * pitch, (vec){0});
+    for (int64_t t = 0; t < taps; t++) store(y + t * CHUNK, load(y + t * CHUNK) * inverse);
+    for (int64_t t = taps; t < padded; t++) store(y + t * CHUNK, (vec){0});
   }
 }
 
-/* With f_u = sum_t y_t W[c, t, u]: adds sum_u f_u m_c(+ u) + sum_t y_t bias[c, t] to out, and f_u x_c to
- * the products of each input tap u, for one channel, TAPS output taps and a step of places; `fresh`
- * overwrites. */
-INLINE void spread(const vec y[TAPS][BLOCK], int64_t taps, const int64_t *offset, const float *weight,
-                   const float *bias, const float *m, float *out, const float *x, float *products,
-                   int64_t product_plane, int fresh) {
-  vec total[BLOCK], factor[BLOCK];
-  UNROLL for (int i = 0; i < BLOCK; i++) {
-    total[i] = !out || fresh ? (vec){0} : load(out + i * LANES);
-    factor[i] = x ? load(x + i * LANES) : (vec){0};
-  }
-  if (out && bias) {
-    UNROLL for (int t = 0; t < TAPS; t++) {
-      UNROLL for (int i = 0; i < BLOCK; i++) total[i] += bias[t] * y[t][i];
+/* With f_u = sum_t y_t W[c, t, u], for some input taps and one vector of channels: adds f_u m_c(+ u) to
+ * out, and f_u x_c to the gradient of m_c(+ u). */
+INLINE void spread_taps(int pixels, int some, int64_t taps, int64_t pitch, const vec y[PIXELS][TAPS],
+                        const float *weight, const float *const *tap, float *const *grad_tap, int64_t at,
+                        const vec x[PIXELS], vec out[PIXELS]) {
+  vec f[TOGETHER][PIXELS];
+  (void)taps;
+  UNROLL for (int t = 0; t < TAPS; t++) {
+    UNROLL for (int u = 0; u < some; u++) {
+      vec shared = load_once(weight + (u * TAPS + t) * LANES);
+      UNROLL for (int i = 0; i < pixels; i++) f[u][i] = t == 0 ? shared * y[i][t] : f[u][i] + shared * y[i][t];
     }
   }
-  for (int64_t u = 0; u < taps; u++, weight += TAPS) {
-    vec f[BLOCK];
-    UNROLL for (int t = 0; t < TAPS; t++) {
-      vec factor_t = broadcast(weight + t);
-      UNROLL for (int i = 0; i < BLOCK; i++) f[i] = t == 0 ? factor_t * y[t][i] : f[i] + factor_t * y[t][i];
-    }
-    UNROLL for (int i = 0; i < BLOCK; i++) {
-      if (out) total[i] += f[i] * load(m + offset[u] + i * LANES);
-      if (products) {
-        float *place = products + u * product_plane + i * LANES;
-        store(place, f[i] * factor[i] + (fresh ? (vec){0} : load(place)));
+  UNROLL for (int u = 0; u < some; u++) {
+    UNROLL for (int i = 0; i < pixels; i++) {
+      if (tap) out[i] += f[u][i] * load(tap[u] + at + i * pitch);
+      if (grad_tap) {
+        float *to = grad_tap[u] + at + i * pitch;
+        store(to, load(to) + f[u][i] * x[i]);
       }
     }
   }
-  if (out) UNROLL for (int i = 0; i < BLOCK; i++) store(out + i * LANES, total[i]);
+}
+
+/* The same for all input taps and channels of `pixels` positions; y has the position in its first lane. */
+INLINE void spread(int pixels, int64_t taps, int64_t vectors, const float *y, const float *weight, const float *bias,
+                   const float *const *tap, float *const *grad_tap, int64_t at, const float *x, float *out,
+                   int fresh) {
+  int64_t pitch = vectors * LANES;
+  vec factor[PIXELS][TAPS];
+  UNROLL for (int i = 0; i < pixels; i++) UNROLL for (int t = 0; t < TAPS; t++) factor[i][t] = broadcast(y + t * CHUNK + i);
+  for (int64_t c = 0; c < pitch; c += LANES) {
+    vec total[PIXELS], other[PIXELS];
+    UNROLL for (int i = 0; i < pixels; i++) {
+      total[i] = !out || fresh ? (vec){0} : load(out + i * pitch + c);
+      other[i] = x ? load(x + i * pitch + c) : (vec){0};
+    }
+    if (out && bias) {
+      UNROLL for (int t = 0; t < TAPS; t++) {
+        vec shared = load_once(bias + t * pitch + c);
+        UNROLL for (int i = 0; i < pixels; i++) total[i] += shared * factor[i][t];
+      }
+    }
+    int64_t u = 0;
+    for (; u + TOGETHER <= taps; u += TOGETHER, weight += TOGETHER * TAPS * LANES) {
+      spread_taps(pixels, TOGETHER, taps, pitch, factor, weight, tap ? tap + u : NULL, grad_tap ? grad_tap + u : NULL,
+                  at + c, other, total);
+    }
+    for (; u < taps; u++, weight += TAPS * LANES) {
+      spread_taps(pixels, 1, taps, pitch, factor, weight, tap ? tap + u : NULL, grad_tap ? grad_tap + u : NULL, at + c,
+                  other, total);
+    }
+    if (out) UNROLL for (int i = 0; i < pixels; i++) store(out + i * pitch + c, total[i]);
+  }
+}
+
+/* The same for a chunk of positions. Without `out`, or without `grad_tap` and x, that part is left out. */
+INLINE void spread_chunk(const struct cache *cache, const float *y, const float *const *tap, float *const *grad_tap,
+                         int64_t at, int64_t count, const float *x, float *out, int fresh) {
+  const struct plan *plan = cache->plan;
+  int64_t taps = plan->taps, keys = cache->keys;
+  for (int64_t block = 0; block < plan->blocks; block++, y += TAPS * CHUNK, fresh = 0) {
+    const float *weight = plan->weight + weight_place(plan, block * TAPS, 0, 0);
+    const float *bias = out && cache->shift_bias ? cache->shift_bias + block * TAPS * keys : NULL;
+    int64_t i = 0;
+    for (; i + PIXELS <= count; i += PIXELS) {
+      const float *x_here = x ? x + i * keys : NULL;
+      float *out_here = out ? out + i * keys : NULL;
+      if (taps == 9 && keys == HEAD32 * LANES) {
+        spread(PIXELS, 9, HEAD32, y + i, weight, bias, tap, grad_tap, at + i * keys, x_here, out_here, fresh);
+      } else {
+        spread(PIXELS, taps, keys / LANES, y + i, weight, bias, tap, grad_tap, at + i * keys, x_here, out_here, fresh);
+      }
+    }
+    for (; i < count; i++) {
+      spread(1, taps, keys / LANES, y + i, weight, bias, tap, grad_tap, at + i * keys, x ? x + i * keys : NULL,
+             out ? out + i * keys : NULL, fresh);
+    }
+  }
 }
 
 #endif

@@ -9,12 +9,15 @@
 #define JOIN(a, b) JOIN_NAMES(a, b)
 #define NAMED(name) JOIN(name, ISA)
 
-size_t NAMED(slideformer_deformed_scratch)(const struct plan *plan);
-void NAMED(slideformer_deformed)(const struct plan *plan, int64_t unit, char *scratch);
-void NAMED(slideformer_deformed_backward)(const struct plan *plan, int64_t unit, char *scratch);
+struct cache;
 
-size_t NAMED(slideformer_plain_scratch)(const struct plan *plan);
-void NAMED(slideformer_plain)(const struct plan *plan, int64_t unit, char *scratch);
-void NAMED(slideformer_plain_backward)(const struct plan *plan, int64_t unit, char *scratch);
+void NAMED(slideformer_forward)(const struct plan *plan, int64_t unit, char *scratch);
+void NAMED(slideformer_backward)(const struct plan *plan, int64_t unit, char *scratch);
+
+/* A row of positions that the cache has made ready. */
+void NAMED(slideformer_deformed_row)(struct cache *cache);
+void NAMED(slideformer_deformed_backward_row)(struct cache *cache);
+void NAMED(slideformer_plain_row)(struct cache *cache);
+void NAMED(slideformer_plain_backward_row)(struct cache *cache);
 
 #endif

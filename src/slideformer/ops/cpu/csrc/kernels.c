@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "isa.h"
-#include "rows.h"
+#include "cache.h"
 
 static size_t scratch_bytes(const struct plan *plan) {
-  size_t bytes = (plan->deformed ? NAMED(slideformer_deformed_scratch) : NAMED(slideformer_plain_scratch))(plan);
-  return bytes;
+  struct cache cache;
+  return NAMED(slideformer_cache)(&cache, plan, NULL);
 }
 
 static void unit(const struct plan *plan, int64_t number, char *scratch) {
-  if (plan->deformed) {
-    (plan->backward ? NAMED(slideformer_deformed_backward) : NAMED(slideformer_deformed))(plan, number, scratch);
-  } else {
-    (plan->backward ? NAMED(slideformer_plain_backward) : NAMED(slideformer_plain))(plan, number, scratch);
-  }
+  (plan->backward ? NAMED(slideformer_backward) : NAMED(slideformer_forward))(plan, number, scratch);
 }
 
 static void join(const struct plan *plan, int64_t map, char *scratch) {
@@ -38,4 +33,4 @@ static void join(const struct plan *plan, int64_t map, char *scratch) {
   }
 }
 
-const struct kernels NAMED(slideformer) = {scratch_bytes, unit, join};
+const struct kernels NAMED(slideformer) = {LANES, scratch_bytes, unit, join};

@@ -6,6 +6,7 @@
 #include "plan.h"
 
 struct kernels {
+  int64_t lanes; /* of a vector */
   size_t (*scratch_bytes)(const struct plan *plan);
   void (*unit)(const struct plan *plan, int64_t unit, char *scratch);
   /* Add up what splits left for the rows of one map that they share. */

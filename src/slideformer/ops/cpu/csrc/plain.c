@@ -5,11 +5,6 @@
  * position has a window of its own, and borders and dilation cost nothing. */
 #include "plain.h"
 
-size_t NAMED(slideformer_plain_scratch)(const struct plan *plan) {
-  struct cache cache;
-  return NAMED(slideformer_cache)(&cache, plan, NULL);
-}
-
 /* out = sum_t y_t (m_t + bias_t), for some vectors of channels. */
 INLINE void mix(const float *y, const float *const *tap, int64_t at, const float *bias, int64_t pitch, int64_t taps,
                 int64_t vectors, float *out) {
@@ -25,9 +20,9 @@ INLINE void mix(const float *y, const float *const *tap, int64_t at, const float
   UNROLL for (int v = 0; v < vectors; v++) store(out + v * LANES, sum[v]);
 }
 
-static void attend_row(const struct cache *cache, int64_t width) {
+void NAMED(slideformer_plain_row)(struct cache *cache) {
   const struct plan *plan = cache->plan;
-  int64_t taps = plan->taps, keys = cache->keys, values = cache->values;
+  int64_t width = plan->call->width, taps = plan->taps, keys = cache->keys, values = cache->values;
   for (int64_t first = 0; first < width; first += CHUNK) {
     int64_t count = smaller_of(CHUNK, width - first);
     float *y = cache->weights;
@@ -52,22 +47,6 @@ static void attend_row(const struct cache *cache, int64_t width) {
           mix(y, cache->value_tap, at + c, bias, values, taps, 1, out + c);
         }
       }
-    }
-  }
-}
-
-void NAMED(slideformer_plain)(const struct plan *plan, int64_t unit, char *scratch) {
-  const struct slideformer_call *call = plan->call;
-  struct cache cache;
-  NAMED(slideformer_cache)(&cache, plan, scratch);
-  for (int64_t number = 0; number < unit_pieces(plan, unit); number++) {
-    cache.piece = unit_piece(plan, unit, number);
-    NAMED(slideformer_cache_piece)(&cache);
-    for (int64_t y = cache.piece.split->first; y < cache.piece.split->end; y++) {
-      NAMED(slideformer_cache_row)(&cache, y);
-      attend_row(&cache, call->width);
-      struct row row = row_of(&call->output, call->dtype, cache.piece.batch, y, cache.piece.head);
-      store_row(cache.output, cache.values, call->width, call->value_channels, row);
     }
   }
 }

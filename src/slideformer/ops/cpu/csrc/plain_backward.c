@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Backward pass without deformation, a row of positions at a time. With A and g the output's gradient,
  *
- *     gL_t = A_t (g v_t - sum_s A_s g v_s)     gq = sum_t gL_t k_t     gk_t gets gL_t q     gv_t gets A_t g
- *
- * Sums for keys and values are made in the rings and stored once no later row adds to them. */
+ *     gL_t = A_t (g v_t - sum_s A_s g v_s)     gq = sum_t gL_t k_t     gk_t gets gL_t q     gv_t gets A_t g */
 #include "plain.h"
 
 /* Sums of one position, for some vectors of its channels. */
@@ -86,9 +84,9 @@ static void maps_backward(const struct cache *cache, int64_t x, const float *wei
   }
 }
 
-static void backward_row(const struct cache *cache, int64_t width) {
+void NAMED(slideformer_plain_backward_row)(struct cache *cache) {
   const struct plan *plan = cache->plan;
-  int64_t taps = plan->taps, keys = cache->keys, values = cache->values;
+  int64_t width = plan->call->width, taps = plan->taps, keys = cache->keys, values = cache->values;
   for (int64_t first = 0; first < width; first += CHUNK) {
     int64_t count = smaller_of(CHUNK, width - first);
     float *y = cache->weights, *grads = cache->grad_logits;
@@ -103,67 +101,5 @@ static void backward_row(const struct cache *cache, int64_t width) {
     for (int64_t i = 0; i < count; i++) {
       maps_backward(cache, first + i, cache->weights + i * cache->lanes, cache->grad_logits + i * cache->lanes);
     }
-  }
-}
-
-static void store_grad(const struct cache *cache, const struct slideformer_map *map, const float *from, int64_t pitch,
-                       int64_t y, int64_t channels, float *shared) {
-  const struct slideformer_call *call = cache->plan->call;
-  struct row row = row_of(map, call->dtype, cache->piece.batch, y, cache->piece.head);
-  if (shared) row = row_of_floats(shared, channels);
-  store_row(from + cache->plan->columns.before * pitch, pitch, call->width, channels, row);
-}
-
-/* Store the gradients of rows of keys and values before `end`. */
-static void store_rows(struct cache *cache, int64_t end) {
-  const struct slideformer_call *call = cache->plan->call;
-  for (; cache->stored < end; cache->stored++) {
-    int64_t y = cache->stored, slot = y % cache->slots * cache->width;
-    float *shared = shared_row(cache->plan, cache->piece, y);
-    float *shared_value = shared ? shared + call->width * call->channels : NULL;
-    store_grad(cache, &call->grad_key, cache->grad_key + slot * cache->keys, cache->keys, y, call->channels, shared);
-    store_grad(cache, &call->grad_value, cache->grad_value + slot * cache->values, cache->values, y,
-               call->value_channels, shared_value);
-  }
-}
-
-/* Add a piece's sums to the unit's. */
-static void add_bias_gradients(struct cache *cache) {
-  const struct plan *plan = cache->plan;
-  const struct slideformer_call *call = plan->call;
-  float *partial = plan->partials + cache->unit * plan->partial.size;
-  float *key_bias = partial + plan->partial.key_bias + cache->piece.head * plan->partial.taps;
-  NAMED(slideformer_cache_flush_offset)(cache);
-  for (int64_t t = 0; t < plan->taps; t++) {
-    if (call->key_bias) key_bias[t] += cache->grad_key_bias[t];
-    for (int64_t c = 0; c < call->channels && call->shift_bias; c++) {
-      int64_t place = (t / TAPS * call->channels + c) * TAPS + t % TAPS;
-      partial[plan->partial.bias + place] += cache->grad_shift_bias[t * cache->keys + c];
-    }
-  }
-}
-
-void NAMED(slideformer_plain_backward)(const struct plan *plan, int64_t unit, char *scratch) {
-  const struct slideformer_call *call = plan->call;
-  struct cache cache;
-  NAMED(slideformer_cache)(&cache, plan, scratch);
-  cache.unit = unit;
-  for (int64_t number = 0; number < unit_pieces(plan, unit); number++) {
-    cache.piece = unit_piece(plan, unit, number);
-    const struct split *split = cache.piece.split;
-    NAMED(slideformer_cache_piece)(&cache);
-    for (int64_t y = split->first; y < split->end; y++) {
-      store_rows(&cache, smaller_of(cache.loaded, plan->rows.needed[y]));
-      NAMED(slideformer_cache_row)(&cache, y);
-      struct row row = row_of(&call->grad_output, call->dtype, cache.piece.batch, y, cache.piece.head);
-      load_row(row, call->width, call->value_channels, 1, cache.grad_output, cache.values);
-      backward_row(&cache, call->width);
-      float scale = (float)call->scale;
-      for (int64_t i = 0; i < call->width * cache.keys; i++) cache.grad_query[i] *= scale;
-      row = row_of(&call->grad_query, call->dtype, cache.piece.batch, y, cache.piece.head);
-      store_row(cache.grad_query, cache.keys, call->width, call->channels, row);
-    }
-    store_rows(&cache, split->highest + 1);
-    add_bias_gradients(&cache);
   }
 }

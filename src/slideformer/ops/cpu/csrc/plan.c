@@ -55,9 +55,9 @@ static void size_partial(struct plan *plan) {
   partial->table = partial->taps;
   if (call->relative) partial->table = (2 * plan->rows.taps - 1) * (2 * plan->columns.taps - 1);
   partial->weight = at;
-  if (call->shift_weight) at += partial->taps * call->channels * plan->taps;
+  if (call->shift_weight) at += plan_weights(plan);
   partial->bias = at;
-  if (call->shift_bias) at += partial->taps * call->channels;
+  if (call->shift_bias) at += plan->taps * call->channels;
   partial->key_bias = at;
   if (call->key_bias) at += partial->taps * call->heads;
   partial->logit_bias = at;
@@ -107,15 +107,9 @@ float *shared_row(const struct plan *plan, struct piece piece, int64_t row) {
 
 void plan_pack_weight(const struct plan *plan, float *packed) {
   int64_t channels = plan->call->channels, taps = plan->taps;
-  for (int64_t block = 0; block < plan->blocks; block++) {
-    for (int64_t c = 0; c < channels; c++) {
-      for (int64_t u = 0; u < taps; u++) {
-        for (int64_t i = 0; i < TAPS; i++) {
-          int64_t t = block * TAPS + i;
-          *packed++ = t < taps ? plan->call->shift_weight[(c * taps + t) * taps + u] : 0;
-        }
-      }
-    }
+  memset(packed, 0, (size_t)plan_weights(plan) * sizeof(float));
+  for (int64_t i = 0; i < channels * taps * taps; i++) {
+    packed[weight_place(plan, i / taps % taps, i % taps, i / (taps * taps))] = plan->call->shift_weight[i];
   }
 }
 
@@ -129,15 +123,12 @@ void plan_add_partials(const struct plan *plan) {
   if (call->logit_bias) memset(call->grad_logit_bias, 0, (size_t)(call->heads * table) * sizeof(float));
   for (int64_t unit = 0; unit < plan->units; unit++) {
     const float *from = plan->partials + unit * plan->partial.size;
-    for (int64_t t = 0; t < taps && (call->shift_weight || call->shift_bias); t++) {
-      for (int64_t c = 0; c < channels; c++) {
-        int64_t row = (t / TAPS * channels + c);
-        for (int64_t u = 0; u < taps && call->shift_weight; u++) {
-          call->grad_shift_weight[(c * taps + t) * taps + u] +=
-              from[plan->partial.weight + (row * taps + u) * TAPS + t % TAPS];
-        }
-        if (call->shift_bias) call->grad_shift_bias[c * taps + t] += from[plan->partial.bias + row * TAPS + t % TAPS];
-      }
+    for (int64_t i = 0; i < channels * taps * taps && call->shift_weight; i++) {
+      int64_t place = weight_place(plan, i / taps % taps, i % taps, i / (taps * taps));
+      call->grad_shift_weight[i] += from[plan->partial.weight + place];
+    }
+    for (int64_t i = 0; i < channels * taps && call->shift_bias; i++) {
+      call->grad_shift_bias[i] += from[plan->partial.bias + i % taps * channels + i / taps];
     }
     for (int64_t i = 0; i < call->heads * taps && call->key_bias; i++) {
       call->grad_key_bias[i] += from[plan->partial.key_bias + i / taps * plan->partial.taps + i % taps];
@@ -148,10 +139,12 @@ void plan_add_partials(const struct plan *plan) {
   }
 }
 
-int plan_open(struct plan *plan, const struct slideformer_call *call, int backward) {
+int plan_open(struct plan *plan, const struct slideformer_call *call, int backward, int64_t lanes) {
   *plan = (struct plan){.call = call, .backward = backward, .deformed = call->shift_weight != NULL};
   plan->taps = (int64_t)call->kernel_size[0] * call->kernel_size[1];
   plan->blocks = ceil_div(plan->taps, TAPS);
+  plan->lanes = lanes;
+  plan->vectors = ceil_div(call->channels, lanes);
   int64_t row_numbers = axis_numbers(call->height, call->kernel_size[0]);
   int64_t numbers = row_numbers + axis_numbers(call->width, call->kernel_size[1]);
   int clamp = call->border == SLIDEFORMER_CLAMP;

@@ -34,11 +34,12 @@ struct plan {
   const struct slideformer_call *call;
   int backward, deformed;
   int64_t taps, blocks; /* T, and blocks of TAPS that hold them */
+  int64_t lanes, vectors; /* of a vector, and vectors that hold the D channels */
   struct axis rows, columns;
   int64_t *numbers; /* of the axes */
   int64_t splits, units;
   struct split *split;
-  const float *weight; /* shift_weight as (blocks, D, T input taps, TAPS output taps), zero beyond T */
+  const float *weight; /* shift_weight as (blocks, vectors, T input taps, TAPS output taps, lanes) */
   struct partial partial;
   float *partials;
   float *side; /* (B, G, side rows, W D + W D') sums for rows that several splits share */
@@ -53,13 +54,13 @@ struct piece {
 };
 
 /* Cut a call; to be closed even where memory is lacking, which is the only error. */
-int plan_open(struct plan *plan, const struct slideformer_call *call, int backward);
+int plan_open(struct plan *plan, const struct slideformer_call *call, int backward, int64_t lanes);
 void plan_close(struct plan *plan);
 
 /* Threads that are worth starting, of those that the call allows. */
 int plan_threads(const struct plan *plan);
 
-/* shift_weight (D, T output, T input) as (blocks, D, T input, TAPS output). */
+/* shift_weight (D, T output, T input) in the order in which it is read, zero beyond T and D. */
 void plan_pack_weight(const struct plan *plan, float *packed);
 
 /* Add the units' sums in order, so that the gradients do not depend on who made them. */
@@ -76,6 +77,16 @@ static inline int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger_of(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+/* Packed weights, and where one of them is: output tap t, input tap u, channel c. */
+static inline int64_t plan_weights(const struct plan *plan) {
+  return plan->blocks * TAPS * plan->taps * plan->vectors * plan->lanes;
+}
+
+static inline int64_t weight_place(const struct plan *plan, int64_t t, int64_t u, int64_t c) {
+  int64_t row = (t / TAPS * plan->vectors + c / plan->lanes) * plan->taps + u;
+  return (row * TAPS + t % TAPS) * plan->lanes + c % plan->lanes;
+}
 
 /* Cuts scratch memory into parts that start on cache lines. With no memory it only adds up. */
 struct arena {

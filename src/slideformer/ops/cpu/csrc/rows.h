@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rows of a map as float32, by position or transposed: the one place that knows dtypes and strides. */
+/* Rows of a map as float32: the one place that knows dtypes and strides. */
 #ifndef SLIDEFORMER_ROWS_H
 #define SLIDEFORMER_ROWS_H
 
@@ -103,104 +103,6 @@ static inline void store_row(const float *from, int64_t pitch, int64_t width, in
   for (int64_t x = 0; x < width; x++, from += pitch) {
     from_floats(from, row.dtype, channels, row.data + x * row.stride);
   }
-}
-
-INLINE vec load_some(const float *from, int64_t count) {
-  float all[LANES] = {0};
-  if (count >= LANES) return load(from);
-  memcpy(all, from, (size_t)count * sizeof(float));
-  return load(all);
-}
-
-INLINE void store_some(float *to, vec x, int64_t count) {
-  if (count >= LANES) {
-    store(to, x);
-  } else {
-    memcpy(to, &x, (size_t)count * sizeof(float));
-  }
-}
-
-/* A square of LANES positions and channels, each position `stride` bytes after the last, to planes. */
-INLINE void load_square(const char *from, int64_t stride, float scale, float *to, int64_t pitch) {
-  vec square[LANES];
-  UNROLL for (int i = 0; i < LANES; i++) square[i] = load((const float *)(from + i * stride));
-  transpose(square);
-  UNROLL for (int i = 0; i < LANES; i++) store(to + i * pitch, square[i] * scale);
-}
-
-INLINE void store_square(const float *from, int64_t pitch, float scale, char *to, int64_t stride) {
-  vec square[LANES];
-  UNROLL for (int i = 0; i < LANES; i++) square[i] = load(from + i * pitch) * scale;
-  transpose(square);
-  UNROLL for (int i = 0; i < LANES; i++) store((float *)(to + i * stride), square[i]);
-}
-
-/* The same for fewer positions or channels; places beyond the positions are overwritten with zeros. */
-static inline void load_part(const char *from, int64_t stride, float scale, float *to, int64_t pitch,
-                             int64_t positions, int64_t channels) {
-  vec square[LANES];
-  UNROLL for (int i = 0; i < LANES; i++) {
-    square[i] = (vec){0};
-    if (i < positions) square[i] = load_some((const float *)(from + i * stride), channels);
-  }
-  transpose(square);
-  UNROLL for (int i = 0; i < LANES; i++) {
-    if (i < channels) store(to + i * pitch, square[i] * scale);
-  }
-}
-
-static inline void store_part(const float *from, int64_t pitch, float scale, char *to, int64_t stride,
-                              int64_t positions, int64_t channels) {
-  vec square[LANES];
-  UNROLL for (int i = 0; i < LANES; i++) {
-    square[i] = (vec){0};
-    if (i < channels) square[i] = load(from + i * pitch) * scale;
-  }
-  transpose(square);
-  UNROLL for (int i = 0; i < LANES; i++) {
-    if (i < positions) store_some((float *)(to + i * stride), square[i], channels);
-  }
-}
-
-/* Transposed, (D, pitch): channel c of position x at to[c pitch + x]. Up to LANES - 1 places after the
- * row are overwritten with zeros, so rows are to be loaded from first to last.
- * `halves` holds (W, D) floats; it is used for half types only. */
-static inline void load_planes(struct row row, int64_t width, int64_t channels, float scale, float *to,
-                               int64_t pitch, float *halves) {
-  if (row.dtype != SLIDEFORMER_FLOAT32) {
-    load_row(row, width, channels, 1, halves, channels);
-    row = row_of_floats(halves, channels);
-  }
-  for (int64_t x = 0; x < width; x += LANES) {
-    /* The last square overlaps the one before rather than be a part. */
-    if (width >= LANES && x > width - LANES) x = width - LANES;
-    for (int64_t c = 0; c < channels; c += LANES) {
-      const char *from = row.data + x * row.stride + c * (int64_t)sizeof(float);
-      if (x + LANES <= width && c + LANES <= channels) {
-        load_square(from, row.stride, scale, to + c * pitch + x, pitch);
-      } else {
-        load_part(from, row.stride, scale, to + c * pitch + x, pitch, width - x, channels - c);
-      }
-    }
-  }
-}
-
-/* The inverse. Reads up to LANES - 1 places after the row. */
-static inline void store_planes(const float *from, int64_t pitch, int64_t width, int64_t channels, float scale,
-                                struct row row, float *halves) {
-  struct row to = row.dtype == SLIDEFORMER_FLOAT32 ? row : row_of_floats(halves, channels);
-  for (int64_t x = 0; x < width; x += LANES) {
-    if (width >= LANES && x > width - LANES) x = width - LANES;
-    for (int64_t c = 0; c < channels; c += LANES) {
-      char *place = to.data + x * to.stride + c * (int64_t)sizeof(float);
-      if (x + LANES <= width && c + LANES <= channels) {
-        store_square(from + c * pitch + x, pitch, scale, place, to.stride);
-      } else {
-        store_part(from + c * pitch + x, pitch, scale, place, to.stride, width - x, channels - c);
-      }
-    }
-  }
-  if (row.dtype != SLIDEFORMER_FLOAT32) store_row(halves, channels, width, channels, row);
 }
 
 #endif

@@ -43,7 +43,7 @@ const char *slideformer_isa(void) { return find_isa().name; }
 static char *lay_out(struct plan *plan, struct arena *arena, int threads) {
   const struct slideformer_call *call = plan->call;
   if (plan->deformed) {
-    float *packed = take_floats(arena, plan->blocks * TAPS * call->channels * plan->taps);
+    float *packed = take_floats(arena, plan_weights(plan));
     if (packed) plan_pack_weight(plan, packed);
     plan->weight = packed;
   }
@@ -59,7 +59,7 @@ static int32_t run(const struct slideformer_call *call, int backward, int64_t *b
   const struct kernels *kernels = find_isa().kernels;
   if (!kernels) return SLIDEFORMER_UNKNOWN_ISA;
   struct plan plan;
-  int32_t status = plan_open(&plan, call, backward);
+  int32_t status = plan_open(&plan, call, backward, kernels->lanes);
   char *memory = NULL;
   if (status == SLIDEFORMER_OK) {
     plan.scratch_bytes = kernels->scratch_bytes(&plan);

@@ -7,23 +7,28 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Vectors of pixels that share one broadcast weight (BLOCK), and input taps whose weight gradients are
- * summed at a time (SUMS): with the 9 taps of a block, as many as the registers hold. */
+/* As many as the registers hold: positions in a row that share one weight (PIXELS), input taps that spread
+ * at a time, so that their sums do not wait for each other (TOGETHER), and input taps whose weights'
+ * gradients are summed at a time (SUMS). */
 #if defined(__AVX512F__)
 #define LANES 16
-#define BLOCK 2
+#define PIXELS 2
+#define TOGETHER 3
 #define SUMS 3
 #elif defined(__AVX2__)
 #define LANES 8
-#define BLOCK 1
+#define PIXELS 1
+#define TOGETHER 3
 #define SUMS 1
 #elif defined(__aarch64__)
 #define LANES 4
-#define BLOCK 2
+#define PIXELS 2
+#define TOGETHER 3
 #define SUMS 2
 #else
 #define LANES 4
-#define BLOCK 1
+#define PIXELS 1
+#define TOGETHER 3
 #define SUMS 1
 #endif
 
@@ -35,6 +40,16 @@ typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 INLINE vec load(const float *p) { return *(const loose *)p; }
+
+/* A load that several multiplications share: the compiler is not to repeat it for each of them. */
+INLINE vec load_once(const float *p) {
+  vec x = load(p);
+#if defined(__AVX2__)
+  __asm__("" : "+v"(x));
+#endif
+  return x;
+}
+
 INLINE void store(float *p, vec x) { *(loose *)p = x; }
 INLINE vec splat(float x) { return x - (vec){0}; }
 
@@ -69,24 +84,9 @@ INLINE vec broadcast(const float *p) {
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
 #endif
 
-/* Lane l of two vectors seen as squares of side h: the left and the right columns of both, each lane of
- * its own vector, and the lanes that this leaves out. */
-#define LEFT(l, h) ((l) & (h) ? LANES + (l) - (h) : (l))
-#define RIGHT(l, h) ((l) & (h) ? LANES + (l) : (l) + (h))
+/* Lane l of two vectors, each in halves of h lanes: of its own vector, and the one that this leaves out. */
 #define OWN(l, h) ((l) & (h) ? LANES + (l) : (l))
 #define OTHER(l, h) ((l) & (h) ? LANES + (l) - (h) : (l) + (h))
-
-/* Transpose a square of LANES vectors in place. */
-INLINE void transpose(vec x[LANES]) {
-#define STAGE(h)                                                                                    \
-  UNROLL for (int i = 0; i < LANES; i++) if (!(i & h)) {                                            \
-    vec a = x[i], b = x[i + h];                                                                     \
-    x[i] = SHUFFLE(a, b, EACH(LEFT, h));                                                            \
-    x[i + h] = SHUFFLE(a, b, EACH(RIGHT, h));                                                       \
-  }
-  HALVINGS(STAGE)
-#undef STAGE
-}
 
 /* Lane l of the result is the sum of the lanes of vector l. */
 INLINE vec sums(vec x[LANES]) {
