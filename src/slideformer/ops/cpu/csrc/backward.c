@@ -40,7 +40,6 @@ static void add_bias_gradients(struct cache *cache) {
 }
 
 void NAMED(slideformer_backward)(const struct plan *plan, int64_t unit, char *scratch) {
-  const struct slideformer_call *call = plan->call;
   struct cache cache;
   NAMED(slideformer_cache)(&cache, plan, scratch);
   cache.unit = unit;
@@ -51,13 +50,8 @@ void NAMED(slideformer_backward)(const struct plan *plan, int64_t unit, char *sc
     for (int64_t y = split->first; y < split->end; y++) {
       store_rows(&cache, smaller_of(cache.loaded, plan->rows.needed[y]));
       NAMED(slideformer_cache_row)(&cache, y);
-      struct row row = row_of(&call->grad_output, call->dtype, cache.piece.batch, y, cache.piece.head);
-      load_row(row, call->width, call->value_channels, 1, cache.grad_output, cache.values);
       (plan->deformed ? NAMED(slideformer_deformed_backward_row) : NAMED(slideformer_plain_backward_row))(&cache);
-      float scale = (float)call->scale;
-      for (int64_t i = 0; i < call->width * cache.keys; i++) cache.grad_query[i] *= scale;
-      row = row_of(&call->grad_query, call->dtype, cache.piece.batch, y, cache.piece.head);
-      store_row(cache.grad_query, cache.keys, call->width, call->channels, row);
+      NAMED(slideformer_cache_store)(&cache, y);
     }
     store_rows(&cache, split->highest + 1);
     add_bias_gradients(&cache);

@@ -42,6 +42,10 @@ static void number_variants(struct cache *cache) {
   }
 }
 
+static int in_place(const struct slideformer_call *call, int64_t channels) {
+  return call->dtype == SLIDEFORMER_FLOAT32 && channels % LANES == 0;
+}
+
 size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, char *scratch) {
   const struct slideformer_call *call = plan->call;
   int64_t taps = plan->taps, padded = plan->blocks * TAPS, width = call->width;
@@ -59,8 +63,10 @@ size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, ch
   cache->key = take_floats(&arena, cache->slots * keys);
   cache->value = take_floats(&arena, cache->slots * values);
   cache->outside = take_floats(&arena, larger_of(keys, values));
-  cache->query = take_floats(&arena, width * cache->keys);
-  cache->output = take_floats(&arena, width * cache->values);
+  int64_t query_copies = in_place(call, call->channels) ? 0 : width * cache->keys;
+  int64_t value_copies = in_place(call, call->value_channels) ? 0 : width * cache->values;
+  cache->queries = take_floats(&arena, query_copies);
+  cache->outputs = take_floats(&arena, value_copies);
   cache->weights = take_floats(&arena, CHUNK * larger_of(cache->lanes, padded));
   cache->key_tap = take(&arena, taps, sizeof(float *));
   cache->value_tap = take(&arena, taps, sizeof(float *));
@@ -73,8 +79,8 @@ size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, ch
     cache->grad_key = take_floats(&arena, cache->slots * keys);
     cache->grad_value = take_floats(&arena, cache->slots * values);
     cache->grad_outside = take_floats(&arena, larger_of(keys, values));
-    cache->grad_query = take_floats(&arena, width * cache->keys);
-    cache->grad_output = take_floats(&arena, width * cache->values);
+    cache->grad_queries = take_floats(&arena, query_copies);
+    cache->grad_outputs = take_floats(&arena, value_copies);
     cache->grad_logits = take_floats(&arena, CHUNK * larger_of(cache->lanes, padded));
     cache->grad_key_tap = take(&arena, taps, sizeof(float *));
     cache->grad_value_tap = take(&arena, taps, sizeof(float *));
@@ -168,8 +174,27 @@ static void load_map_row(const struct cache *cache, const struct slideformer_map
   struct row row = row_of(map, plan->call->dtype, cache->piece.batch, y, cache->piece.head);
   int64_t width = plan->call->width, before = plan->columns.before * pitch;
   memset(to, 0, (size_t)before * sizeof(float));
-  load_row(row, width, channels, 1, to + before, pitch);
+  load_row(row, width, channels, to + before, pitch);
   memset(to + before + width * pitch, 0, (size_t)(plan->columns.after * pitch) * sizeof(float));
+}
+
+/* A row of a map, to read or to write: in place, or in `copy`, to which it is loaded if it is to be read. */
+static struct line line_of(const struct cache *cache, const struct slideformer_map *map, int64_t y, int64_t channels,
+                           float *copy, int is_read) {
+  const struct slideformer_call *call = cache->plan->call;
+  struct row row = row_of(map, call->dtype, cache->piece.batch, y, cache->piece.head);
+  if (in_place(call, channels)) return (struct line){(float *)row.data, map->stride[2]};
+  int64_t pitch = round_up(channels, LANES);
+  if (is_read) load_row(row, call->width, channels, copy, pitch);
+  return (struct line){copy, pitch};
+}
+
+static void store_line(const struct cache *cache, struct line line, const struct slideformer_map *map, int64_t y,
+                       int64_t channels) {
+  const struct slideformer_call *call = cache->plan->call;
+  if (in_place(call, channels)) return;
+  struct row row = row_of(map, call->dtype, cache->piece.batch, y, cache->piece.head);
+  store_row(line.data, line.pitch, call->width, channels, row);
 }
 
 static void look_ahead(struct cache *cache, const struct slideformer_map *map, int64_t y) {
@@ -230,7 +255,21 @@ void NAMED(slideformer_cache_row)(struct cache *cache, int64_t y) {
     cache->row = y;
     fill_offset(cache, y);
   }
-  struct row query = row_of(&call->query, call->dtype, cache->piece.batch, y, cache->piece.head);
-  load_row(query, call->width, call->channels, (float)call->scale, cache->query, cache->keys);
+  cache->query = line_of(cache, &call->query, y, call->channels, cache->queries, 1);
+  if (plan->backward) {
+    cache->grad_query = line_of(cache, &call->grad_query, y, call->channels, cache->grad_queries, 0);
+    cache->grad_output = line_of(cache, &call->grad_output, y, call->value_channels, cache->grad_outputs, 1);
+  } else {
+    cache->output = line_of(cache, &call->output, y, call->value_channels, cache->outputs, 0);
+  }
   aim(cache, y);
+}
+
+void NAMED(slideformer_cache_store)(struct cache *cache, int64_t y) {
+  const struct slideformer_call *call = cache->plan->call;
+  if (cache->plan->backward) {
+    store_line(cache, cache->grad_query, &call->grad_query, y, call->channels);
+  } else {
+    store_line(cache, cache->output, &call->output, y, call->value_channels);
+  }
 }

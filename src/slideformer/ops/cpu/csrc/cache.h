@@ -9,6 +9,13 @@
 /* Positions whose weights are held at a time, and vectors of the two usual widths of a head. */
 enum { CHUNK = 32, HEAD32 = 32 / LANES };
 
+/* A row of positions as float32 in whole vectors, the channels of position x at data + x pitch: the map's
+ * own row where it is that already, else a copy with zeros after the last channel. */
+struct line {
+  float *data;
+  int64_t pitch;
+};
+
 /* Rows to read next, and rows to write soon, on their way into the cache while one is computed. */
 struct ahead {
   struct row row[7];
@@ -23,7 +30,8 @@ struct cache {
   int64_t loaded, stored;      /* rows of the map so far */
   float *key, *value, *grad_key, *grad_value; /* (slots, width, keys or values) */
   float *outside, *grad_outside; /* a row of zeros that is read for rows out of the map, one to write to */
-  float *query, *grad_query, *grad_output, *output; /* (W, keys or values) of the row at hand */
+  struct line query, grad_query, output, grad_output; /* of the row at hand */
+  float *queries, *grad_queries, *outputs, *grad_outputs; /* their (W, keys or values) where not in place */
   float *weights, *grad_logits;  /* (CHUNK, lanes), or of the deformed shift (T padded, CHUNK) */
   const float **key_tap, **value_tap; /* (T): where a tap reads for the first column */
   float **grad_key_tap, **grad_value_tap;
@@ -43,6 +51,8 @@ size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, ch
 void NAMED(slideformer_cache_piece)(struct cache *cache);
 /* Make a row of positions ready: rows of keys and values, where taps read, what is added to logits. */
 void NAMED(slideformer_cache_row)(struct cache *cache, int64_t y);
+/* Store what was computed of a row of positions. */
+void NAMED(slideformer_cache_store)(struct cache *cache, int64_t y);
 /* Fetch a position of the rows ahead. A few lines at a time, beside the sums: many at once wait for each other. */
 INLINE void fetch(const struct cache *cache, int64_t x) {
   const struct ahead *ahead = &cache->ahead;

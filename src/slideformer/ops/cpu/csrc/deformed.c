@@ -12,9 +12,9 @@ void NAMED(slideformer_deformed_row)(struct cache *cache) {
   int64_t width = cache->plan->call->width, keys = cache->keys;
   for (int64_t first = 0; first < width; first += CHUNK) {
     int64_t count = smaller_of(CHUNK, width - first), at = cache->plan->columns.start[first] * keys;
-    const float *query = cache->query + first * keys;
+    struct line query = line_from(cache->query, first), output = line_from(cache->output, first);
     contract_chunk(cache, query, cache->key_tap, at, count, first, cache->weights);
     softmax_chunk(cache, query, count, cache->weights);
-    spread_chunk(cache, cache->weights, cache->value_tap, NULL, at, count, NULL, cache->output + first * keys, 1);
+    spread_chunk(cache, cache->weights, cache->value_tap, NULL, at, count, none, output, 1);
   }
 }

@@ -5,16 +5,23 @@
 
 #include "cache.h"
 
+static const struct line none = {NULL, 0};
+
+static inline struct line line_from(struct line line, int64_t x) {
+  if (line.data) line.data += x * line.pitch;
+  return line;
+}
+
 /* sum_u W[c, t, u] x_c m_c(+ u) + x_c bias[t, c], lane by lane and so not yet summed over them, of `pixels`
  * positions in a row, for TAPS output taps. A weight is loaded once for all of these positions. */
-INLINE void contract(int pixels, int64_t taps, int64_t vectors, const float *x, const float *const *tap, int64_t at,
+INLINE void contract(int pixels, int64_t taps, int64_t vectors, struct line x, const float *const *tap, int64_t at,
                      const float *weight, const float *bias, vec (*part)[LANES]) {
   int64_t pitch = vectors * LANES;
   vec sum[PIXELS][TAPS];
   UNROLL for (int i = 0; i < pixels; i++) UNROLL for (int t = 0; t < TAPS; t++) sum[i][t] = (vec){0};
   for (int64_t c = 0; c < pitch; c += LANES) {
     vec factor[PIXELS];
-    UNROLL for (int i = 0; i < pixels; i++) factor[i] = load(x + i * pitch + c);
+    UNROLL for (int i = 0; i < pixels; i++) factor[i] = load(x.data + i * x.pitch + c);
     for (int64_t u = 0; u < taps; u++, weight += TAPS * LANES) {
       const float *m = tap[u] + at + c;
       vec product[PIXELS];
@@ -35,7 +42,7 @@ INLINE void contract(int pixels, int64_t taps, int64_t vectors, const float *x, 
 }
 
 /* y_t = sum_c x_c (sum_u W[c, t, u] m_c(+ u) + bias[t, c]) of a chunk of positions: (T padded, CHUNK). */
-INLINE void contract_chunk(const struct cache *cache, const float *x, const float *const *tap, int64_t at,
+INLINE void contract_chunk(const struct cache *cache, struct line x, const float *const *tap, int64_t at,
                            int64_t count, int64_t column, float *y) {
   const struct plan *plan = cache->plan;
   int64_t taps = plan->taps, keys = cache->keys;
@@ -46,18 +53,20 @@ INLINE void contract_chunk(const struct cache *cache, const float *x, const floa
       int64_t i = 0, some = smaller_of(LANES, count - first);
       vec part[TAPS][LANES];
       for (; i + PIXELS <= some; i += PIXELS) {
-        int64_t place = (first + i) * keys;
+        struct line here = line_from(x, first + i);
+        int64_t place = at + (first + i) * keys;
         if (column >= 0) UNROLL for (int64_t p = 0; p < PIXELS; p++) fetch(cache, column + first + i + p);
         vec(*to)[LANES] = (vec(*)[LANES])(&part[0][i]);
         if (taps == 9 && keys == HEAD32 * LANES) {
-          contract(PIXELS, 9, HEAD32, x + place, tap, at + place, weight, bias, to);
+          contract(PIXELS, 9, HEAD32, here, tap, place, weight, bias, to);
         } else {
-          contract(PIXELS, taps, keys / LANES, x + place, tap, at + place, weight, bias, to);
+          contract(PIXELS, taps, keys / LANES, here, tap, place, weight, bias, to);
         }
       }
       for (; i < some; i++) {
-        int64_t place = (first + i) * keys;
-        contract(1, taps, keys / LANES, x + place, tap, at + place, weight, bias, (vec(*)[LANES])(&part[0][i]));
+        struct line here = line_from(x, first + i);
+        int64_t place = at + (first + i) * keys;
+        contract(1, taps, keys / LANES, here, tap, place, weight, bias, (vec(*)[LANES])(&part[0][i]));
       }
       for (int t = 0; t < TAPS; t++) {
         for (i = some; i < LANES; i++) part[t][i] = (vec){0};
@@ -68,24 +77,26 @@ INLINE void contract_chunk(const struct cache *cache, const float *x, const floa
 }
 
 /* The sum of the queries' channels, by which a key bias counts, of LANES positions or fewer. */
-static inline vec query_sums(const struct cache *cache, const float *query, int64_t count) {
+static inline vec query_sums(const struct cache *cache, struct line query, int64_t count) {
   vec sum[LANES];
   for (int64_t i = 0; i < LANES; i++) {
     sum[i] = (vec){0};
-    for (int64_t c = 0; i < count && c < cache->keys; c += LANES) sum[i] += load(query + i * cache->keys + c);
+    for (int64_t c = 0; i < count && c < cache->keys; c += LANES) sum[i] += load(query.data + i * query.pitch + c);
   }
   return sums(sum);
 }
 
 /* Logits of a chunk to its weights, in place; 0 for the taps beyond T. */
-static inline void softmax_chunk(const struct cache *cache, const float *query, int64_t count, float *y) {
+static inline void softmax_chunk(const struct cache *cache, struct line query, int64_t count, float *y) {
   int64_t taps = cache->plan->taps, padded = cache->plan->blocks * TAPS;
+  float scale = (float)cache->plan->call->scale;
   for (int64_t first = 0; first < count; first += LANES, y += LANES) {
     vec query_sum = {0}, most = splat(-INFINITY), sum = {0};
-    if (cache->key_bias) query_sum = query_sums(cache, query + first * cache->keys, count - first);
+    if (cache->key_bias) query_sum = query_sums(cache, line_from(query, first), count - first);
     for (int64_t t = 0; t < taps; t++) {
-      vec logit = load(y + t * CHUNK) + cache->logit_offset[t];
+      vec logit = load(y + t * CHUNK);
       if (cache->key_bias) logit += query_sum * cache->key_bias[t];
+      logit = logit * scale + cache->logit_offset[t];
       store(y + t * CHUNK, logit);
       most = larger(logit, most);
     }
@@ -102,15 +113,18 @@ static inline void softmax_chunk(const struct cache *cache, const float *query, 
 
 /* With f_u = sum_t y_t W[c, t, u], for some input taps and one vector of channels: adds f_u m_c(+ u) to
  * out, and f_u x_c to the gradient of m_c(+ u). */
-INLINE void spread_taps(int pixels, int some, int64_t taps, int64_t pitch, const vec y[PIXELS][TAPS],
-                        const float *weight, const float *const *tap, float *const *grad_tap, int64_t at,
-                        const vec x[PIXELS], vec out[PIXELS]) {
-  vec f[TOGETHER][PIXELS];
-  (void)taps;
-  UNROLL for (int t = 0; t < TAPS; t++) {
+INLINE void spread_taps(int pixels, int some, int64_t pitch, const float *y, const float *weight,
+                        const float *const *tap, float *const *grad_tap, int64_t at, const vec x[PAIR],
+                        vec out[PAIR]) {
+  vec f[TOGETHER][PAIR];
+  UNROLL for (int u = 0; u < some; u++) UNROLL for (int i = 0; i < pixels; i++) f[u][i] = (vec){0};
+  /* Unrolled, compilers load all first and run out of registers. */
+  KEEP_LOOP for (int t = 0; t < TAPS; t++) {
+    vec factor[PAIR];
+    UNROLL for (int i = 0; i < pixels; i++) factor[i] = broadcast(y + t * CHUNK + i);
     UNROLL for (int u = 0; u < some; u++) {
       vec shared = load_once(weight + (u * TAPS + t) * LANES);
-      UNROLL for (int i = 0; i < pixels; i++) f[u][i] = t == 0 ? shared * y[i][t] : f[u][i] + shared * y[i][t];
+      UNROLL for (int i = 0; i < pixels; i++) f[u][i] += shared * factor[i];
     }
   }
   UNROLL for (int u = 0; u < some; u++) {
@@ -124,59 +138,58 @@ INLINE void spread_taps(int pixels, int some, int64_t taps, int64_t pitch, const
   }
 }
 
-/* The same for all input taps and channels of `pixels` positions; y has the position in its first lane. */
+/* The same for all input taps and channels of `pixels` positions; y has the first in its first lane. */
 INLINE void spread(int pixels, int64_t taps, int64_t vectors, const float *y, const float *weight, const float *bias,
-                   const float *const *tap, float *const *grad_tap, int64_t at, const float *x, float *out,
+                   const float *const *tap, float *const *grad_tap, int64_t at, struct line x, struct line out,
                    int fresh) {
   int64_t pitch = vectors * LANES;
-  vec factor[PIXELS][TAPS];
-  UNROLL for (int i = 0; i < pixels; i++) UNROLL for (int t = 0; t < TAPS; t++) factor[i][t] = broadcast(y + t * CHUNK + i);
   for (int64_t c = 0; c < pitch; c += LANES) {
-    vec total[PIXELS], other[PIXELS];
+    vec total[PAIR], factor[PAIR];
     UNROLL for (int i = 0; i < pixels; i++) {
-      total[i] = !out || fresh ? (vec){0} : load(out + i * pitch + c);
-      other[i] = x ? load(x + i * pitch + c) : (vec){0};
+      total[i] = !out.data || fresh ? (vec){0} : load(out.data + i * out.pitch + c);
+      factor[i] = x.data ? load(x.data + i * x.pitch + c) : (vec){0};
     }
-    if (out && bias) {
+    if (out.data && bias) {
       UNROLL for (int t = 0; t < TAPS; t++) {
         vec shared = load_once(bias + t * pitch + c);
-        UNROLL for (int i = 0; i < pixels; i++) total[i] += shared * factor[i][t];
+        UNROLL for (int i = 0; i < pixels; i++) total[i] += shared * broadcast(y + t * CHUNK + i);
       }
     }
+#define SPREAD(some)                                                                                               \
+  spread_taps(pixels, some, pitch, y, weight, tap ? tap + u : NULL, grad_tap ? grad_tap + u : NULL, at + c, factor, \
+              total);                                                                                              \
+  u += (some);                                                                                                     \
+  weight += (some) * TAPS * LANES
     int64_t u = 0;
-    for (; u + TOGETHER <= taps; u += TOGETHER, weight += TOGETHER * TAPS * LANES) {
-      spread_taps(pixels, TOGETHER, taps, pitch, factor, weight, tap ? tap + u : NULL, grad_tap ? grad_tap + u : NULL,
-                  at + c, other, total);
-    }
-    for (; u < taps; u++, weight += TAPS * LANES) {
-      spread_taps(pixels, 1, taps, pitch, factor, weight, tap ? tap + u : NULL, grad_tap ? grad_tap + u : NULL, at + c,
-                  other, total);
-    }
-    if (out) UNROLL for (int i = 0; i < pixels; i++) store(out + i * pitch + c, total[i]);
+    while (u + TOGETHER <= taps) { SPREAD(TOGETHER); }
+    while (u + TOGETHER - 1 <= taps) { SPREAD(TOGETHER - 1); }
+    while (u < taps) { SPREAD(1); }
+#undef SPREAD
+    if (out.data) UNROLL for (int i = 0; i < pixels; i++) store(out.data + i * out.pitch + c, total[i]);
   }
 }
 
 /* The same for a chunk of positions. Without `out`, or without `grad_tap` and x, that part is left out. */
 INLINE void spread_chunk(const struct cache *cache, const float *y, const float *const *tap, float *const *grad_tap,
-                         int64_t at, int64_t count, const float *x, float *out, int fresh) {
+                         int64_t at, int64_t count, struct line x, struct line out, int fresh) {
   const struct plan *plan = cache->plan;
   int64_t taps = plan->taps, keys = cache->keys;
   for (int64_t block = 0; block < plan->blocks; block++, y += TAPS * CHUNK, fresh = 0) {
     const float *weight = plan->weight + weight_place(plan, block * TAPS, 0, 0);
-    const float *bias = out && cache->shift_bias ? cache->shift_bias + block * TAPS * keys : NULL;
+    const float *bias = out.data && cache->shift_bias ? cache->shift_bias + block * TAPS * keys : NULL;
     int64_t i = 0;
-    for (; i + PIXELS <= count; i += PIXELS) {
-      const float *x_here = x ? x + i * keys : NULL;
-      float *out_here = out ? out + i * keys : NULL;
+    for (; i + PAIR <= count; i += PAIR) {
+      struct line from = line_from(x, i), to = line_from(out, i);
+      int64_t place = at + i * keys;
       if (taps == 9 && keys == HEAD32 * LANES) {
-        spread(PIXELS, 9, HEAD32, y + i, weight, bias, tap, grad_tap, at + i * keys, x_here, out_here, fresh);
+        spread(PAIR, 9, HEAD32, y + i, weight, bias, tap, grad_tap, place, from, to, fresh);
       } else {
-        spread(PIXELS, taps, keys / LANES, y + i, weight, bias, tap, grad_tap, at + i * keys, x_here, out_here, fresh);
+        spread(PAIR, taps, keys / LANES, y + i, weight, bias, tap, grad_tap, place, from, to, fresh);
       }
     }
     for (; i < count; i++) {
-      spread(1, taps, keys / LANES, y + i, weight, bias, tap, grad_tap, at + i * keys, x ? x + i * keys : NULL,
-             out ? out + i * keys : NULL, fresh);
+      spread(1, taps, keys / LANES, y + i, weight, bias, tap, grad_tap, at + i * keys, line_from(x, i),
+             line_from(out, i), fresh);
     }
   }
 }

@@ -7,21 +7,23 @@
  *     gW[c, t, u] = sum of gL_t q_c k_c(+ u) + A_t g_c v_c(+ u) */
 #include "deformed.h"
 
-/* Gradients of the logits from those of the weights, in place, and of what is added to logits. */
-static void logits_backward(const struct cache *cache, const float *query, int64_t count, float *grad_query) {
+/* Gradients of the unscaled logits from those of the weights, in place, and of what is added to logits. */
+static void logits_backward(const struct cache *cache, struct line query, int64_t count, struct line grad_query) {
+  float scale = (float)cache->plan->call->scale;
   int64_t taps = cache->plan->taps, padded = cache->plan->blocks * TAPS;
   for (int64_t first = 0; first < count; first += LANES) {
     const float *weights = cache->weights + first;
     float *grads = cache->grad_logits + first;
     int64_t some = smaller_of(LANES, count - first);
     vec mean = {0}, from_bias = {0}, query_sum = {0};
-    if (cache->key_bias) query_sum = query_sums(cache, query + first * cache->keys, some);
+    if (cache->key_bias) query_sum = query_sums(cache, line_from(query, first), some);
     for (int64_t t = 0; t < taps; t++) mean += load(weights + t * CHUNK) * load(grads + t * CHUNK);
     for (int64_t t = 0; t < taps; t++) {
       /* Lanes beyond the positions have no gradient: theirs are sums over no channel. */
       vec grad = load(weights + t * CHUNK) * (load(grads + t * CHUNK) - mean);
-      store(grads + t * CHUNK, grad);
       if (cache->plan->call->logit_bias) cache->grad_logit_offset[t] += sum_lanes(grad)[0];
+      grad *= scale;
+      store(grads + t * CHUNK, grad);
       if (cache->key_bias) {
         cache->grad_key_bias[t] += sum_lanes(grad * query_sum)[0];
         from_bias += grad * cache->key_bias[t];
@@ -29,14 +31,14 @@ static void logits_backward(const struct cache *cache, const float *query, int64
     }
     for (int64_t t = taps; t < padded; t++) store(grads + t * CHUNK, (vec){0});
     for (int64_t i = 0; i < some; i++) {
-      float *to = grad_query + (first + i) * cache->keys;
+      float *to = grad_query.data + (first + i) * grad_query.pitch;
       for (int64_t c = 0; c < cache->keys; c += LANES) store(to + c, splat(from_bias[i]));
     }
   }
 }
 
 /* Add sum_i y_t(i) x_c(i) m_c(i + u) for one vector of channels, some input taps and TAPS output taps. */
-INLINE void weight_sums(int some, int64_t pitch, const float *y, const float *x, const float *const *tap, int64_t at,
+INLINE void weight_sums(int some, int64_t pitch, const float *y, struct line x, const float *const *tap, int64_t at,
                         int64_t count, float *to) {
   vec sum[SUMS][TAPS];
   const float *m[SUMS];
@@ -45,7 +47,7 @@ INLINE void weight_sums(int some, int64_t pitch, const float *y, const float *x,
     UNROLL for (int t = 0; t < TAPS; t++) sum[u][t] = load(to + (u * TAPS + t) * LANES);
   }
   for (int64_t i = 0; i < count; i++) {
-    vec factor = load(x + i * pitch), product[SUMS];
+    vec factor = load(x.data + i * x.pitch), product[SUMS];
     UNROLL for (int u = 0; u < some; u++) product[u] = factor * load(m[u] + i * pitch);
     UNROLL for (int t = 0; t < TAPS; t++) {
       vec shared = broadcast(y + t * CHUNK + i);
@@ -57,31 +59,32 @@ INLINE void weight_sums(int some, int64_t pitch, const float *y, const float *x,
   }
 }
 
-static void add_weight_sums(const struct cache *cache, const float *y, const float *x, const float *const *tap,
+static void add_weight_sums(const struct cache *cache, const float *y, struct line x, const float *const *tap,
                             int64_t at, int64_t count, float *to) {
   int64_t taps = cache->plan->taps, keys = cache->keys;
   for (int64_t block = 0; block < cache->plan->blocks; block++, y += TAPS * CHUNK) {
     for (int64_t c = 0; c < keys; c += LANES) {
+      struct line channels = {x.data + c, x.pitch};
       int64_t u = 0;
       for (; u + SUMS <= taps; u += SUMS, to += SUMS * TAPS * LANES) {
         if (keys == HEAD32 * LANES) {
-          weight_sums(SUMS, HEAD32 * LANES, y, x + c, tap + u, at + c, count, to);
+          weight_sums(SUMS, HEAD32 * LANES, y, channels, tap + u, at + c, count, to);
         } else {
-          weight_sums(SUMS, keys, y, x + c, tap + u, at + c, count, to);
+          weight_sums(SUMS, keys, y, channels, tap + u, at + c, count, to);
         }
       }
-      for (; u < taps; u++, to += TAPS * LANES) weight_sums(1, keys, y, x + c, tap + u, at + c, count, to);
+      for (; u < taps; u++, to += TAPS * LANES) weight_sums(1, keys, y, channels, tap + u, at + c, count, to);
     }
   }
 }
 
 /* Add sum_i y_t(i) x_c(i). */
-static void add_bias_sums(const struct cache *cache, const float *y, const float *x, int64_t count) {
+static void add_bias_sums(const struct cache *cache, const float *y, struct line x, int64_t count) {
   int64_t keys = cache->keys;
   for (int64_t t = 0; t < cache->plan->taps; t++, y += CHUNK) {
     for (int64_t c = 0; c < keys; c += LANES) {
       vec sum = load(cache->grad_shift_bias + t * keys + c);
-      for (int64_t i = 0; i < count; i++) sum += y[i] * load(x + i * keys + c);
+      for (int64_t i = 0; i < count; i++) sum += y[i] * load(x.data + i * x.pitch + c);
       store(cache->grad_shift_bias + t * keys + c, sum);
     }
   }
@@ -93,14 +96,15 @@ void NAMED(slideformer_deformed_backward_row)(struct cache *cache) {
   float *partial = plan->partials + cache->unit * plan->partial.size;
   for (int64_t first = 0; first < width; first += CHUNK) {
     int64_t count = smaller_of(CHUNK, width - first), at = plan->columns.start[first] * keys;
-    const float *query = cache->query + first * keys, *grad_output = cache->grad_output + first * keys;
-    float *weights = cache->weights, *grads = cache->grad_logits, *grad_query = cache->grad_query + first * keys;
+    struct line query = line_from(cache->query, first), grad_query = line_from(cache->grad_query, first);
+    struct line grad_output = line_from(cache->grad_output, first);
+    float *weights = cache->weights, *grads = cache->grad_logits;
     contract_chunk(cache, query, cache->key_tap, at, count, first, weights);
     softmax_chunk(cache, query, count, weights);
     contract_chunk(cache, grad_output, cache->value_tap, at, count, -1, grads);
     logits_backward(cache, query, count, grad_query);
     spread_chunk(cache, grads, cache->key_tap, cache->grad_key_tap, at, count, query, grad_query, 0);
-    spread_chunk(cache, weights, NULL, cache->grad_value_tap, at, count, grad_output, NULL, 0);
+    spread_chunk(cache, weights, NULL, cache->grad_value_tap, at, count, grad_output, none, 0);
     add_weight_sums(cache, grads, query, cache->key_tap, at, count, partial + plan->partial.weight);
     add_weight_sums(cache, weights, grad_output, cache->value_tap, at, count, partial + plan->partial.weight);
     if (!cache->shift_bias) continue;

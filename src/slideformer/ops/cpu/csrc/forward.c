@@ -3,7 +3,6 @@
 #include "cache.h"
 
 void NAMED(slideformer_forward)(const struct plan *plan, int64_t unit, char *scratch) {
-  const struct slideformer_call *call = plan->call;
   struct cache cache;
   NAMED(slideformer_cache)(&cache, plan, scratch);
   for (int64_t number = 0; number < unit_pieces(plan, unit); number++) {
@@ -12,8 +11,7 @@ void NAMED(slideformer_forward)(const struct plan *plan, int64_t unit, char *scr
     for (int64_t y = cache.piece.split->first; y < cache.piece.split->end; y++) {
       NAMED(slideformer_cache_row)(&cache, y);
       (plan->deformed ? NAMED(slideformer_deformed_row) : NAMED(slideformer_plain_row))(&cache);
-      struct row row = row_of(&call->output, call->dtype, cache.piece.batch, y, cache.piece.head);
-      store_row(cache.output, cache.values, call->width, call->value_channels, row);
+      NAMED(slideformer_cache_store)(&cache, y);
     }
   }
 }

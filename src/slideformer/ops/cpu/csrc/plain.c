@@ -28,13 +28,13 @@ void NAMED(slideformer_plain_row)(struct cache *cache) {
     float *y = cache->weights;
     for (int64_t x = first; x < first + count; x++, y += cache->lanes) {
       int64_t at = plan->columns.start[x] * keys;
-      dots_of_size(cache->query + x * keys, cache->key_tap, at, cache->shift_bias, taps, keys / LANES, y);
+      dots_of_size(cache->query.data + x * cache->query.pitch, cache->key_tap, at, cache->shift_bias, taps, keys / LANES, y);
     }
-    weights_of(cache, first, count, cache->query + first * keys, cache->weights);
+    weights_of(cache, first, count, cache->weights);
     y = cache->weights;
     for (int64_t x = first; x < first + count; x++, y += cache->lanes) {
       int64_t at = plan->columns.start[x] * values;
-      float *out = cache->output + x * values;
+      float *out = cache->output.data + x * cache->output.pitch;
       if (values == HEAD32 * LANES && !cache->shift_bias) {
         if (taps == 9) {
           mix(y, cache->value_tap, at, NULL, 0, 9, HEAD32, out);

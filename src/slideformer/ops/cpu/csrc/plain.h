@@ -50,9 +50,11 @@ static inline void dots_of_size(const float *x, const float *const *tap, int64_t
 }
 
 /* Logits of a chunk of positions to their weights, in place; logits are finished on the way. */
-static inline void weights_of(const struct cache *cache, int64_t first, int64_t count, const float *query, float *y) {
+static inline void weights_of(const struct cache *cache, int64_t first, int64_t count, float *y) {
+  float scale = (float)cache->plan->call->scale;
   int64_t lanes = cache->lanes;
-  for (int64_t x = first; x < first + count; x++, y += lanes, query += cache->keys) {
+  for (int64_t x = first; x < first + count; x++, y += lanes) {
+    const float *query = cache->query.data + x * cache->query.pitch;
     const float *offset = cache->logit_offset + cache->variant[x] * lanes;
     vec query_sum = {0}, most = splat(-INFINITY), sum = {0};
     if (cache->key_bias) {
@@ -60,8 +62,9 @@ static inline void weights_of(const struct cache *cache, int64_t first, int64_t 
       query_sum = sum_lanes(query_sum);
     }
     for (int64_t t = 0; t < lanes; t += LANES) {
-      vec logit = load(y + t) + load(offset + t);
+      vec logit = load(y + t);
       if (cache->key_bias) logit += query_sum * load(cache->key_bias + t);
+      logit = logit * scale + load(offset + t);
       store(y + t, logit);
       most = larger(logit, most);
     }

@@ -35,12 +35,14 @@ INLINE void add(float *const *tap, int64_t at, int64_t taps, int64_t vectors, co
   }
 }
 
-/* Gradients of the logits of a chunk from those of the weights, in place, and what is summed over positions. */
+/* Gradients of the unscaled logits of a chunk from those of the weights, in place, and what is summed over positions. */
 static void logits_backward(const struct cache *cache, int64_t first, int64_t count) {
+  float scale = (float)cache->plan->call->scale;
   int64_t lanes = cache->lanes;
   for (int64_t x = first; x < first + count; x++) {
-    const float *weights = cache->weights + (x - first) * lanes, *query = cache->query + x * cache->keys;
-    float *grads = cache->grad_logits + (x - first) * lanes, *grad_query = cache->grad_query + x * cache->keys;
+    const float *weights = cache->weights + (x - first) * lanes, *query = cache->query.data + x * cache->query.pitch;
+    float *grads = cache->grad_logits + (x - first) * lanes;
+    float *grad_query = cache->grad_query.data + x * cache->grad_query.pitch;
     float *offset = cache->grad_logit_offset + cache->variant[x] * lanes;
     vec mean = {0}, query_sum = {0}, from_bias = {0};
     for (int64_t t = 0; t < lanes; t += LANES) mean += load(weights + t) * load(grads + t);
@@ -49,8 +51,9 @@ static void logits_backward(const struct cache *cache, int64_t first, int64_t co
     query_sum = sum_lanes(query_sum);
     for (int64_t t = 0; t < lanes; t += LANES) {
       vec grad = load(weights + t) * (load(grads + t) - mean);
-      store(grads + t, grad);
       store(offset + t, load(offset + t) + grad);
+      grad *= scale;
+      store(grads + t, grad);
       if (cache->key_bias) {
         store(cache->grad_key_bias + t, load(cache->grad_key_bias + t) + grad * query_sum);
         from_bias += grad * load(cache->key_bias + t);
@@ -65,8 +68,9 @@ static void maps_backward(const struct cache *cache, int64_t x, const float *wei
   const struct plan *plan = cache->plan;
   int64_t taps = plan->taps, keys = cache->keys, values = cache->values;
   int64_t at_key = plan->columns.start[x] * keys, at_value = plan->columns.start[x] * values;
-  const float *query = cache->query + x * keys, *grad_output = cache->grad_output + x * values;
-  float *grad_query = cache->grad_query + x * keys;
+  const float *query = cache->query.data + x * cache->query.pitch;
+  const float *grad_output = cache->grad_output.data + x * cache->grad_output.pitch;
+  float *grad_query = cache->grad_query.data + x * cache->grad_query.pitch;
   if (keys == HEAD32 * LANES && values == keys && !cache->shift_bias) {
     spread(cache, at_key, taps, HEAD32, grads, query, 0, grad_query);
     add(cache->grad_value_tap, at_value, taps, HEAD32, weights, grad_output);
@@ -93,10 +97,12 @@ void NAMED(slideformer_plain_backward_row)(struct cache *cache) {
     for (int64_t x = first; x < first + count; x++, y += cache->lanes, grads += cache->lanes) {
       int64_t start = plan->columns.start[x];
       const float *bias = cache->shift_bias;
-      dots_of_size(cache->query + x * keys, cache->key_tap, start * keys, bias, taps, keys / LANES, y);
-      dots_of_size(cache->grad_output + x * values, cache->value_tap, start * values, bias, taps, values / LANES, grads);
+      const float *query = cache->query.data + x * cache->query.pitch;
+      const float *grad_output = cache->grad_output.data + x * cache->grad_output.pitch;
+      dots_of_size(query, cache->key_tap, start * keys, bias, taps, keys / LANES, y);
+      dots_of_size(grad_output, cache->value_tap, start * values, bias, taps, values / LANES, grads);
     }
-    weights_of(cache, first, count, cache->query + first * keys, cache->weights);
+    weights_of(cache, first, count, cache->weights);
     logits_backward(cache, first, count);
     for (int64_t i = 0; i < count; i++) {
       maps_backward(cache, first + i, cache->weights + i * cache->lanes, cache->grad_logits + i * cache->lanes);

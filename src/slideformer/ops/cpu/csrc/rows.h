@@ -51,15 +51,14 @@ static inline uint16_t to_float16(float x) {
   return (uint16_t)(sign | result);
 }
 
-static inline void to_floats(const void *restrict from, int dtype, int64_t count, float scale,
-                             float *restrict to) {
+static inline void to_floats(const void *restrict from, int dtype, int64_t count, float *restrict to) {
   const uint16_t *halves = from;
   if (dtype == SLIDEFORMER_FLOAT32) {
-    for (int64_t i = 0; i < count; i++) to[i] = ((const float *)from)[i] * scale;
+    for (int64_t i = 0; i < count; i++) to[i] = ((const float *)from)[i];
   } else if (dtype == SLIDEFORMER_BFLOAT16) {
-    for (int64_t i = 0; i < count; i++) to[i] = from_bfloat16(halves[i]) * scale;
+    for (int64_t i = 0; i < count; i++) to[i] = from_bfloat16(halves[i]);
   } else {
-    for (int64_t i = 0; i < count; i++) to[i] = from_float16(halves[i]) * scale;
+    for (int64_t i = 0; i < count; i++) to[i] = from_float16(halves[i]);
   }
 }
 
@@ -92,9 +91,9 @@ static inline struct row row_of_floats(float *data, int64_t channels) {
 }
 
 /* By position, (W, pitch) with zeros in the channels from D to the pitch. */
-static inline void load_row(struct row row, int64_t width, int64_t channels, float scale, float *to, int64_t pitch) {
+static inline void load_row(struct row row, int64_t width, int64_t channels, float *to, int64_t pitch) {
   for (int64_t x = 0; x < width; x++, to += pitch) {
-    to_floats(row.data + x * row.stride, row.dtype, channels, scale, to);
+    to_floats(row.data + x * row.stride, row.dtype, channels, to);
     for (int64_t c = channels; c < pitch; c++) to[c] = 0;
   }
 }

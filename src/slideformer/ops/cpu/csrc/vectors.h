@@ -7,33 +7,33 @@
 #include <stdint.h>
 #include <string.h>
 
-/* As many as the registers hold: positions in a row that share one weight (PIXELS), input taps that spread
- * at a time, so that their sums do not wait for each other (TOGETHER), and input taps whose weights'
- * gradients are summed at a time (SUMS). */
+/* As many as the registers hold: positions in a row that share one weight in a contraction (PIXELS), and
+ * input taps whose weights' gradients are summed at a time (SUMS). */
 #if defined(__AVX512F__)
 #define LANES 16
 #define PIXELS 2
-#define TOGETHER 3
 #define SUMS 3
 #elif defined(__AVX2__)
 #define LANES 8
 #define PIXELS 1
-#define TOGETHER 3
 #define SUMS 1
 #elif defined(__aarch64__)
 #define LANES 4
 #define PIXELS 2
-#define TOGETHER 3
 #define SUMS 2
 #else
 #define LANES 4
 #define PIXELS 1
-#define TOGETHER 3
 #define SUMS 1
 #endif
 
+/* Positions, and input taps, that spread at a time: two times five sums do not wait for each other, and
+ * windows of 9, 25 and 49 taps are fives and at most one four. */
+enum { PAIR = 2, TOGETHER = 5 };
+
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 64")
+#define KEEP_LOOP _Pragma("GCC unroll 1")
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
