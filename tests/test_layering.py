@@ -17,6 +17,7 @@ GROUND = {"errors", "files", "version"}
 # A library, and the floors that may not know of it.
 UPSTAIRS = {
     "timm": {"ops", "layers"},
+    "triton": {"layers", "models", "tasks", "deploy", "viz", "bench", "cli"},
     "lightning": {"ops", "layers", "models", "deploy", "viz", "bench", "cli"},
 }
 LONGEST = 400
@@ -66,6 +67,7 @@ def test_a_file_imports_only_from_the_floors_below(file: Path) -> None:
         ("tasks", "from slideformer.viz import training_curves"),
         ("viz", "def f():\n    from slideformer.tasks.classify import train"),
         ("deploy", "from lightning.pytorch import Trainer"),
+        ("layers", "import triton.language"),
         ("layers", "from slideformer import models"),
     ],
 )

@@ -10,14 +10,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from slideformer import SlideAttention, backends
+from slideformer import SlideAttention
 from slideformer.layers.deformed_shift import MergedShift
-from slideformer.ops.cpu import library
+from tests.ops.cases import FUSED, ON_CPU
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-BACKENDS = [backend.name for backend in backends() if backend.name != "cpu" or library.missing() is None]
-# The fused kernels know float32 at most, and are no graph for other runtimes.
-PORTABLE = [name for name in BACKENDS if name != "cpu"]
+PORTABLE = [name for name in ON_CPU if name not in FUSED]
 
 
 def golden(name: str) -> tuple[dict[str, int], dict[str, Tensor]]:
@@ -60,7 +58,7 @@ def assert_equal(actual: Tensor, wanted: Tensor, name: str) -> None:
     assert error < {torch.float64: 1e-10, torch.float32: 1e-5}[actual.dtype], f"{name}: error {error:.1e}"
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ON_CPU)
 @pytest.mark.parametrize("file", ["slide_attention_k3", "slide_attention_k5", "slide_attention_k3_tiny_map"])
 def test_output_and_every_gradient_equal_the_authors_code(file: str, backend: str) -> None:
     sizes, tensors = golden(file)

@@ -19,7 +19,7 @@ from slideformer.models import (
     reparameterize,
 )
 from slideformer.models.convert import convert
-from slideformer.ops import backends
+from tests.ops.cases import ON_CPU
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "slide_swin_micro.safetensors")
 TABLE = "layers.{}.blocks.{}.attn.relative_position_bias_table"
@@ -38,7 +38,7 @@ def loaded(state: dict[str, Tensor], **arguments: object) -> SlideSwin:
     return model
 
 
-@pytest.mark.parametrize("backend", [row.name for row in backends()])
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_logits_are_the_authors_in_every_backend(state: dict[str, Tensor], backend: str) -> None:
     with torch.no_grad():
         logits = loaded(state, backend=backend)(GOLDEN["input"])

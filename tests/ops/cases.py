@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slideformer.ops import slide_attention
+from slideformer.ops import backends, explain, slide_attention
+
+# What this machine's CPU can run. Without a C compiler there is no library to test; test_cpu tells whether
+# there should be one.
+REFUSED = explain(*torch.zeros(3, 1, 2, 2, 1, 4)).refused
+ON_CPU = tuple(row.name for row in backends() if row.name not in REFUSED)
+# The fused kernels know neither float64 nor second derivatives, and are no graph for other runtimes.
+FUSED = ("cpu",)
 
 # Largest error, relative to the largest number of the reference in float64.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
@@ -64,15 +71,15 @@ class Case:
     def window(self) -> dict[str, Any]:
         return {"kernel_size": self.kernel_size, "dilation": self.dilation, "border": self.border}
 
-    def tensors(self, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-        """Random arguments by name, equal in every dtype but for rounding."""
+    def tensors(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> dict[str, Tensor]:
+        """Random arguments by name, equal on every device and, but for rounding, in every dtype."""
         generator = torch.Generator().manual_seed(0)
         rows, columns = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
         taps = rows * columns
 
         def random_tensor(*shape: int, scale: float = 1.0) -> Tensor:
             x = torch.randn(shape, generator=generator, dtype=torch.float64) * scale
-            return x.to(dtype).detach().requires_grad_()
+            return x.to(device, dtype).detach().requires_grad_()
 
         shapes = {
             "shift_weight": (self.channels, taps, taps),
@@ -97,17 +104,17 @@ class Case:
         return named
 
 
-def run(case: Case, backend: str, dtype: torch.dtype) -> dict[str, Tensor]:
+def run(case: Case, backend: str, dtype: torch.dtype, device: str = "cpu") -> dict[str, Tensor]:
     """The output and the gradient of every tensor argument, by name, in float64."""
-    tensors = case.tensors(dtype)
+    tensors = case.tensors(dtype, device)
     output = slide_attention(**tensors, **case.window, backend=backend)
     assert output.dtype == dtype
     generator = torch.Generator().manual_seed(1)
-    grad = torch.randn(output.shape, generator=generator, dtype=torch.float64).to(dtype)
+    grad = torch.randn(output.shape, generator=generator, dtype=torch.float64).to(device, dtype)
     # A map of one position, where keys do not matter, still has (zero) gradients for them.
     grads = torch.autograd.grad(output, list(tensors.values()), grad)
     results = {"output": output.detach(), **dict(zip(tensors, grads, strict=True))}
-    return {name: x.double() for name, x in results.items()}
+    return {name: x.double().cpu() for name, x in results.items()}
 
 
 @functools.cache
@@ -116,9 +123,9 @@ def expected(case: Case) -> dict[str, Tensor]:
     return run(case, "reference", torch.float64)
 
 
-def assert_agrees(case: Case, backend: str, dtype: torch.dtype) -> None:
+def assert_agrees(case: Case, backend: str, dtype: torch.dtype, device: str = "cpu") -> None:
     """The output and every gradient agree with the reference, each named where it does not."""
-    actual = run(case, backend, dtype)
+    actual = run(case, backend, dtype, device)
     # Gradients of one call live on one scale: a gradient that is zero but for rounding is not divided by.
     scale = max(1.0, *(float(x.abs().max()) for x in expected(case).values()))
     for name, wanted in expected(case).items():

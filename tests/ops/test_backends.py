@@ -10,17 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from slideformer.ops import backends, slide_attention, slide_attention_values, slide_attention_weights
-from slideformer.ops.cpu import library
+from slideformer.ops import slide_attention, slide_attention_values, slide_attention_weights
 
-from .cases import CASES, SMALL, TOLERANCE, Case, assert_agrees, expected
+from .cases import CASES, FUSED, ON_CPU, SMALL, TOLERANCE, Case, assert_agrees, expected
 
-# Without a C compiler there is no library to test; test_cpu tells whether there should be one.
-NAMES = [backend.name for backend in backends() if backend.name != "cpu" or library.missing() is None]
-# The fused kernels know neither float64 nor second derivatives.
-FUSED = {"cpu"}
-PORTABLE = [name for name in NAMES if name not in FUSED]
-FINEST = {name: torch.float32 if name in FUSED else torch.float64 for name in NAMES}
+PORTABLE = [name for name in ON_CPU if name not in FUSED]
+FINEST = {name: torch.float32 if name in FUSED else torch.float64 for name in ON_CPU}
 
 
 @pytest.mark.parametrize("backend", [name for name in PORTABLE if name != "reference"])
@@ -29,14 +24,14 @@ def test_values_and_gradients_agree_in_float64(case: Case, backend: str) -> None
     assert_agrees(case, backend, torch.float64)
 
 
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", ON_CPU)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_values_and_gradients_agree_in_float32(case: Case, backend: str) -> None:
     assert_agrees(case, backend, torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", ON_CPU)
 @pytest.mark.parametrize("case", SMALL, ids=str)
 def test_values_and_gradients_agree_in_half_precision(case: Case, backend: str, dtype: torch.dtype) -> None:
     assert_agrees(case, backend, dtype)
@@ -136,7 +131,7 @@ def test_first_and_second_derivatives_equal_finite_differences(case: Case, backe
     assert torch.autograd.gradgradcheck(function, tuple(tensors.values()), fast_mode=True)
 
 
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_a_gradient_that_nobody_needs_is_not_required(backend: str) -> None:
     tensors = SMALL[0].tensors(FINEST[backend])
     value = tensors["value"]
@@ -147,7 +142,7 @@ def test_a_gradient_that_nobody_needs_is_not_required(backend: str) -> None:
     torch.testing.assert_close(grad, torch.autograd.grad(whole.sum(), value)[0])
 
 
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_a_batch_of_none_gives_a_batch_of_none(backend: str) -> None:
     case = Case(3, 1, "zeros", (4, 4), 2, 4, ("shift_weight", "shift_bias", "key_bias"), True, batch=0)
     tensors = case.tensors(FINEST[backend])
@@ -158,7 +153,7 @@ def test_a_batch_of_none_gives_a_batch_of_none(backend: str) -> None:
     assert not tensors["shift_weight"].grad.any()
 
 
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_value_may_have_channels_of_its_own(backend: str) -> None:
     query, key = torch.randn(2, 1, 4, 5, 2, 8, dtype=FINEST[backend])
     value = torch.randn(1, 4, 5, 2, 3, dtype=FINEST[backend], requires_grad=True)
@@ -168,7 +163,7 @@ def test_value_may_have_channels_of_its_own(backend: str) -> None:
     torch.testing.assert_close(*(torch.autograd.grad(y.square().sum(), value)[0] for y in (output, wanted)))
 
 
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_the_same_call_twice_is_equal_to_the_bit(backend: str) -> None:
     first, second = ({k: v.clone() for k, v in _once(backend).items()} for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -181,7 +176,7 @@ def _once(backend: str) -> dict[str, Tensor]:
     return {"output": output.detach(), **dict(zip(tensors, grads, strict=True))}
 
 
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_autocast_leaves_the_logits_in_float32(backend: str) -> None:
     case = SMALL[-1]
     tensors = {name: x.detach() for name, x in case.tensors(torch.float32).items()}
@@ -190,7 +185,7 @@ def test_autocast_leaves_the_logits_in_float32(backend: str) -> None:
         assert torch.equal(plain, slide_attention(**tensors, **case.window, backend=backend))
 
 
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_large_logits_stay_finite_in_half_precision(backend: str) -> None:
     query = torch.full((1, 3, 3, 1, 32), 60.0, dtype=torch.float16)
     output = slide_attention(query, query, query, border="mask", backend=backend)

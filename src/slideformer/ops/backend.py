@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from slideformer.ops import conv, cpu, matmul, reference, shift, unfold
+from slideformer.ops import conv, cpu, matmul, reference, shift, triton, unfold
 from slideformer.ops.call import Call
 
 
@@ -36,6 +36,14 @@ class Backend:
 
 # In the order in which "auto" asks them. A new backend is one file and one row.
 BACKENDS: tuple[Backend, ...] = (
+    Backend(
+        "triton",
+        triton.attend,
+        "fused GPU kernels, forward and backward",
+        lambda taps: 0,
+        refusal=triton.refusal,
+        automatic=True,
+    ),
     Backend(
         "cpu",
         cpu.attend,

@@ -46,6 +46,18 @@ class Call:
         """Whether neighbours are mixed by a learned shift."""
         return self.shift_weight is not None
 
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """Every tensor argument, in the order of the fields."""
+        return (
+            self.query,
+            self.key,
+            self.value,
+            self.shift_weight,
+            self.shift_bias,
+            self.key_bias,
+            self.logit_bias,
+        )
+
     def logit_offset(self) -> Tensor | None:
         """What is added to the logits whatever the query; broadcasts to ``(H, W, G, T)``."""
         like = torch.empty(0, dtype=self.dtype, device=self.query.device)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fused GPU kernels, forward and backward, written in Triton.
+
+Triton is imported with the first call, not with this package: on a machine without it, everything else works.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+from torch import Tensor
+
+from slideformer.ops.call import Call
+
+AVAILABLE = importlib.util.find_spec("triton") is not None
+# Triton's own interpreter runs the kernels on a CPU: for tests, which then let CPU tensors pass.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICES = ("cuda",)
+# The oldest GPUs that Triton supports.
+CAPABILITY = (8, 0)
+
+
+# Nothing that a graph of operations could hold.
+@torch.compiler.assume_constant_result
+def capability(device: torch.device) -> tuple[int, int]:
+    """What a GPU is capable of; where none is, of what a fake tensor imagines."""
+    real = device.type == "cuda" and torch.cuda.is_available()
+    return torch.cuda.get_device_capability(device) if real else CAPABILITY
+
+
+def refusal(call: Call) -> str | None:
+    """Why these kernels cannot take a call, as a sentence, or None."""
+    if not AVAILABLE:
+        return "Triton is not installed; use pip install triton"
+    if torch.compiler.is_exporting():
+        return "its operators exist in this package only, and the exported graph runs elsewhere"
+    if call.query.device.type not in DEVICES:
+        return f"its tensors must be on a CUDA device, got {call.query.device}; use .cuda()"
+    found = capability(call.query.device)
+    if found < CAPABILITY:
+        return f"its GPU must have compute capability 8.0, got {found[0]}.{found[1]}; use backend='matmul'"
+    if call.query.dtype == torch.float64:
+        return f"its dtype must be float32, float16 or bfloat16, got {call.query.dtype}; use .float()"
+    return None
+
+
+def attend(call: Call) -> Tensor:
+    """Slide attention by fused kernels; first derivatives only."""
+    from slideformer.ops.triton import operators
+
+    return operators.attend(call)

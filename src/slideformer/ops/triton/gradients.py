@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launches of a backward pass, and the sums over their shares."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+import triton
+from torch import Tensor
+
+from slideformer.ops.call import Call
+from slideformer.ops.triton import backward_deformed, launch
+from slideformer.ops.triton.launch import PARTS, TILE, Sizes, dense
+from slideformer.ops.window import Axis
+
+
+def backward_into(
+    grads: list[Tensor], grad: Tensor, output: Tensor, log_sum: Tensor, call: Call, wanted: list[bool]
+) -> None:
+    """Fill the wanted gradients of query, key, value, shift weight and bias, key bias and logit bias."""
+    if call.deformed:
+        deformed(grads, grad, call, wanted)
+    else:
+        plain(grads, grad, output, log_sum, call, wanted)
+
+
+def share(wanted: bool, programs: int, *shape: int, like: Tensor) -> Tensor | None:
+    """Room for every program's share of a parameter's gradient, or None."""
+    return like.new_empty((programs, *shape), dtype=torch.float32) if wanted else None
+
+
+def add_by_head(out: Tensor, shares: Tensor | None) -> None:
+    """Add up the shares of each head: programs run heads fastest."""
+    if shares is not None:
+        out.copy_(shares.unflatten(0, (-1, len(out))).sum(0))
+
+
+def plain(
+    grads: list[Tensor], grad: Tensor, output: Tensor, log_sum: Tensor, call: Call, wanted: list[bool]
+) -> None:
+    """Gradients where neighbours are as they are."""
+    sizes, taps = Sizes.of(call), call.window.taps
+    query, key, value = call.query, call.key, call.value
+    maps = [y for x in (query, key, value, grad) for y in (x, x.stride())]
+    biases = (dense(call.shift_bias), dense(call.key_bias), dense(call.logit_bias))
+    constants = {**sizes.map(), "scale": call.scale, **sizes.plain(call.logit_bias)}
+    programs, relative = sizes.programs(TILE), constants["RELATIVE"]
+
+    delta = torch.empty_like(log_sum)
+    logits = (
+        query.new_empty((*query.shape[:4], taps), dtype=torch.float32) if wanted[6] and relative else None
+    )
+    of_shift_bias = share(wanted[4], programs, taps, query.shape[4], like=query)
+    of_key_bias = share(wanted[5], programs, taps, like=query)
+    of_logit_bias = share(wanted[6] and not relative, programs, taps, like=query)
+    grad_query = grads[0] if wanted[0] else torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    launch.BACKWARD_QUERY_PLAIN[(programs,)](
+        *maps, *biases, output, log_sum, grad_query, delta, logits, of_shift_bias, of_key_bias, of_logit_bias,
+        **constants, ZEROS=call.window.border == "zeros",
+    )  # fmt: skip
+    if wanted[1] or wanted[2]:
+        grad_key, grad_value = (
+            grads[i] if wanted[i] else torch.empty(x.shape, dtype=x.dtype, device=x.device)
+            for i, x in ((1, key), (2, value))
+        )
+        launch.BACKWARD_MAP_PLAIN[sizes.grid](
+            *maps, *biases, log_sum, delta, grad_key, grad_value, **constants
+        )
+    add_by_head(grads[5], of_key_bias)
+    add_by_head(grads[6], of_logit_bias)
+    if of_shift_bias is not None:
+        grads[4].copy_(of_shift_bias.sum(0).T)
+    if logits is not None:
+        grads[6].copy_(by_relative_position(logits, call))
+
+
+def by_relative_position(grad_logits: Tensor, call: Call) -> Tensor:
+    """Gradient of the relative logit bias: ``(B, H, W, G, T)`` to ``(G, 2 K_rows - 1, 2 K_cols - 1)``."""
+    taps = grad_logits.sum(0).unflatten(-1, call.window.kernel_size)
+    rows, columns = (one_hot(axis, taps.device) for axis in call.window.axes(*call.map_size))
+    # Products with one-hot matrices, as adding by index has no fixed order on a GPU.
+    return torch.einsum("ywgij,yia,wjb->gab", taps, rows, columns)
+
+
+def one_hot(axis: Axis, device: torch.device) -> Tensor:
+    """Which relative position each tap has: ``(size, K, 2 K - 1)``, float32."""
+    places = 2 * axis.kernel_size - 1
+    return F.one_hot(axis.relative(device).clamp(0, places - 1), places).float()
+
+
+def deformed(grads: list[Tensor], grad: Tensor, call: Call, wanted: list[bool]) -> None:
+    """Gradients where neighbours are mixed by a learned shift."""
+    sizes, taps = Sizes.of(call), call.window.taps
+    query, key, value = call.query, call.key, call.value
+    maps = [y for x in (query, key, value, grad) for y in (x, x.stride())]
+    packed = launch.packed_shift(call, sizes)
+    constants = {**sizes.map(), **sizes.deformed()}
+    programs = sizes.programs(TILE)
+
+    weights, logits = (query.new_empty((*query.shape[:4], sizes.taps_padded)) for _ in range(2))
+    of_key_bias = share(wanted[5], programs, taps, like=query)
+    of_logit_bias = share(wanted[6], programs, taps, like=query)
+    grad_query, grad_key, grad_value = (
+        grads[i] if wanted[i] else torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        for i, x in enumerate((query, key, value))
+    )
+    launch.BACKWARD_QUERY_DEFORMED[(programs,)](
+        *maps, packed, dense(call.logit_bias), grad_query, weights, logits, of_key_bias, of_logit_bias,
+        **constants, scale=call.scale, TURN=sizes.turn, **launch.biases(call),
+    )  # fmt: skip
+    if wanted[1] or wanted[2]:
+        launch.BACKWARD_MAP_DEFORMED[sizes.grid](
+            *maps[:2], *maps[6:], packed, weights, logits, grad_key, grad_value, **constants, TURN=sizes.turn
+        )
+    add_by_head(grads[5], of_key_bias)
+    add_by_head(grads[6], of_logit_bias)
+    if wanted[3] or wanted[4]:
+        weight, bias = shift_gradients(maps, weights, logits, sizes)
+        for i, x in ((3, weight), (4, bias)):
+            if wanted[i]:
+                grads[i].copy_(x)
+
+
+def shift_gradients(
+    maps: list[Tensor | tuple[int, ...]], weights: Tensor, logits: Tensor, sizes: Sizes
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the shift's weight, ``(D, T, T)``, and bias, ``(D, T)``, in float32."""
+    batch, height, width, heads, channels = sizes.shape
+    (rows, columns), taps = sizes.window.kernel_size, sizes.window.taps
+    columns_padded = triton.next_power_of_2(columns + 1)
+    # A row of taps of so many positions fits into registers; channels loaded one by one take more of them.
+    side_by_side = channels % 16 == 0
+    pixels = (64 if sizes.turn and columns_padded <= 4 else 32) if side_by_side else 16
+    parts = min(PARTS, batch * triton.cdiv(height * width * heads, pixels))
+    shape = (parts, rows, sizes.chunks, sizes.taps_padded, columns_padded, sizes.chunk)
+    partial = weights.new_empty(shape, dtype=torch.float32)
+    constants = {name: x for name, x in sizes.map().items() if name != "size_class"}
+    backward_deformed.backward_shift[(parts * rows * sizes.chunks,)](
+        *maps, weights, logits, partial, **constants, batches=batch, parts=parts, **sizes.deformed(),
+        KW_PAD=columns_padded, PIXELS=pixels,
+    )  # fmt: skip
+    # (rows, K_cols + 1, chunks, chunk, T): input tap, channel, output tap.
+    total = partial.sum(0)[:, :, :taps, : columns + 1].permute(0, 3, 1, 4, 2)
+    total = total.flatten(2, 3)[:, :, :channels]
+    weight = total[:, :columns].flatten(0, 1).permute(1, 2, 0)
+    return weight, total[0, columns]

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From tensors to launches: sizes that the kernels are compiled for, tiles, and the list to tune over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from slideformer.ops.call import Call
+from slideformer.ops.triton import INTERPRETED
+from slideformer.ops.triton.backward_deformed import backward_map_deformed, backward_query_deformed
+from slideformer.ops.triton.backward_plain import backward_map_plain, backward_query_plain
+from slideformer.ops.triton.forward_deformed import forward_deformed, pack_shift
+from slideformer.ops.triton.forward_plain import forward_plain
+from slideformer.ops.window import Window
+
+# Tiles of positions (rows, columns) and the warps that share one. 16 positions a warp leave each thread
+# the registers that a tile of 32 channels takes.
+TILES = ((4, 8, 2), (8, 8, 4), (4, 16, 4), (8, 16, 8))
+# Each warp loads the shift anew: more positions a warp, where they fit, load it less often.
+DEFORMED_TILES = (*TILES, (4, 8, 1), (8, 8, 2), (8, 16, 4))
+# Nothing but loads and sums: more warps hide more of the memory's latency.
+PLAIN_TILES = (*TILES, (4, 8, 4), (8, 8, 8))
+# Where shares of a sum are stored by program, the tile is given and only the warps are tuned.
+TILE = {"BLOCK_H": 8, "BLOCK_W": 8}
+DEFORMED_WARPS = ((8, 8, 4), (8, 8, 2))
+PLAIN_WARPS = ((8, 8, 4), (8, 8, 8))
+# Programs that share the sum of the shift's gradient: enough to fill a large GPU, few enough to add up.
+PARTS = 96
+# What a future release of Triton changes the default of.
+OPTIONS = {"enable_fp_fusion": True}
+# Numbers of one map's tile that a thread may hold before registers spill, as the assembler says: more
+# where they are packed in pairs and the logits are few.
+TILE_NUMBERS = 16
+PACKED_TILE_NUMBERS = 32
+
+
+def affordable(configs: list[Any], arguments: dict[str, Any], **options: Any) -> list[Any]:
+    """The configurations whose tiles fit into registers, or the one that comes closest."""
+    packed = options.get("TURN", False) and options["T_PAD"] == 16
+    most = PACKED_TILE_NUMBERS if packed else TILE_NUMBERS
+
+    def held(config: Any) -> float:
+        positions = config.kwargs["BLOCK_H"] * config.kwargs["BLOCK_W"]
+        return positions * options["BLOCK"] / (32 * config.num_warps)
+
+    fitting = [config for config in configs if held(config) <= most]
+    return fitting if fitting else [min(configs, key=held)]
+
+
+def tuned(kernel: Any, tiles: tuple[tuple[int, int, int], ...]) -> Any:
+    """The kernel, tuned at the first call for each size of head, window and map."""
+    configs = [
+        triton.Config(
+            {
+                "BLOCK_H": rows,
+                "BLOCK_W": columns,
+                **({"WARPS": warps} if "WARPS" in kernel.arg_names else {}),
+            },
+            num_warps=warps,
+            num_stages=1,
+        )
+        for rows, columns, warps in tiles
+    ]
+    wanted = ("D", "DV", "KH", "KW", "DILATION_H", "DILATION_W", "CLAMP", "size_class")
+    key = [name for name in wanted if name in kernel.arg_names]
+    # The interpreter has no time to compare.
+    configs = configs[:1] if INTERPRETED else configs
+    return triton.autotune(configs, key=key, prune_configs_by={"early_config_prune": affordable})(kernel)
+
+
+FORWARD_PLAIN = tuned(forward_plain, PLAIN_TILES)
+FORWARD_DEFORMED = tuned(forward_deformed, DEFORMED_TILES)
+BACKWARD_QUERY_PLAIN = tuned(backward_query_plain, PLAIN_WARPS)
+BACKWARD_QUERY_DEFORMED = tuned(backward_query_deformed, DEFORMED_WARPS)
+BACKWARD_MAP_PLAIN = tuned(backward_map_plain, PLAIN_TILES)
+BACKWARD_MAP_DEFORMED = tuned(backward_map_deformed, DEFORMED_TILES)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What every launch of one call shares."""
+
+    shape: tuple[int, ...]  # (B, H, W, G, D)
+    value_channels: int
+    window: Window
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, call: Call) -> Sizes:
+        """The sizes of a call."""
+        return cls(tuple(call.query.shape), call.value.shape[4], call.window, call.query.dtype)
+
+    @property
+    def taps_padded(self) -> int:
+        """Taps as the matrix unit takes them."""
+        return max(16, triton.next_power_of_2(self.window.taps))
+
+    @property
+    def chunk(self) -> int:
+        """Channels of one matrix product."""
+        return 16 if self.shape[4] <= 16 else 32
+
+    @property
+    def chunks(self) -> int:
+        """Matrix products that cover all channels."""
+        return triton.cdiv(self.shape[4], self.chunk)
+
+    @property
+    def turn(self) -> bool:
+        """Whether a thread's loads fit the matrix unit after `taps.turned`."""
+        return self.chunk == 32 and self.dtype.itemsize == 2
+
+    @property
+    def precision(self) -> str:
+        """How float32 runs on matrix units: three products of parts keep its precision."""
+        return "tf32x3" if self.dtype == torch.float32 else "ieee"
+
+    def map(self) -> dict[str, Any]:
+        """The map's sizes, a class of sizes for which one configuration is good, and the options."""
+        _, height, width, heads, _ = self.shape
+        size_class = (height * width).bit_length()
+        return {"height": height, "width": width, "heads": heads, "size_class": size_class, **OPTIONS}
+
+    def constants(self) -> dict[str, int]:
+        """Window and channels."""
+        rows, columns = self.window.kernel_size
+        # However large, a dilation beyond the map reads nothing but what lies outside.
+        down, across = map(min, self.window.dilation, self.shape[1:3])
+        return {"D": self.shape[4], "KH": rows, "KW": columns, "DILATION_H": down, "DILATION_W": across}
+
+    def plain(self, logit_bias: Tensor | None) -> dict[str, int]:
+        """Constants of the kernels for neighbours as they are."""
+        return {
+            **self.constants(),
+            "DV": self.value_channels,
+            "CLAMP": self.window.border == "clamp",
+            "RELATIVE": logit_bias is not None and logit_bias.ndim == 3,
+            "BLOCK": triton.next_power_of_2(self.shape[4]),
+            "BLOCK_V": triton.next_power_of_2(self.value_channels),
+        }
+
+    def deformed(self) -> dict[str, Any]:
+        """Constants of the kernels for a deformed shift."""
+        return {
+            **self.constants(),
+            "T_PAD": self.taps_padded,
+            "CHUNKS": self.chunks,
+            "BLOCK": self.chunk,
+            "PRECISION": self.precision,
+        }
+
+    def programs(self, tile: dict[str, int]) -> int:
+        """Programs that cover every position and head."""
+        batch, height, width, heads, _ = self.shape
+        return batch * heads * triton.cdiv(height, tile["BLOCK_H"]) * triton.cdiv(width, tile["BLOCK_W"])
+
+    def grid(self, tile: dict[str, int]) -> tuple[int]:
+        """The launch's grid."""
+        return (self.programs(tile),)
+
+
+def dense(x: Tensor | None) -> Tensor | None:
+    """A parameter as the kernels read it; they are small."""
+    return None if x is None else x.contiguous()
+
+
+def packed_shift(call: Call, sizes: Sizes) -> Tensor:
+    """The shift as the kernels read it: (T + 1 + G, D', T'), see `pack_shift`."""
+    assert call.shift_weight is not None
+    taps, heads, channels = sizes.window.taps, *sizes.shape[3:]
+    shape = (taps + 1 + heads, sizes.chunks * sizes.chunk, sizes.taps_padded)
+    packed = call.query.new_empty(shape)
+    pack_shift[(len(packed), sizes.chunks)](
+        dense(call.shift_weight), dense(call.shift_bias), dense(call.key_bias), packed, channels, taps,
+        BLOCK=sizes.chunk, T_PAD=sizes.taps_padded, TURN=sizes.turn, **OPTIONS,
+    )  # fmt: skip
+    return packed
+
+
+def biases(call: Call) -> dict[str, bool]:
+    """Which of the packed biases are not zero."""
+    shifted = call.shift_bias is not None
+    return {"KEY_BIAS": shifted or call.key_bias is not None, "VALUE_BIAS": shifted}
+
+
+def forward_into(output: Tensor, log_sum: Tensor, call: Call) -> None:
+    """Compute a call; ``log_sum`` is not touched where the shift is deformed."""
+    sizes = Sizes.of(call)
+    query, key, value, logit_bias = call.query, call.key, call.value, dense(call.logit_bias)
+    maps = (query, query.stride(), key, key.stride(), value, value.stride())
+    if call.deformed:
+        FORWARD_DEFORMED[sizes.grid](
+            *maps, packed_shift(call, sizes), logit_bias, output, **sizes.map(), scale=call.scale,
+            **sizes.deformed(), TURN=sizes.turn, **biases(call),
+        )  # fmt: skip
+        return
+    FORWARD_PLAIN[sizes.grid](
+        *maps, dense(call.shift_bias), dense(call.key_bias), logit_bias, output, log_sum, **sizes.map(),
+        scale=call.scale, **sizes.plain(logit_bias), ZEROS=call.window.border == "zeros",
+    )  # fmt: skip

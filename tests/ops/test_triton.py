@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Triton's kernels under its interpreter, on CPU tensors: all of their logic, none of their speed.
+
+`tests/gpu` holds them to the whole table of cases on a GPU, `test_triton_compiles` compiles them for one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from slideformer.ops import explain, slide_attention
+from slideformer.ops import triton as package
+
+from .cases import Case, assert_agrees, run
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton"),
+    pytest.mark.skipif(torch.cuda.is_available(), reason="tests/gpu runs the kernels themselves"),
+]
+
+
+ALL = ("shift_weight", "shift_bias", "key_bias", "logit_bias")
+# Small, as the interpreter takes a second for some tens of programs; a tile is 4 x 8 positions.
+EVERYTHING = Case(3, 1, "zeros", (5, 9), 2, 20, ALL, False, batch=1)
+PLAIN = Case(3, 1, "zeros", (5, 9), 2, 20, ("shift_bias", "key_bias", "logit_bias"), False, batch=1)
+MASK = Case(3, 2, "mask", (5, 7), 2, 4, ("key_bias", "logit_bias"), True, batch=1)
+CLAMP = Case(3, 1, "clamp", (5, 9), 2, 4, ("relative", "key_bias"), False, batch=1)
+CASES = (
+    EVERYTHING,
+    PLAIN,
+    MASK,
+    CLAMP,
+    Case(3, 1, "zeros", (4, 4), 1, 32, ("shift_weight",), True),
+    Case(3, 2, "zeros", (9, 1), 1, 48, ("shift_weight", "key_bias"), False, batch=1),
+    Case((3, 5), (1, 3), "zeros", (2, 9), 1, 4, ("shift_weight", "shift_bias"), True, batch=1),
+    Case(5, 1, "zeros", (2, 2), 1, 16, ("shift_weight", "shift_bias", "logit_bias"), True, batch=1),
+    Case(1, 1, "zeros", (1, 1), 3, 4, ("shift_weight",), True),
+    Case(3, 1, "zeros", (5, 7), 1, 32, (), False),
+    Case((3, 5), 9, "mask", (4, 9), 1, 20, ("logit_bias",), False),
+    Case((1, 5), 2, "clamp", (1, 20), 1, 4, ("logit_bias",), True, batch=1),
+    Case(5, (1, 3), "clamp", (7, 9), 1, 4, ("relative",), True, batch=1),
+    Case(3, 9, "clamp", (2, 3), 1, 4, ("relative",), True, batch=1),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cpu_tensors_may_pass() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(package, "DEVICES", ("cuda", "cpu"))
+        yield
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values_and_gradients_agree_in_float32(case: Case) -> None:
+    assert_agrees(case, "triton", torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", [replace(EVERYTHING, channels=32), PLAIN, MASK], ids=str)
+def test_values_and_gradients_agree_in_half_precision(case: Case, dtype: torch.dtype) -> None:
+    assert_agrees(case, "triton", dtype)
+
+
+@st.composite
+def random_cases(draw: st.DrawFn) -> Case:
+    kernel, dilation = draw(st.sampled_from([1, 3, (3, 1), (1, 3)])), draw(st.integers(1, 5))
+    border = draw(st.sampled_from(["zeros", "mask", "clamp"]))
+    optional = draw(st.sampled_from([(), ALL])) if border == "zeros" else ("logit_bias",)
+    size = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    return Case(kernel, dilation, border, size, 1, draw(st.integers(1, 35)), optional, False, batch=1)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(case=random_cases())
+def test_any_size_agrees(case: Case) -> None:
+    assert_agrees(case, "triton", torch.float32)
+
+
+@pytest.mark.parametrize("case", [EVERYTHING, CLAMP], ids=str)
+def test_nothing_depends_on_memory_that_was_not_written(case: Case) -> None:
+    # Deterministic mode fills fresh memory with NaN.
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(1).isnan()
+        assert_agrees(case, "triton", torch.float32)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("case", [EVERYTHING, PLAIN, CLAMP], ids=str)
+def test_nothing_around_the_maps_is_read(case: Case) -> None:
+    tensors = {name: x.detach() for name, x in case.tensors(torch.float32).items()}
+    framed = {name: frame(x) if x.ndim == 5 else x for name, x in tensors.items()}
+    plain = slide_attention(**tensors, **case.window, backend="triton")
+    assert torch.equal(plain, slide_attention(**framed, **case.window, backend="triton"))
+
+
+def frame(x: Tensor) -> Tensor:
+    """The same map with every stride of its own, NaN all around it."""
+    batch, height, width, heads, channels = x.shape
+    room = x.new_full((batch, channels + 1, height + 4, width + 4, heads + 1), torch.nan)
+    inner = room.permute(0, 2, 3, 4, 1)[:, 2:-2, 2:-2, :heads, :channels]
+    return inner.copy_(x)
+
+
+@pytest.mark.parametrize("case", [EVERYTHING, PLAIN, CLAMP], ids=str)
+def test_addresses_have_64_bits(case: Case, tmp_path: Path) -> None:
+    # Rows that lie 2**30 elements apart, in a file of which only what is written takes room.
+    tensors = replace(case, size=(4, 3), heads=1, channels=4).tensors(torch.float32)
+    far = {name: x.detach() for name, x in tensors.items()}
+    for name in ("query", "key", "value"):
+        file = torch.from_file(str(tmp_path / name), shared=True, size=2**32, dtype=torch.float32)
+        rows = file.as_strided(tensors[name].shape, (2**32, 2**30, 4, 4, 1))
+        far[name] = rows.copy_(tensors[name]).detach().requires_grad_()
+    maps = [tensors[name] for name in ("query", "key", "value")]
+    near = slide_attention(**tensors, **case.window, backend="triton")
+    output = slide_attention(**far, **case.window, backend="triton")
+    assert torch.equal(output, near)
+    wanted = torch.autograd.grad(near.square().sum(), maps)
+    grads = torch.autograd.grad(output.square().sum(), [far[name] for name in ("query", "key", "value")])
+    assert all(torch.equal(x, y) for x, y in zip(grads, wanted, strict=True))
+
+
+@pytest.mark.parametrize("case", [EVERYTHING, PLAIN], ids=str)
+def test_the_same_call_twice_is_equal_to_the_bit(case: Case) -> None:
+    first, second = (run(case, "triton", torch.float32) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_gradient_that_nobody_needs_is_not_computed() -> None:
+    tensors = EVERYTHING.tensors(torch.float32)
+    wanted = torch.autograd.grad(
+        slide_attention(**tensors, **EVERYTHING.window, backend="reference").sum(), tensors["value"]
+    )
+    frozen = {name: x if name == "value" else x.detach() for name, x in tensors.items()}
+    output = slide_attention(**frozen, **EVERYTHING.window, backend="triton")
+    torch.testing.assert_close(torch.autograd.grad(output.sum(), tensors["value"]), wanted)
+
+
+@pytest.mark.parametrize("case", [EVERYTHING, CLAMP], ids=str)
+def test_a_batch_of_none_gives_a_batch_of_none(case: Case) -> None:
+    tensors = replace(case, batch=0).tensors(torch.float32)
+    output = slide_attention(**tensors, **case.window, backend="triton")
+    assert output.shape == tensors["value"].shape
+    output.sum().backward()
+    grad = tensors["key_bias"].grad
+    assert grad is not None
+    assert not grad.any()
+
+
+def test_value_may_have_channels_of_its_own() -> None:
+    query, key = torch.randn(2, 1, 4, 5, 2, 8)
+    value = torch.randn(1, 4, 5, 2, 3, requires_grad=True)
+    output, wanted = (
+        slide_attention(query, key, value, border="mask", backend=backend)
+        for backend in ("triton", "reference")
+    )
+    torch.testing.assert_close(output, wanted)
+    torch.testing.assert_close(*(torch.autograd.grad(y.square().sum(), value)[0] for y in (output, wanted)))
+
+
+def test_large_logits_stay_finite_in_half_precision() -> None:
+    query = torch.full((1, 3, 3, 1, 32), 60.0, dtype=torch.float16)
+    output = slide_attention(query, query, query, border="mask", backend="triton")
+    torch.testing.assert_close(output, query)
+
+
+def arguments(case: Case) -> tuple[Any, ...]:
+    """The forward operator's arguments for a case, in float32."""
+    tensors = case.tensors(torch.float32)
+    names = ("query", "key", "value", *ALL)
+    kernel, dilation = ([x, x] if isinstance(x, int) else list(x) for x in (case.kernel_size, case.dilation))
+    return (*(tensors.get(name) for name in names), kernel, dilation, case.border, 0.5)
+
+
+# The check itself looks at gradients of tensors that have none.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize(
+    "case", [replace(case, size=(2, 3), heads=1, contiguous=True) for case in (EVERYTHING, CLAMP)], ids=str
+)
+def test_the_operators_keep_torch_rules(case: Case) -> None:
+    from slideformer.ops.triton import operators  # imports Triton
+
+    forward = arguments(case)
+    torch.library.opcheck(operators.triton_forward, forward)
+    detached = [x.detach() if isinstance(x, Tensor) else x for x in forward]
+    output, log_sum = operators.triton_forward(*detached)
+    wanted = [isinstance(x, Tensor) for x in detached[:7]]
+    grad = torch.randn_like(output)
+    torch.library.opcheck(operators.triton_backward, (grad, output, log_sum, *detached, wanted))
+
+
+def test_compiled_in_one_graph_it_gives_the_same() -> None:
+    tensors = EVERYTHING.tensors(torch.float32)
+
+    def function(**tensors: Tensor) -> Tensor:
+        return slide_attention(**tensors, **EVERYTHING.window, backend="triton")
+
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    wanted = list(tensors.values())
+    eager, graph = (torch.autograd.grad(f(**tensors).sum(), wanted) for f in (function, compiled))
+    assert all(torch.equal(x, y) for x, y in zip(eager, graph, strict=True))
+
+
+def test_operations_are_counted() -> None:
+    tensors = EVERYTHING.tensors(torch.float32)
+    with FlopCounterMode(display=False) as counter:
+        output = slide_attention(**tensors, **EVERYTHING.window, backend="triton")
+    multiply_adds = 5 * 9 * 2 * 2 * 20 * (9 + 81)
+    assert counter.get_total_flops() == 2 * multiply_adds
+    with FlopCounterMode(display=False) as counter:
+        output.sum().backward()
+    assert counter.get_total_flops() == 7 * multiply_adds
+
+
+def test_second_derivatives_name_the_backend_that_has_them() -> None:
+    tensors = CASES[4].tensors(torch.float32)
+    output = slide_attention(**tensors, **CASES[4].window, backend="triton")
+    (grad,) = torch.autograd.grad(output.square().sum(), tensors["query"], create_graph=True)
+    with pytest.raises(NotImplementedError, match='pass backend="matmul" to slide_attention'):
+        grad.sum().backward()
+
+
+def test_float64_is_refused() -> None:
+    query = torch.zeros(1, 2, 2, 1, 4, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"must be float32, float16 or bfloat16, got torch\.float64"):
+        slide_attention(query, query, query, backend="triton")
+
+
+def test_a_gpu_that_triton_does_not_support_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with FakeTensorMode():
+        query = torch.zeros(1, 2, 2, 1, 4, device="cuda")
+        explanation = explain(query, query, query)
+    assert explanation.chosen == "matmul"
+    assert "its GPU must have compute capability 8.0, got 7.5" in explanation.refused["triton"]
+
+
+def test_another_device_is_refused() -> None:
+    query = torch.zeros(1, 2, 2, 1, 4, device="meta")
+    with pytest.raises(ValueError, match="must be on a CUDA device, got meta"):
+        slide_attention(query, query, query, backend="triton")
+
+
+def test_unasked_it_is_chosen_on_a_gpu() -> None:
+    with FakeTensorMode():
+        query = torch.zeros(1, 2, 2, 1, 4, device="cuda")
+        assert explain(query, query, query).chosen == "triton"
+        assert slide_attention(query, query, query).shape == query.shape
+        assert explain(*[query.double()] * 3).chosen == "matmul"
+
+
+class Failing:
+    """A kernel that does not compile."""
+
+    def __getitem__(self, grid: Any) -> Any:
+        raise RuntimeError("ptxas: no such instruction")
+
+
+@pytest.mark.parametrize("backend", ["triton", "auto"])
+def test_a_kernel_that_does_not_compile_shows_the_compilers_message(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from slideformer.ops.triton import launch  # imports Triton
+
+    monkeypatch.setattr(launch, "FORWARD_PLAIN", Failing())
+    query = torch.zeros(1, 2, 2, 1, 4)
+    with pytest.raises(RuntimeError, match="ptxas: no such instruction"):
+        slide_attention(query, query, query, backend=backend)
+
+
+def test_without_triton_everything_else_works() -> None:
+    script = """
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "triton" else find(name, *rest)
+import torch
+from slideformer.ops import slide_attention
+query = torch.zeros(1, 2, 2, 1, 4)
+slide_attention(query, query, query)
+try:
+    slide_attention(query, query, query, backend="triton")
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "Triton is not installed; use pip install triton" in done.stdout
