@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compile every Triton kernel for a Hopper GPU, which need not be there, and print what each takes.
+
+A program of its own, as Triton compiles and interprets in different processes:
+``python tests/ops/triton_sm90.py [--all]``; ``--all`` takes every configuration that tuning would compare.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.autotuner import Autotuner
+from triton.runtime.jit import JITFunction
+
+from slideformer.ops.call import Call
+from slideformer.ops.triton import gradients, launch
+from slideformer.ops.window import Window
+
+ALL = ("shift_weight", "shift_bias", "key_bias", "logit_bias")
+# Name, dtype, kernel size, channels, border, optional tensors.
+VARIANTS: tuple[tuple[str, torch.dtype, int, int, Any, tuple[str, ...]], ...] = (
+    ("deformed", torch.bfloat16, 3, 32, "zeros", ALL[:3]),
+    ("deformed half", torch.float16, 3, 20, "zeros", ALL),
+    ("deformed float32", torch.float32, 3, 32, "zeros", ALL[:3]),
+    ("deformed 5x5", torch.bfloat16, 5, 64, "zeros", ALL[:1]),
+    ("plain", torch.bfloat16, 3, 32, "zeros", ALL[1:]),
+    ("mask", torch.float32, 3, 32, "mask", ALL[2:]),
+    ("neighborhood", torch.bfloat16, 7, 32, "clamp", ("relative",)),
+)
+BINARIES = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+class Hopper:
+    """As much of a driver as compiling asks for."""
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+def usage(kernel: Any) -> str:
+    """Registers a thread and bytes that spill, as the assembler counts them; bytes of shared memory."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        command = [str(BINARIES / "cuobjdump"), "-res-usage", file.name]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+)", printed)
+    assert found is not None, printed
+    return f"registers={found[1]} spilled={found[2]} shared={kernel.metadata.shared}"
+
+
+def compile_variant(
+    name: str, dtype: torch.dtype, side: int, channels: int, border: Any, optional: Any
+) -> None:
+    """Go through the launches of one call, forward and backward."""
+    heads, taps = 3, side * side
+    shapes = {
+        "shift_weight": (channels, taps, taps),
+        "shift_bias": (channels, taps),
+        "key_bias": (heads, taps),
+        "logit_bias": (heads, taps),
+        "relative": (heads, 2 * side - 1, 2 * side - 1),
+    }
+    parameters = {"logit_bias" if key == "relative" else key: torch.zeros(shapes[key]) for key in optional}
+    query, key, value = torch.zeros(1, 8, 8, 3 * heads, channels, dtype=dtype).chunk(3, 3)
+    call = Call(query, key, value, Window((side, side), (1, 1), border), 1.0, **parameters)
+    output, log_sum = torch.zeros(value.shape, dtype=dtype), torch.zeros(value.shape[:4])
+    launch.forward_into(output, log_sum, call)
+    wanted = [x is not None for x in call.tensors()]
+    grads = [torch.empty(0) if x is None else torch.empty(x.shape, dtype=x.dtype) for x in call.tensors()]
+    gradients.backward_into(grads, output, output, log_sum, call, wanted)
+
+
+class Each:
+    """In place of a tuner: compiles the configurations it would compare, or the first of them."""
+
+    def __init__(self, tuner: Autotuner) -> None:
+        self.tuner = tuner
+
+    def __getitem__(self, grid: Any) -> Any:
+        def launched(*args: Any, **options: Any) -> None:
+            configs = launch.affordable(self.tuner.configs, {}, **options)
+            for config in configs if "--all" in sys.argv else configs[:1]:
+                self.tuner.fn.run(*args, grid=grid, warmup=True, **options, **config.all_kwargs())
+
+        return launched
+
+
+def main() -> None:
+    """Compile, and print a line a kernel and configuration."""
+    triton.runtime.driver.set_active(Hopper())
+    run, variant = JITFunction.run, ""
+
+    def compiled(self: JITFunction[Any], *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+        kernel = run(self, *args, grid=grid, warmup=True, **options)
+        tile = f"tile={options.get('BLOCK_H', '-')}x{options.get('BLOCK_W', '-')}"
+        warps = f"warps={kernel.metadata.num_warps}"
+        print(f"{variant:18}{self.__name__:25}{tile:11}{warps:8} {usage(kernel)}", flush=True)
+        return kernel
+
+    JITFunction.run = compiled  # type: ignore[method-assign]
+    for name, tuner in list(vars(launch).items()):
+        if isinstance(tuner, Autotuner):
+            setattr(launch, name, Each(tuner))
+    for row in VARIANTS:
+        variant = row[0]
+        compile_variant(*row)
+
+
+if __name__ == "__main__":
+    os.environ.pop("TRITON_INTERPRET", None)
+    main()
