@@ -7,122 +7,205 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from torch import nn
 
 from slideformer.bench import (
-    Machine,
+    Candidate,
+    Group,
     Measurement,
-    PeakMemory,
     Problem,
+    Setting,
     conditions,
+    layer_candidates,
     markdown,
     measure,
-    measurement,
+    model_candidates,
+    operator_candidates,
     text,
 )
-from slideformer.bench.cases import AUTHORS, candidates, expected
+from slideformer.bench.authors import to_convolutions
+from slideformer.bench.candidate import module_step
+from slideformer.bench.machine import Machine
+from slideformer.bench.memory import peak_mib
+from slideformer.bench.operator import AUTHORS, IM2COL, Tensors, expected, forms
 from slideformer.cli.main import main
 from slideformer.errors import UserError
 
-SMALL = Problem(batch=1, size=6, heads=2, head_dim=4)
+SMALL = Problem(batch=2, size=6, heads=2, head_dim=4)
+SETTING = Setting()
 
 
 @pytest.mark.parametrize("deformed", [True, False])
-@pytest.mark.parametrize("name", candidates())
-def test_every_candidate_computes_the_operator(name: str, deformed: bool) -> None:
+@pytest.mark.parametrize("name", forms(SMALL, SETTING))
+def test_every_form_computes_the_operator(name: str, deformed: bool) -> None:
     problem = Problem(batch=2, size=5, heads=2, head_dim=4, deformed=deformed)
-    tensors = problem.tensors()
-    torch.testing.assert_close(candidates()[name](tensors, problem), expected(name, tensors, problem))
+    tensors = Tensors.of(problem, SETTING)
+    form, _ = forms(problem, SETTING)[name]
+    torch.testing.assert_close(form(tensors, problem), expected(name, tensors, problem))
 
 
-def test_peak_memory_counts_what_lives_at_once() -> None:
-    with PeakMemory() as memory:
-        first = torch.empty(1000)
-        second = first.view(10, 100)  # no new storage
-        third = torch.empty(500)
-        del first, second
-        fourth = torch.empty(800)
-    assert memory.peak == 4 * (1000 + 500)
-    assert memory.bytes == 4 * (500 + 800)
-    del third, fourth
-    assert memory.bytes == 0
+def test_the_layer_and_its_form_in_convolutions_are_equal() -> None:
+    candidates, notes = layer_candidates(SMALL, SETTING)
+    errors = {c.name: c.error for c in candidates}
+    assert notes == []
+    assert {AUTHORS, "authors' form, merged", "slideformer matmul"} <= errors.keys()
+    assert all(error is not None and error < 1e-5 for name, error in errors.items() if name.startswith("sl"))
+    outputs = {c.name: c.step()[0] for c in candidates}
+    torch.testing.assert_close(outputs[AUTHORS], outputs["slideformer matmul"])
 
 
-def test_peak_memory_leaves_out_what_was_there_before() -> None:
-    before = torch.empty(1000)
-    with PeakMemory() as memory:
-        before.add_(1)
-    assert memory.peak <= 4
+def test_a_model_and_its_form_in_convolutions_are_equal_and_merging_changes_no_input() -> None:
+    candidates = model_candidates(["slide_swin_nano"], 32, 2, SETTING)
+    ours, authors = (c.step()[0] for c in candidates)
+    assert [c.name for c in candidates] == ["slide_swin_nano", "slide_swin_nano, authors' form"]
+    torch.testing.assert_close(ours, authors, atol=1e-5, rtol=1e-4)
 
 
-def test_the_tiled_backend_holds_less_than_a_quarter_of_the_authors_form() -> None:
-    problem = Problem(batch=2, size=28, heads=2, head_dim=16)
-    measured, machine = measure(problem, rounds=1, backward=False, progress=lambda words: None)
-    rows = {row.name: row for row in measured}
-    assert machine.gemm_gflops > 0
-    assert machine.copy_ms > 0
-    assert rows["slideformer matmul"].memory_mib < rows[AUTHORS].memory_mib / 4
+def test_the_authors_form_leaves_no_layer_of_ours() -> None:
+    model = to_convolutions(timm.create_model("slide_swin_nano"))
+    assert sum(type(module).__name__ == "ConvolutionAttention" for module in model.modules()) == 2
 
 
-def test_a_candidate_that_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = candidates()
-    table["cheat"] = lambda tensors, problem: tensors.value * 0
-    monkeypatch.setattr(measurement, "candidates", lambda: table)
+def test_a_training_step_changes_the_weights() -> None:
+    torch.manual_seed(0)
+    module = nn.Linear(4, 4)
+    before = module.weight.detach().clone()
+    module_step(module, torch.randn(3, 4), Setting(work="step"))()
+    assert not torch.equal(module.weight, before)
+    assert module.weight.grad is None
+
+
+def test_a_step_backward_returns_the_gradient_of_the_input_and_of_every_parameter() -> None:
+    results = module_step(nn.Linear(4, 4), torch.randn(3, 4), Setting(work="backward"))()
+    assert [tuple(x.shape) for x in results] == [(3, 4), (4, 4), (4,)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell the peak")
+def test_peak_memory_counts_what_lives_at_once_and_not_the_result() -> None:
+    def step() -> list[torch.Tensor]:
+        scratch = torch.ones(4_000_000).sum() + torch.ones(8_000_000).sum()
+        return [torch.ones(16_000_000) * scratch]
+
+    step()
+    peak = peak_mib(step, "cpu")
+    # 64 MB, once as ones and once as the product, which is the result.
+    assert peak == pytest.approx(64e6 / 2**20, abs=4)
+
+
+def test_the_fused_backend_holds_less_than_a_tenth_of_the_authors_form() -> None:
+    problem = Problem(batch=2, size=56, heads=3, head_dim=32)
+    candidates, _ = operator_candidates(problem, SETTING, only=["authors' form", "matmul"])
+    group = measure(candidates, SETTING, size=problem.size, rounds=1)
+    rows = {row.name: row for row in group.rows}
+    assert group.machine.gemm_gflops > 0
+    assert group.machine.copy_gbs > 0
+    authors, ours = rows[AUTHORS].memory_mib, rows["slideformer matmul"].memory_mib
+    if authors is not None and ours is not None:
+        assert ours < authors / 4
+
+
+def test_a_form_that_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = forms(SMALL, SETTING) | {"cheat": (lambda tensors, problem: tensors.value * 0, 1)}
+    monkeypatch.setattr("slideformer.bench.operator.forms", lambda problem, setting: table)
     with pytest.raises(UserError, match="cheat must agree with the reference"):
-        measure(SMALL, rounds=1, backward=False, progress=lambda words: None)
+        operator_candidates(SMALL, SETTING)
 
 
-@pytest.mark.parametrize("backward", [False, True])
-def test_the_command_prints_conditions_and_writes_them(
-    backward: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_form_that_memory_does_not_hold_is_left_out_and_named() -> None:
+    candidates, notes = operator_candidates(SMALL, SETTING, memory=20_000)
+    names = {c.name for c in candidates}
+    assert "slideformer matmul" in names
+    assert AUTHORS not in names
+    assert any(note.startswith(f"{AUTHORS} left out") for note in notes)
+
+
+def test_every_candidate_is_visited_equally_often() -> None:
+    calls: list[str] = []
+
+    def candidate(name: str) -> Candidate:
+        def step() -> list[torch.Tensor]:
+            calls.append(name)
+            return []
+
+        return Candidate(name, step, 1.0, None, 1, None)
+
+    group = measure([candidate("a"), candidate("b")], SETTING, size=1, rounds=3)
+    assert [row.name for row in group.rows] == ["a", "b"]
+    visits = [name for i, name in enumerate(calls) if i == 0 or calls[i - 1] != name]
+    # There and back again, so that none always follows the same other; then the memory of each.
+    assert visits == ["a", "b", "a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["operator", "--heads", "2", "--head-dim", "4", "--size", "6", "8"],
+        ["operator", "--heads", "2", "--head-dim", "4", "--size", "6", "--work", "backward"],
+        ["operator", "--plain", "--border", "clamp", "--kernel-size", "5", "--size", "6"],
+        ["layer", "--heads", "2", "--head-dim", "4", "--size", "6", "--work", "step"],
+        ["model", "slide_swin_nano", "--size", "32", "--work", "step"],
+    ],
+    ids=" ".join,
+)
+def test_the_command_prints_writes_and_draws(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "bench.json"
-    words = [
-        "--batch",
-        "1",
-        "--size",
-        "6",
-        "--heads",
-        "2",
-        "--head-dim",
-        "4",
-        "--rounds",
-        "2",
-        "--json",
-        str(file),
-    ]
-    assert main(["bench", "operator", *words, *(["--backward"] if backward else [])]) == 0
+    file, picture = tmp_path / "bench.json", tmp_path / "bench.png"
+    options = ["--batch", "1", "--rounds", "2", "--json", str(file), "--plot", str(picture)]
+    assert main(["bench", *words, *options]) == 0
     out = capsys.readouterr().out
     data = json.loads(file.read_text())
-    assert data["conditions"]["work"] == ("forward + backward" if backward else "forward")
-    assert {row["name"] for row in data["measurements"]} == set(candidates())
-    for word in (data["conditions"]["command"], "PyTorch", "alternating", AUTHORS):
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert len(data["groups"]) == (2 if "8" in words else 1)
+    for row in data["groups"][0]["rows"]:
+        assert row["name"] in out
+    for word in (data["conditions"]["command"], "PyTorch", "alternating"):
         assert word in out
 
 
-def test_ratios_are_to_the_authors_form() -> None:
-    rows = [
-        Measurement(AUTHORS, 100.0, (90.0, 110.0), 8.0, 0.0),
-        Measurement("quick", 10.0, (9.0, 11.0), 1.0, 0.0),
-    ]
-    machine = Machine(gemm_gflops=50.0, copy_ms=1.0)
-    facts = conditions(SMALL, machine, backward=False, rounds=3, command="slideformer bench operator")
-    first, second = markdown(rows, facts).splitlines()[2:4]
-    assert first == "| quick | 10.0 | 9.0-11.0 | 10.0 | 0.0 | 0 % | 1.0 |"
-    assert second == f"| {AUTHORS} | 100.0 | 90.0-110.0 | 1.0 | 0.0 | 0 % | 8.0 |"
-    assert "quick" in text(rows, facts)
+def test_ratios_are_to_the_first() -> None:
+    def row(name: str, milliseconds: float) -> Measurement:
+        return Measurement(name, milliseconds, (9.0, 11.0), 8.0, 1.0, 10.0, 2, 0.0)
+
+    group = Group(5, [row(AUTHORS, 100.0), row("quick", 10.0)], Machine(200.0, 4.0), ["c left out"])
+    facts = conditions("a subject", SETTING, rounds=3, command="slideformer bench operator")
+    head, _, first, second, *_ = markdown([group], facts).splitlines()
+    assert head == (
+        "| candidate | median ms | quartiles ms | x authors' form | a second | GFLOP/s | of GEMM "
+        "| GB/s | of copy | extra MiB |"
+    )
+    assert first == "| quick | 10.0 | 9.0-11.0 | 10.00 | 200.0 | 100 | 50 % | 1.0 | 25 % | 8.0 |"
+    assert second == f"| {AUTHORS} | 100.0 | 9.0-11.0 | 1.00 | 20.0 | 10 | 5 % | 0.1 | 2 % | 8.0 |"
+    assert "5: c left out" in text([group], facts)
+    several = text([group, group], facts)
+    assert "ns a position" in several
+    assert f"{1e6 * 10 / 2 / 25:.1f}" in several
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--size", "0"], "--size must be at least 1, got 0"),
-        (["--kernel-size", "2"], "--kernel-size must be odd, got 2; use 3"),
-        (["--border", "clamp"], "a learned shift needs --border zeros, got clamp; add --plain"),
-        (["--rounds", "0"], "--rounds must be at least 1, got 0"),
-        (["--json", "nowhere/figures.json"], "--json must lie in a folder that exists"),
+        (["operator", "--size", "56", "0"], "--size must be at least 1, got 0"),
+        (["operator", "--kernel-size", "2"], "--kernel-size must be odd, got 2; use 3"),
+        (["operator", "--border", "clamp"], "a learned shift needs --border zeros, got clamp; add --plain"),
+        (["operator", "--rounds", "0"], "--rounds must be at least 1, got 0"),
+        (["operator", "--json", "nowhere/figures.json"], "--json must lie in a folder that exists"),
+        (["operator", "--work", "step"], "the operator alone has no training step"),
+        (["operator", "slide_swin_tiny"], "names of models go with `bench model`"),
+        (["operator", "--device", "nowhere"], "--device must be one that is here, got 'nowhere'"),
+        (["operator", "--size", "6", "--only", "nothing"], "no candidate is left at size 6; widen --only"),
+        (["model", "slide_swim_tiny", "--size", "32"], "did you mean slide_swin_tiny"),
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "operator", *words]) == 2
+    assert main(["bench", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_im2col_is_compared_without_the_shift() -> None:
+    candidates, _ = operator_candidates(SMALL, SETTING, only=[IM2COL])
+    assert [c.name for c in candidates] == [IM2COL]
+    assert candidates[0].error is not None
+    assert candidates[0].error < 1e-5

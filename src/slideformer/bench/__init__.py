@@ -1,18 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measurements beside the alternatives."""
 
-from slideformer.bench.cases import Problem
-from slideformer.bench.measurement import Machine, Measurement, PeakMemory, measure
+from slideformer.bench.candidate import DTYPES, Candidate, Setting
+from slideformer.bench.layer import layer_candidates
+from slideformer.bench.measurement import Group, Measurement, measure
+from slideformer.bench.memory import available_bytes
+from slideformer.bench.model import model_candidates
+from slideformer.bench.operator import Problem, operator_candidates
 from slideformer.bench.report import conditions, markdown, text, to_dict
 
 __all__ = [
-    "Machine",
+    "DTYPES",
+    "Candidate",
+    "Group",
     "Measurement",
-    "PeakMemory",
     "Problem",
+    "Setting",
+    "available_bytes",
     "conditions",
+    "layer_candidates",
     "markdown",
     "measure",
+    "model_candidates",
+    "operator_candidates",
     "text",
     "to_dict",
 ]

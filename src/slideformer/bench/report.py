@@ -3,121 +3,122 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from slideformer.bench.cases import AUTHORS, Problem
-from slideformer.bench.measurement import Machine, Measurement
+from slideformer.bench.candidate import Setting
+from slideformer.bench.machine import commit, processor
+from slideformer.bench.measurement import Group, Measurement
 from slideformer.version import __version__
 
+WORK = {"forward": "forward", "backward": "forward + backward", "step": "training step"}
 
-def conditions(
-    problem: Problem, machine: Machine, *, backward: bool, rounds: int, command: str
-) -> dict[str, Any]:
-    """Machine, versions, sizes and the command."""
+
+def conditions(subject: str, setting: Setting, *, rounds: int, command: str) -> dict[str, Any]:
+    """Machine, versions and the command; ``subject`` says in words what was measured."""
     return {
-        "processor": processor(),
+        "subject": subject,
+        "work": WORK[setting.work],
+        "dtype": str(setting.dtype).removeprefix("torch."),
+        "compiled": setting.compiled,
+        "processor": processor(setting.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "slideformer": __version__,
         "commit": commit(),
         "date": date.today().isoformat(),
-        "dtype": "float32",
-        "work": "forward + backward" if backward else "forward",
         "rounds": rounds,
-        **asdict(problem),
-        **asdict(machine),
-        # Useful ones; the backward pass has twice as many, or two and a half deformed.
-        "gflop": 2 * problem.multiply_adds * (1 + backward * (2.5 if problem.deformed else 2)) / 1e9,
         "command": command,
     }
 
 
-def processor() -> str:
-    """The processor's name, with its vector extension as PyTorch uses it."""
-    name = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        lines = information.read_text(encoding="utf-8").splitlines()
-        found = (line for line in lines if line.startswith("model name"))
-        name = next(found, f":{name}").split(":", 1)[1].strip()
-    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
-
-
-def commit() -> str | None:
-    """The commit of the source this runs from; None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
-
-
-def headline(facts: dict[str, Any]) -> str:
+def headline(facts: Mapping[str, Any], groups: Sequence[Group]) -> str:
     """The conditions in a sentence."""
-    words = "deformed" if facts["deformed"] else f"plain, border {facts['border']},"
+    machine = groups[-1].machine
     return (
-        f"{facts['work']}, {words} K = {facts['kernel_size']}, batch {facts['batch']}, "
-        f"{facts['size']} x {facts['size']}, {facts['heads']} heads of {facts['head_dim']}, "
-        f"{facts['dtype']}; "
+        f"{facts['work']}, {facts['subject']}, {facts['dtype']}{', compiled' if facts['compiled'] else ''}; "
         f"{facts['processor']}, {facts['threads']} threads, PyTorch {facts['torch']}, "
         f"commit {facts['commit'] or 'unknown'}, {facts['date']}; "
         f"medians of {facts['rounds']} alternating rounds, in which a product of matrices (GEMM) ran at "
-        f"{facts['gemm_gflops']:.0f} GFLOP/s and a copy of query, key, value and output took "
-        f"{facts['copy_ms']:.2f} ms; `{facts['command']}`"
+        f"{machine.gemm_gflops:.0f} GFLOP/s and a copy at {machine.copy_gbs:.1f} GB/s; `{facts['command']}`"
     )
 
 
-HEADINGS = ("candidate", "median ms", "quartiles ms", "x authors' form", "GFLOP/s", "of GEMM", "extra MiB")
+def rate(part: float, whole: float) -> str:
+    """A share in percent."""
+    return f"{100 * part / whole:.0f} %"
 
 
-def cells(rows: Sequence[Measurement], facts: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One tuple of texts a candidate, the fastest first."""
-    base = next(row.median_ms for row in rows if row.name == AUTHORS)
-    return [
-        (
-            row.name,
-            f"{row.median_ms:.1f}",
-            f"{row.quartiles_ms[0]:.1f}-{row.quartiles_ms[1]:.1f}",
-            f"{base / row.median_ms:.1f}",
-            f"{1000 * facts['gflop'] / row.median_ms:.1f}",
-            f"{100_000 * facts['gflop'] / row.median_ms / facts['gemm_gflops']:.0f} %",
-            f"{row.memory_mib:.1f}",
-        )
-        for row in sorted(rows, key=lambda row: row.median_ms)
-    ]
+Cell = Callable[[Measurement, Group], str]
+MOVED: dict[str, Cell] = {
+    "GB/s": lambda row, group: f"{(row.megabytes or 0) / row.median_ms:.1f}",
+    "of copy": lambda row, group: rate((row.megabytes or 0) / row.median_ms, group.machine.copy_gbs),
+}
+COLUMNS: dict[str, Cell] = {
+    "candidate": lambda row, group: row.name,
+    "size": lambda row, group: str(group.size),
+    "median ms": lambda row, group: f"{row.median_ms:.{1 if row.median_ms >= 1 else 3}f}",
+    "quartiles ms": lambda row, group: "-".join(f"{x:.1f}" for x in row.quartiles_ms),
+    "x first": lambda row, group: f"{base(group).median_ms / row.median_ms:.2f}",
+    "ns a position": lambda row, group: f"{1e6 * row.median_ms / row.images / group.size**2:.1f}",
+    "a second": lambda row, group: f"{1000 * row.images / row.median_ms:.1f}",
+    "GFLOP/s": lambda row, group: f"{1000 * row.gflop / row.median_ms:.0f}",
+    "of GEMM": lambda row, group: rate(1000 * row.gflop / row.median_ms, group.machine.gemm_gflops),
+    **MOVED,
+    "extra MiB": lambda row, group: "-" if row.memory_mib is None else f"{max(0.0, row.memory_mib):.1f}",
+}
 
 
-def markdown(rows: Sequence[Measurement], facts: dict[str, Any]) -> str:
+def base(group: Group) -> Measurement:
+    """What the others are compared with: the first."""
+    return group.rows[0]
+
+
+def columns(groups: Sequence[Group]) -> dict[str, Cell]:
+    """Those that say something about these groups."""
+    left_out = set() if any(row.megabytes for row in groups[0].rows) else set(MOVED)
+    left_out |= {"size", "ns a position"} if len(groups) == 1 else {"quartiles ms", "a second"}
+    return {name: cell for name, cell in COLUMNS.items() if name not in left_out}
+
+
+def table(groups: Sequence[Group]) -> list[list[str]]:
+    """Headings, then one line a candidate and size, the fastest of a size first."""
+    cells = columns(groups)
+    lines = [[name.replace("x first", f"x {base(groups[0]).name}") for name in cells]]
+    for group in groups:
+        for row in sorted(group.rows, key=lambda row: row.median_ms):
+            lines.append([cell(row, group) for cell in cells.values()])
+    return lines
+
+
+def notes(groups: Sequence[Group]) -> list[str]:
+    """What was left out."""
+    return [f"{group.size}: {note}" for group in groups for note in group.notes]
+
+
+def markdown(groups: Sequence[Group], facts: Mapping[str, Any]) -> str:
     """A table for a page, its conditions below."""
-    lines = [f"| {' | '.join(HEADINGS)} |", f"|---{'|---:' * (len(HEADINGS) - 1)}|"]
-    lines += [f"| {' | '.join(line)} |" for line in cells(rows, facts)]
-    return "\n".join([*lines, "", headline(facts)])
+    head, *lines = table(groups)
+    rule = f"|---{'|---:' * (len(head) - 1)}|"
+    rows = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([f"| {' | '.join(head)} |", rule, *rows, "", headline(facts, groups), *notes(groups)])
 
 
-def text(rows: Sequence[Measurement], facts: dict[str, Any]) -> str:
+def text(groups: Sequence[Group], facts: Mapping[str, Any]) -> str:
     """An aligned table for a terminal, its conditions above."""
-    table = [HEADINGS, *cells(rows, facts)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(HEADINGS))]
+    lines = table(groups)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [
-        "  ".join(
-            [line[0].ljust(widths[0]), *(word.rjust(w) for word, w in zip(line[1:], widths[1:], strict=True))]
-        )
-        for line in table
+        "  ".join(word.rjust(width) if i else word.ljust(width) for i, (word, width) in enumerate(pairs))
+        for pairs in (zip(line, widths, strict=True) for line in lines)
     ]
-    return "\n".join([headline(facts), "", *aligned])
+    return "\n".join([headline(facts, groups), "", *aligned, *notes(groups)])
 
 
-def to_dict(rows: Sequence[Measurement], facts: dict[str, Any]) -> dict[str, Any]:
+def to_dict(groups: Sequence[Group], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Conditions and figures as plain values."""
-    return {"conditions": facts, "measurements": [asdict(row) for row in rows]}
+    return {"conditions": dict(facts), "groups": [asdict(group) for group in groups]}

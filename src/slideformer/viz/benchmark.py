@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How time and memory grow with the size of the map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slideformer.viz.figure import COLOURS, GRID, INK, SOFT, new_figure, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARKERS = "os^Dv<>P"
+# Panel -> the figure of a measurement that it shows.
+PANELS = {"time of a step, ms": "median_ms", "extra memory, MiB": "memory_mib"}
+
+
+def benchmark_figure(figures: Mapping[str, Any]) -> Figure:
+    """The figure of `benchmark_curves`."""
+    groups = figures["groups"]
+    names = list(dict.fromkeys(row["name"] for group in groups for row in group["rows"]))
+    figure = new_figure(9.0, 4.4)
+    conditions = figures["conditions"]
+    title = f"{conditions['work']}, {conditions['dtype']}; {conditions['processor']}"
+    figure.suptitle(title, fontsize=10, color=INK)
+    panels = figure.subplots(1, len(PANELS))
+    for axes, (label, field) in zip(panels, PANELS.items(), strict=True):
+        for number, name in enumerate(names):
+            points = [
+                (group["size"], row[field])
+                for group in groups
+                for row in group["rows"]
+                # A logarithm has no place for nothing: a page of memory is the least.
+                if row["name"] == name and row[field] is not None and row[field] > 2**-8
+            ]
+            if points:
+                axes.plot(
+                    *zip(*points, strict=True),
+                    color=COLOURS[number % len(COLOURS)],
+                    marker=MARKERS[number % len(MARKERS)],
+                    markersize=4,
+                    linewidth=1.5,
+                    linestyle="-" if number < len(COLOURS) else "--",
+                    label=name,
+                )
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        sizes = sorted({group["size"] for group in groups})
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.minorticks_off()
+        axes.set_title(label, fontsize=10, color=INK, loc="left")
+        axes.set_xlabel("side of the map or image", fontsize=9, color=SOFT)
+        axes.grid(color=GRID, linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8, colors=SOFT)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return figure
+
+
+def benchmark_curves(figures: Mapping[str, Any], out: str | Path) -> Path:
+    """Draw time and memory of every candidate by size, both axes logarithmic, as PNG.
+
+    Args:
+        figures: what ``slideformer bench --json`` writes.
+        out: the file.
+    """
+    return save(benchmark_figure(figures), out)
