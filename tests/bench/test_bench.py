@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,16 @@ def test_ratios_are_to_the_first() -> None:
 def test_a_mistake_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_command_tells_the_instruction_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert main(["bench", "operator", "--size", "6", "--rounds", "1", "--only", "matmul"]) == 0
+    assert "`ATEN_CPU_CAPABILITY=avx2 slideformer bench operator" in capsys.readouterr().out.replace(
+        f" OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}", ""
+    )
 
 
 def test_im2col_is_compared_without_the_shift() -> None:

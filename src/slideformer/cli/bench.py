@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,14 @@ authors' form, and models of timm. Whatever has a reference is checked against i
 MODELS = ("swin_tiny_patch4_window7_224", "pvt_v2_b2", "slide_swin_tiny")
 # What --size and --batch are where they are not given.
 SIZES = {"operator": 56, "layer": 56, "model": 224}
+# What changes the figures without standing in the command: instruction sets and threads.
+ENVIRONMENT = (
+    "ATEN_CPU_CAPABILITY",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+    "SLIDEFORMER_CPU_ISA",
+    "OMP_NUM_THREADS",
+)
 POSITIVE = ("batch", "heads", "head_dim", "kernel_size", "rounds")
 
 
@@ -182,7 +191,8 @@ def check(arguments: argparse.Namespace) -> None:
 
 def command(arguments: argparse.Namespace) -> str:
     """The command that measures the same again."""
-    words = ["slideformer bench", arguments.what, *arguments.models]
+    words = [f"{name}={os.environ[name]}" for name in ENVIRONMENT if name in os.environ]
+    words += ["slideformer bench", arguments.what, *arguments.models]
     words += [f"--work {arguments.work}"] if arguments.work != "forward" else []
     words += [f"--batch {arguments.batch}"]
     words += [f"--size {' '.join(map(str, arguments.size))}"] if arguments.size else []

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Every figure of docs/performance.md that a CPU gives; about 20 minutes with nothing else running.
+set -euo pipefail
+cd "$(dirname "$0")"
+mkdir -p results
+
+bench() {
+  local name=$1
+  shift
+  # RUN may hold a command to run each benchmark under.
+  ${RUN:-} "${PYTHON:-../.venv/bin/python}" -m slideformer bench "$@" --markdown --json "results/$name.json" | tee "results/$name.md"
+}
+
+operators() {
+  local isa=$1
+  bench "operator-56-forward-$isa" operator
+  bench "operator-28-forward-$isa" operator --size 28 --heads 6
+  bench "operator-56-backward-$isa" operator --work backward
+  bench "operator-28-backward-$isa" operator --work backward --size 28 --heads 6
+}
+
+operators native
+bench plain-56-forward operator --plain
+bench neighborhood-56-forward operator --plain --border clamp --kernel-size 7 --heads 2 --rounds 5
+bench layer-forward layer
+bench layer-step layer --work step
+bench model-forward model
+bench model-step model --work step --rounds 5
+bench scaling operator --batch 1 --size 14 28 56 112 224 512 1024 --rounds 5 --plot results/scaling.png
+# The same machine as if it had no AVX-512.
+export ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 SLIDEFORMER_CPU_ISA=avx2
+operators avx2
