@@ -19,12 +19,14 @@ from slideformer.bench import (
     Problem,
     Setting,
     conditions,
+    from_dict,
     layer_candidates,
     markdown,
     measure,
     model_candidates,
     operator_candidates,
     text,
+    to_dict,
 )
 from slideformer.bench.authors import to_convolutions
 from slideformer.bench.candidate import module_step
@@ -180,6 +182,7 @@ def test_ratios_are_to_the_first() -> None:
     assert first == "| quick | 10.0 | 9.0-11.0 | 10.00 | 200.0 | 100 | 50 % | 1.0 | 25 % | 8.0 |"
     assert second == f"| {AUTHORS} | 100.0 | 9.0-11.0 | 1.00 | 20.0 | 10 | 5 % | 0.1 | 2 % | 8.0 |"
     assert "5: c left out" in text([group], facts)
+    assert from_dict(json.loads(json.dumps(to_dict([group], facts)))) == ([group], facts)
     several = text([group, group], facts)
     assert "ns a position" in several
     assert f"{1e6 * 10 / 2 / 25:.1f}" in several

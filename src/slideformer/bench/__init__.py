@@ -7,7 +7,7 @@ from slideformer.bench.measurement import Group, Measurement, measure
 from slideformer.bench.memory import available_bytes
 from slideformer.bench.model import model_candidates
 from slideformer.bench.operator import Problem, operator_candidates
-from slideformer.bench.report import conditions, markdown, text, to_dict
+from slideformer.bench.report import conditions, from_dict, markdown, text, to_dict
 
 __all__ = [
     "DTYPES",
@@ -18,6 +18,7 @@ __all__ = [
     "Setting",
     "available_bytes",
     "conditions",
+    "from_dict",
     "layer_candidates",
     "markdown",
     "measure",

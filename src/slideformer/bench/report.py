@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from slideformer.bench.candidate import Setting
-from slideformer.bench.machine import commit, processor
+from slideformer.bench.machine import Machine, commit, processor
 from slideformer.bench.measurement import Group, Measurement
 from slideformer.version import __version__
 
@@ -122,3 +122,19 @@ def text(groups: Sequence[Group], facts: Mapping[str, Any]) -> str:
 def to_dict(groups: Sequence[Group], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Conditions and figures as plain values."""
     return {"conditions": dict(facts), "groups": [asdict(group) for group in groups]}
+
+
+def from_dict(figures: Mapping[str, Any]) -> tuple[list[Group], dict[str, Any]]:
+    """Groups and conditions of what `to_dict` made."""
+    groups = [
+        Group(
+            size=group["size"],
+            rows=[
+                Measurement(**{**row, "quartiles_ms": tuple(row["quartiles_ms"])}) for row in group["rows"]
+            ],
+            machine=Machine(**group["machine"]),
+            notes=group["notes"],
+        )
+        for group in figures["groups"]
+    ]
+    return groups, dict(figures["conditions"])

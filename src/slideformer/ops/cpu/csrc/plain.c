@@ -28,6 +28,7 @@ void NAMED(slideformer_plain_row)(struct cache *cache) {
     float *y = cache->weights;
     for (int64_t x = first; x < first + count; x++, y += cache->lanes) {
       int64_t at = plan->columns.start[x] * keys;
+      fetch(cache, x);
       dots_of_size(cache->query.data + x * cache->query.pitch, cache->key_tap, at, cache->shift_bias, taps, keys / LANES, y);
     }
     weights_of(cache, first, count, cache->weights);

@@ -96,6 +96,7 @@ void NAMED(slideformer_plain_backward_row)(struct cache *cache) {
     float *y = cache->weights, *grads = cache->grad_logits;
     for (int64_t x = first; x < first + count; x++, y += cache->lanes, grads += cache->lanes) {
       int64_t start = plan->columns.start[x];
+      fetch(cache, x);
       const float *bias = cache->shift_bias;
       const float *query = cache->query.data + x * cache->query.pitch;
       const float *grad_output = cache->grad_output.data + x * cache->grad_output.pitch;
