@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the tables of the documentation anew from the measurements in ``results/``.
+
+A page says where a table goes, and of which measurement:
+
+    <!-- bench: operator-56-forward-native -->
+    ...
+    <!-- end -->
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from slideformer.bench import from_dict, markdown
+from slideformer.files import write_text
+
+HERE = Path(__file__).parent
+PAGES = (HERE.parent / "README.md", HERE.parent / "docs" / "performance.md")
+PLACE = re.compile(r"(<!-- bench: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def render(page: str) -> str:
+    """The page with every table as its measurement says."""
+
+    def table(place: re.Match[str]) -> str:
+        figures = json.loads((HERE / "results" / f"{place[2]}.json").read_text(encoding="utf-8"))
+        return f"{place[1]}{markdown(*from_dict(figures))}\n{place[3]}"
+
+    return PLACE.sub(table, page)
+
+
+if __name__ == "__main__":
+    for path in PAGES:
+        write_text(path, render(path.read_text(encoding="utf-8")))

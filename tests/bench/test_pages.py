@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables in the documentation are those of the measurements that are kept."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("render", ROOT / "benchmarks" / "render.py")
+assert SPEC is not None
+assert SPEC.loader is not None
+RENDER = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(RENDER)
+
+
+@pytest.mark.parametrize("path", RENDER.PAGES, ids=lambda path: path.name)
+def test_a_page_shows_what_was_measured(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
+    assert RENDER.PLACE.search(page)
+    assert RENDER.render(page) == page
+
+
+def test_every_measurement_is_shown() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in RENDER.PAGES)
+    shown = set(re.findall(r"<!-- bench: (\S+) -->", pages))
+    assert shown == {path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")}
