@@ -23,7 +23,8 @@ def peak_mib(step: Callable[[], Sequence[Tensor]], device: str) -> float | None:
     """Peak memory of a step in MiB, beyond what was there before and what it returns.
 
     On a GPU as PyTorch's allocator counts it; on a CPU by the pages of the process, where the system tells
-    their peak (Linux), else None. The step has to have run before: what libraries keep is not counted.
+    their peak (Linux), else None; blocks that the allocator had left and uses again may count a second time,
+    so it is an upper bound. The step has to have run before: what libraries keep is not counted.
     """
     gc.collect()
     if torch.device(device).type == "cuda":

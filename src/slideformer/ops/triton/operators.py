@@ -3,38 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from slideformer.ops.call import Call
+from slideformer.ops.flat import ARGUMENTS, TENSORS, call_of, flat, multiply_adds, no_second_derivative
 from slideformer.ops.triton import gradients, launch
-from slideformer.ops.window import Border, Window
-
-ARGUMENTS = (
-    "Tensor query, Tensor key, Tensor value, Tensor? shift_weight, Tensor? shift_bias, Tensor? key_bias, "
-    "Tensor? logit_bias, int[] kernel_size, int[] dilation, str border, float scale"
-)
-
-
-def call_of(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    shift_weight: Tensor | None,
-    shift_bias: Tensor | None,
-    key_bias: Tensor | None,
-    logit_bias: Tensor | None,
-    kernel_size: list[int],
-    dilation: list[int],
-    border: str,
-    scale: float,
-) -> Call:
-    """The operators' flat arguments as a call."""
-    window = Window((kernel_size[0], kernel_size[1]), (dilation[0], dilation[1]), cast("Border", border))
-    return Call(query, key, value, window, scale, shift_weight, shift_bias, key_bias, logit_bias)
 
 
 def empty_output(call: Call) -> tuple[Tensor, Tensor]:
@@ -95,7 +72,7 @@ def empty_gradients(call: Call, wanted: list[bool]) -> list[Tensor]:
 
 def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     """Keep the arguments, the output and, where the taps are not deformed, the logarithms of sums."""
-    tensors, ctx.options = inputs[:7], inputs[7:]
+    tensors, ctx.options = inputs[:TENSORS], inputs[TENSORS:]
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(*output, *tensors)
 
@@ -108,63 +85,33 @@ def derive(ctx: Any, grad: Tensor, grad_log_sum: Tensor | None) -> tuple[Tensor 
     return (*(x if here else None for x, here in zip(grads, wanted, strict=True)), None, None, None, None)
 
 
-def refuse(ctx: Any, *grads: Any) -> NoReturn:
-    """There is no kernel for the derivative of the backward pass.
-
-    Raises:
-        NotImplementedError: always.
-    """
-    raise NotImplementedError(
-        'slide attention has second derivatives with backend="matmul", got backend "triton"; '
-        'pass backend="matmul" to slide_attention, or enter the layers with it'
-    )
-
-
 triton_forward.register_autograd(derive, setup_context=keep)
-triton_backward.register_autograd(refuse)
+triton_backward.register_autograd(no_second_derivative("triton"))
 
 
 def attend(call: Call) -> Tensor:
     """Slide attention by fused kernels."""
-    options = (list(call.window.kernel_size), list(call.window.dilation), call.window.border, call.scale)
-    return triton_forward(*call.tensors(), *options)[0]
-
-
-def multiply_adds(
-    query: tuple[int, ...], value: tuple[int, ...], deformed: bool, kernel_size: list[int]
-) -> int:
-    """Multiply-adds of one pass over keys and one over values."""
-    taps = kernel_size[0] * kernel_size[1]
-    positions = query[0] * query[1] * query[2] * query[3]
-    return positions * (query[4] + value[4]) * (taps + taps * taps * deformed)
+    return triton_forward(*flat(call))[0]
 
 
 @register_flop_formula(torch.ops.slideformer.triton_forward)
-def forward_flops(
-    query: tuple[int, ...],
-    key: tuple[int, ...],
-    value: tuple[int, ...],
-    shift_weight: tuple[int, ...] | None,
-    *others: Any,
-    out_shape: Any = None,
-) -> int:
+def forward_flops(query: Any, key: Any, value: Any, weight: Any, *rest: Any, **kwargs: Any) -> int:
     """Logits and output, a multiply-add counted as two."""
-    return 2 * multiply_adds(query, value, shift_weight is not None, others[3])
+    return 2 * multiply_adds(query, value, weight, rest[3][0] * rest[3][1])
 
 
 @register_flop_formula(torch.ops.slideformer.triton_backward)
 def backward_flops(
-    grad: tuple[int, ...],
-    output: tuple[int, ...],
-    log_sum: tuple[int, ...],
-    query: tuple[int, ...],
-    key: tuple[int, ...],
-    value: tuple[int, ...],
-    shift_weight: tuple[int, ...] | None,
-    *others: Any,
-    out_shape: Any = None,
+    grad: Any,
+    output: Any,
+    log_sum: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    weight: Any,
+    *rest: Any,
+    **kwargs: Any,
 ) -> int:
     """Logits once more, and what the gradients of weights, maps and, where deformed, of the shift take."""
-    deformed = shift_weight is not None
-    passes = 7 if deformed else 5
-    return passes * multiply_adds(query, value, deformed, others[3])
+    passes = 5 if weight is None else 7
+    return passes * multiply_adds(query, value, weight, rest[3][0] * rest[3][1])
