@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -15,17 +15,15 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model, register_notrace_module
 from torch import nn
 
-from slideformer.layers.patch import PatchEmbed, PatchMerging
-from slideformer.layers.slide_attention import SlideAttention
-from slideformer.layers.window_attention import WindowAttention
+from slideformer import layers
 
-# torch.fx cannot follow a layer that looks at the size of its map, so these stay whole.
-for _layer in (PatchEmbed, PatchMerging, SlideAttention, WindowAttention):
-    register_notrace_module(_layer)
+# torch.fx cannot follow a layer that looks at the size of its map, so all of ours stay whole.
+for _layer in layers.__all__:
+    register_notrace_module(getattr(layers, _layer))
 
 
 class Variant(Protocol):
-    """A frozen dataclass: flat constructor arguments, among them these."""
+    """A frozen dataclass: flat constructor arguments, and these, which may be class variables."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -35,22 +33,26 @@ class Variant(Protocol):
 
     @property
     def patch_size(self) -> int:
-        """Side of a patch, in pixels."""
+        """Pixels a side that the stem makes one position of."""
 
     @property
     def depths(self) -> tuple[int, ...]:
         """Blocks of each stage."""
 
 
-def default_cfgs(variants: Mapping[str, Variant]) -> Mapping[str, Any]:
+def default_cfgs(variants: Mapping[str, Variant], first_conv: str = "patch_embed.proj") -> Mapping[str, Any]:
     """What timm wants to know about each variant: image size, normalisation, first and last layer.
 
     They must stand in the family's module under the name ``default_cfgs`` before `register` runs.
+
+    Args:
+        variants: of one family, by name.
+        first_conv: name of the convolution that takes the image.
     """
-    return generate_default_cfgs({name: facts(variant) for name, variant in variants.items()})
+    return generate_default_cfgs({name: facts(variant, first_conv) for name, variant in variants.items()})
 
 
-def facts(variant: Variant) -> dict[str, Any]:
+def facts(variant: Variant, first_conv: str) -> dict[str, Any]:
     """What timm wants to know about one variant, without weights."""
     side = -(-variant.img_size // (variant.patch_size * 2 ** (len(variant.depths) - 1)))
     return {
@@ -64,7 +66,7 @@ def facts(variant: Variant) -> dict[str, Any]:
         "interpolation": "bicubic",
         "mean": IMAGENET_DEFAULT_MEAN,
         "std": IMAGENET_DEFAULT_STD,
-        "first_conv": "patch_embed.proj",
+        "first_conv": first_conv,
         "classifier": "head.fc",
         "paper_name": "Slide-Transformer",
         "paper_ids": "arXiv:2304.04237",
@@ -109,28 +111,3 @@ def build(
     # To build it again from a saved folder.
     built.arguments = arguments  # type: ignore[assignment]
     return built if dtype is None else built.to(dtype)
-
-
-def feature_info(dims: Sequence[int], patch_size: int) -> list[dict[str, Any]]:
-    """What timm wants to know about the map after each stage: channels, reduction of the side, module."""
-    return [
-        {"num_chs": dim, "reduction": patch_size * 2**stage, "module": f"stages.{stage}"}
-        for stage, dim in enumerate(dims)
-    ]
-
-
-def feature_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
-    """Numbers of the stages that timm's ``indices`` choose among ``count``, in ascending order.
-
-    Args:
-        indices: a list of stages, from the end if negative; a number n for the last n; None for all.
-        count: number of stages.
-
-    Raises:
-        ValueError: a stage that does not exist, or none at all.
-    """
-    if indices is None or isinstance(indices, int):
-        indices = range(-count if indices is None else -indices, 0)
-    if not indices or not all(-count <= index < count for index in indices):
-        raise ValueError(f"indices must be stages from {-count} to {count - 1}, got {list(indices)}")
-    return sorted(index % count for index in indices)
