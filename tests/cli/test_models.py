@@ -21,23 +21,33 @@ def run(*words: str) -> int:
 def test_names_are_printed_one_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     assert "slide_swin_nano\n" in capsys.readouterr().out
-    assert run("*_tiny") == 0
+    assert run("*swin_tiny") == 0
     assert capsys.readouterr().out == "slide_swin_tiny\n"
 
 
 def test_counts_stand_beside_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
-    run("--counts")
+    run("*_[tnmb][ia12]*", "--counts")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["slide_swin_tiny", "28.309", "28.297", "4.565", "29", "-2.4", "4.6", "-0.8", "82.3"] in lines
     assert ["slide_swin_nano", "1.688", "1.685", "0.020", "-", "-", "-", "-", "-"] in lines
+    assert ["slide_pvt_v2_b1", "13.005", "12.982", "2.205", "13", "+0.0", "2.2", "+0.2", "79.5"] in lines
+
+
+def test_what_the_paper_only_plots_has_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    run("slide_pvt_medium", "--counts")
+    out = capsys.readouterr().out
+    assert ["slide_pvt_medium", "42.451", "42.411", "6.824", "-", "-", "6.81", "+0.2", "82.9"] in [
+        line.split() for line in out.splitlines()
+    ]
+    assert "slide_pvt_medium: read off the paper's plot" in out
 
 
 def test_counts_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    run("*_tiny", "--counts", "--json")
+    run("*swin_tiny", "--counts", "--json")
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["model"], row["multiply_adds"], row["paper_top1"]) == ("slide_swin_tiny", 4564626432, 82.3)
 
 
 def test_a_filter_that_fits_nothing_is_refused() -> None:
-    with pytest.raises(UserError, match="no model fits 'resnet50'; there are slide_swin_base"):
+    with pytest.raises(UserError, match="no model fits 'resnet50'; there are slide_pvt_medium"):
         run("resnet50")

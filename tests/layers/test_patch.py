@@ -2,9 +2,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.models.pvt_v2 import OverlapPatchEmbed
 from timm.models.swin_transformer import PatchMerging as TimmPatchMerging
 
-from slideformer.layers.patch import PatchEmbed, PatchMerging, pad_to_multiple
+from slideformer.layers.patch import ConvMerging, PatchEmbed, PatchMerging, pad_to_multiple
 
 
 def test_patches_are_a_convolution_and_a_norm() -> None:
@@ -61,3 +62,40 @@ def test_merging_to_no_channels_is_refused() -> None:
 def test_a_map_that_fits_is_not_copied_for_padding() -> None:
     x = torch.randn(1, 14, 7, 2)
     assert pad_to_multiple(x, 7) is x
+
+
+@pytest.mark.parametrize("size", [(16, 12), (13, 18), (1, 1), (3, 7)], ids=str)
+def test_overlapping_patches_are_timms(size: tuple[int, int]) -> None:
+    embed, theirs = PatchEmbed(3, 8, 4, kernel_size=7), OverlapPatchEmbed(7, 4, 3, 8)
+    embed.load_state_dict(theirs.state_dict())
+    image = torch.randn(2, 3, *size)
+    torch.testing.assert_close(embed(image), theirs(image))
+
+
+@pytest.mark.parametrize("kernel_size", [3, 8])
+def test_a_kernel_that_leaves_gaps_or_spans_two_patches_is_refused(kernel_size: int) -> None:
+    with pytest.raises(ValueError, match=f"kernel_size must be from 4 to 7, got {kernel_size}"):
+        PatchEmbed(3, 8, 4, kernel_size=kernel_size)
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 6), (8, 5), (1, 1)], ids=str)
+def test_overlapping_merging_is_timms(size: tuple[int, int]) -> None:
+    merging, theirs = ConvMerging(6, 12, kernel_size=3), OverlapPatchEmbed(3, 2, 6, 12)
+    merging.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, *size, 6)
+    torch.testing.assert_close(merging(x), theirs(x.permute(0, 3, 1, 2)))
+
+
+def test_merging_by_convolution_pads_an_odd_map() -> None:
+    merging, x = ConvMerging(6, 12, kernel_size=2), torch.randn(2, 7, 5, 6)
+    torch.testing.assert_close(merging(x), merging(F.pad(x, (0, 0, 0, 1, 0, 1))))
+    assert merging(x).shape == (2, 4, 3, 12)
+
+
+def test_merging_by_convolution_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="kernel_size must be from 2 to 3, got 4"):
+        ConvMerging(6, 12, kernel_size=4)
+    with pytest.raises(ValueError, match="dim and out_dim must be at least 1, got 0 and 12"):
+        ConvMerging(0, 12, kernel_size=2)
+    with pytest.raises(ValueError, match=r"x must be a map \(B, H, W, C\) with C = 6, got \(1, 4, 4, 5\)"):
+        ConvMerging(6, 12, kernel_size=2)(torch.zeros(1, 4, 4, 5))

@@ -1,20 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole graphs: torch.compile without a break, torch.export for every size."""
+"""Whole graphs of every family: torch.compile without a break, torch.export and ONNX for every size."""
 
 from __future__ import annotations
 
-import timm
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
 import torch
 from torch.export import Dim
 
 import slideformer.models as models
+from slideformer.deploy import export_onnx
+from tests.models.families import FAMILIES, SMALLEST_EXPORTED, small
 
-# Structure of the tiny model with fewer blocks and channels, so that tracing is quick.
-SLIM = {"embed_dim": 16, "depths": (1, 1, 2, 1), "num_heads": (2, 2, 4, 4), "num_classes": 5}
+
+@pytest.fixture(autouse=True)
+def _forget_compiled_models() -> Iterator[None]:
+    """All families share one ``forward``, of which torch keeps no more than eight compiled versions."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
 
 
-def test_the_model_compiles_without_a_graph_break() -> None:
-    model = timm.create_model("slide_swin_tiny", **SLIM).eval()
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_model_compiles_without_a_graph_break(name: str) -> None:
+    model = small(name)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     for size in [(64, 64), (97, 130)]:
         image = torch.randn(2, 3, *size)
@@ -22,26 +34,43 @@ def test_the_model_compiles_without_a_graph_break() -> None:
             torch.testing.assert_close(compiled(image), model(image), atol=1e-5, rtol=1e-5)
 
 
-def test_the_model_trains_compiled_without_a_graph_break() -> None:
-    shape = {"embed_dim": 8, "depths": (1, 2), "num_heads": (2, 2), "slide_stages": (0,), "window_size": 4}
-    model = timm.create_model("slide_swin_nano", **shape, num_classes=5, drop_path_rate=0.0)
-    image = torch.randn(2, 3, 20, 20)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_model_trains_compiled_without_a_graph_break(name: str) -> None:
+    model, image = small(name, drop_path_rate=0.0).train(), torch.randn(2, 3, 33, 40)
     model(image).sum().backward()
     expected = {name: p.grad for name, p in model.named_parameters()}
     model.zero_grad()
     torch.compile(model, fullgraph=True, backend="eager")(image).sum().backward()
-    for name, p in model.named_parameters():
-        torch.testing.assert_close(p.grad, expected[name], atol=1e-4, rtol=1e-4, msg=name)
+    for parameter, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, expected[parameter], atol=1e-4, rtol=1e-4, msg=parameter)
 
 
-def test_one_exported_program_holds_for_every_batch_and_size() -> None:
-    model = timm.create_model("slide_swin_tiny", **SLIM).eval()
-    shapes = ({0: Dim("batch"), 2: Dim("height", min=33), 3: Dim("width", min=33)},)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_one_exported_program_holds_for_every_batch_and_size(name: str) -> None:
+    model, least = small(name), SMALLEST_EXPORTED.get(name, 33)
+    shapes = ({0: Dim("batch"), 2: Dim("height", min=least), 3: Dim("width", min=least)},)
     merged = models.reparameterize(model)
     program = torch.export.export(merged, (torch.randn(2, 3, 64, 96),), dynamic_shapes=shapes)
-    values = [node.meta.get("val") for node in program.run_decompositions({}).graph.nodes]
+    values = [node.meta.get("val") for node in program.graph.nodes]
     # Core ML takes no tensor of rank 6.
     assert max(value.ndim for value in values if isinstance(value, torch.Tensor)) <= 5
-    for batch, height, width in [(1, 33, 33), (3, 225, 64), (2, 97, 130)]:
+    for batch, height, width in [(1, least, least), (3, 225, 64), (2, 97, 130)]:
         image = torch.randn(batch, 3, height, width)
         torch.testing.assert_close(program.module()(image), model(image), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_onnx_runtime_agrees_at_every_size_and_meets_no_rank_6(name: str, tmp_path: Path) -> None:
+    model = small(name)
+    # Sharper than a fresh model's, so that logits differ by more than rounding.
+    torch.nn.init.normal_(model.head.fc.weight)
+    rows = export_onnx(
+        model,
+        tmp_path / "model.onnx",
+        input_size=(3, 64, 96),
+        sizes=[(1, 33, 33), (3, 130, 64), (2, 64, 97)],
+        metadata={},
+    )
+    assert max(row.largest for row in rows) <= 1e-4
+    values = onnx.load(tmp_path / "model.onnx").graph.value_info
+    assert max(len(value.type.tensor_type.shape.dim) for value in values) <= 5

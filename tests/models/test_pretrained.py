@@ -61,6 +61,17 @@ def test_a_classifier_that_was_replaced_is_saved_as_it_is(model: torch.nn.Module
     assert info.label_names == ()
 
 
+def test_position_embeddings_come_back_in_their_own_size(tmp_path: Path) -> None:
+    model = timm.create_model("slide_pvt_tiny", img_size=64, depths=(1, 1, 1, 1), num_classes=2).eval()
+    save_pretrained(model, tmp_path)
+    image = torch.randn(1, 3, 40, 70)
+    for loaded in (
+        load_pretrained(tmp_path)[0],
+        timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval(),
+    ):
+        torch.testing.assert_close(loaded(image), model(image), atol=0, rtol=0)
+
+
 def test_saving_again_replaces_the_files_and_leaves_nothing_else(
     model: torch.nn.Module, folder: Path
 ) -> None:

@@ -9,19 +9,21 @@ import sys
 import pytest
 import timm
 import torch
+from torch import nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import FeaturePyramidNetwork
 
 import slideformer.models  # noqa: F401  (registers the models)
+from tests.models.families import FAMILIES, small
 
 
 def test_importing_the_package_registers_the_models() -> None:
     code = "import timm, slideformer.models; print(*timm.list_models('slide_*'))"
     listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert listed.stdout.split() == [
-        "slide_swin_base",
-        "slide_swin_nano",
-        "slide_swin_small",
-        "slide_swin_tiny",
-    ]
+    modules = {timm.model_entrypoint(name).__module__ for name in FAMILIES}
+    variants = [name for module in modules for name in sys.modules[module].VARIANTS]
+    assert listed.stdout.split() == sorted(variants)
 
 
 def test_the_entrypoint_is_a_function_of_the_family() -> None:
@@ -32,22 +34,42 @@ def test_the_entrypoint_is_a_function_of_the_family() -> None:
     )
 
 
-def test_hugging_face_takes_a_model_as_backbone() -> None:
+@pytest.mark.parametrize("name", FAMILIES)
+def test_hugging_face_takes_a_model_as_backbone(name: str) -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.TimmBackboneConfig(
-        backbone="slide_swin_nano", use_pretrained_backbone=False, out_indices=(0, 1, 2, 3)
+        backbone=name, use_pretrained_backbone=False, out_indices=(0, 1, 2, 3)
     )
-    features = transformers.TimmBackbone(config)(torch.randn(1, 3, 32, 48)).feature_maps
-    assert [tuple(y.shape) for y in features] == [
-        (1, 32, 16, 24),
-        (1, 64, 8, 12),
-        (1, 128, 4, 6),
-        (1, 256, 2, 3),
-    ]
+    features = transformers.TimmBackbone(config)(torch.randn(1, 3, 64, 96)).feature_maps
+    assert [tuple(y.shape[2:]) for y in features] == [(16, 24), (8, 12), (4, 6), (2, 3)]
 
 
-def test_segmentation_models_take_a_model_as_encoder() -> None:
+@pytest.mark.parametrize("name", FAMILIES)
+def test_torchvision_detects_on_the_features_of_a_model(name: str) -> None:
+    body = small(name, features_only=True)
+    pyramid = FeaturePyramidNetwork(body.feature_info.channels(), 16)
+
+    class Backbone(nn.Module):
+        out_channels = 16
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.pyramid = body, pyramid
+
+        def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+            return self.pyramid(dict(zip("0123", self.body(image), strict=True)))
+
+    anchors = AnchorGenerator(sizes=((16,), (32,), (64,), (128,)), aspect_ratios=((1.0,),) * 4)
+    detector = FasterRCNN(
+        Backbone(), num_classes=3, rpn_anchor_generator=anchors, min_size=64, max_size=96
+    ).eval()
+    (found,) = detector([torch.rand(3, 64, 90)])
+    assert found["boxes"].shape == (len(found["scores"]), 4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_segmentation_models_take_a_model_as_encoder(name: str) -> None:
     segmentation = pytest.importorskip("segmentation_models_pytorch")
-    model = segmentation.Unet("tu-slide_swin_tiny", encoder_weights=None, classes=2).eval()
+    model = segmentation.Unet(f"tu-{name}", encoder_weights=None, classes=2).eval()
     with torch.no_grad():
         assert model(torch.randn(1, 3, 64, 96)).shape == (1, 2, 64, 96)

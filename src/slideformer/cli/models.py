@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(
             "\nGMACs: 1e9 multiply-adds for one image of the model's own size, merged, as the paper counts."
         )
+        print(*(f"{row['model']}: {row['paper_note']}" for row in rows if row.get("paper_note")), sep="\n")
     else:
         print("\n".join(names))
     return 0
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 def describe(name: str, models: Any) -> dict[str, Any]:
     """Counts of one model and the paper's row, if it has one."""
     counts, paper = models.count(name), models.PUBLISHED.get(name)
-    row = {
+    row: dict[str, Any] = {
         "model": name,
         "parameters": counts.parameters,
         "merged_parameters": counts.merged_parameters,
@@ -53,13 +54,15 @@ def describe(name: str, models: Any) -> dict[str, Any]:
     }
     if paper is None:
         return row
+    if paper.parameters_m is not None:
+        row["paper_parameters_m"] = paper.parameters_m
+        row["parameters_off_percent"] = 100 * (counts.parameters / 1e6 / paper.parameters_m - 1)
     return {
         **row,
-        "paper_parameters_m": paper.parameters_m,
-        "parameters_off_percent": 100 * (counts.parameters / 1e6 / paper.parameters_m - 1),
         "paper_multiply_adds_g": paper.multiply_adds_g,
         "multiply_adds_off_percent": 100 * (counts.multiply_adds / 1e9 / paper.multiply_adds_g - 1),
         "paper_top1": paper.top1,
+        "paper_note": paper.note,
     }
 
 
@@ -69,17 +72,17 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row[key] / scale:.3f}"
         for key, scale in (("parameters", 1e6), ("merged_parameters", 1e6), ("multiply_adds", 1e9))
     )
-    if "paper_top1" not in row:
-        return (row["model"], *own, *"-" * 5)
-    return (
-        row["model"],
-        *own,
-        f"{row['paper_parameters_m']:g}",
-        f"{row['parameters_off_percent']:+.1f}",
-        f"{row['paper_multiply_adds_g']:g}",
-        f"{row['multiply_adds_off_percent']:+.1f}",
-        f"{row['paper_top1']:.1f}",
+    paper = (
+        format(row[key], form) if key in row else "-"
+        for key, form in (
+            ("paper_parameters_m", "g"),
+            ("parameters_off_percent", "+.1f"),
+            ("paper_multiply_adds_g", "g"),
+            ("multiply_adds_off_percent", "+.1f"),
+            ("paper_top1", ".1f"),
+        )
     )
+    return (row["model"], *own, *paper)
 
 
 def table(rows: list[tuple[str, ...]]) -> str:

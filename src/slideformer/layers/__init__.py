@@ -2,9 +2,23 @@
 """Layers that map (B, H, W, C) to (B, H, W, C)."""
 
 from slideformer.layers.deformed_shift import DeformedShift
+from slideformer.layers.depthwise_mlp import DepthwiseMlp
 from slideformer.layers.mlp import Mlp
-from slideformer.layers.patch import PatchEmbed, PatchMerging
+from slideformer.layers.patch import ConvMerging, PatchEmbed, PatchMerging
+from slideformer.layers.position_embedding import PositionEmbedding
 from slideformer.layers.slide_attention import SlideAttention
+from slideformer.layers.spatial_reduction import SpatialReductionAttention
 from slideformer.layers.window_attention import WindowAttention
 
-__all__ = ["DeformedShift", "Mlp", "PatchEmbed", "PatchMerging", "SlideAttention", "WindowAttention"]
+__all__ = [
+    "ConvMerging",
+    "DeformedShift",
+    "DepthwiseMlp",
+    "Mlp",
+    "PatchEmbed",
+    "PatchMerging",
+    "PositionEmbedding",
+    "SlideAttention",
+    "SpatialReductionAttention",
+    "WindowAttention",
+]

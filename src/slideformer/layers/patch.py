@@ -21,21 +21,36 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     return x
 
 
+def strided_convolution(dim: int, out_dim: int, stride: int, kernel_size: int | None) -> nn.Conv2d:
+    """A convolution from each whole number of strides to as many positions, its kernels maybe overlapping.
+
+    Raises:
+        ValueError: the kernel is smaller than the stride, or as large as two.
+    """
+    kernel_size = stride if kernel_size is None else kernel_size
+    if not stride <= kernel_size < 2 * stride:
+        raise ValueError(f"kernel_size must be from {stride} to {2 * stride - 1}, got {kernel_size}")
+    return nn.Conv2d(dim, out_dim, kernel_size, stride, padding=kernel_size - stride)
+
+
 class PatchEmbed(nn.Module):
     """Cut an image into patches and project each one to C channels, then normalise.
 
     An image whose sides are no multiples of the patch is padded with zeros on the right and at the bottom.
+    With a larger kernel patches overlap (PVTv2: Wang et al., 2022), and zeros surround the image.
 
     Args:
         in_chans: channels of the image.
         dim: channels C of the map.
-        patch_size: side of a patch, in pixels.
+        patch_size: side of a patch, in pixels: the distance from one to the next.
+        kernel_size: side of the square that is projected, less than two patches; None for a patch.
         norm_layer: builds the normalisation from its number of channels.
 
     Shape: ``(B, in_chans, height, width) -> (B, H, W, C)``, any size but an empty one.
 
     Raises:
-        ValueError: a size is less than 1; on a call, the image has another rank, other channels or no pixels.
+        ValueError: a size is less than 1, or the kernel is smaller than a patch or as large as two; on a
+            call, the image has another rank, other channels or no pixels.
     """
 
     def __init__(
@@ -44,6 +59,7 @@ class PatchEmbed(nn.Module):
         dim: int,
         patch_size: int,
         *,
+        kernel_size: int | None = None,
         norm_layer: Callable[[int], nn.Module] = nn.LayerNorm,
     ) -> None:
         super().__init__()
@@ -52,7 +68,7 @@ class PatchEmbed(nn.Module):
                 f"in_chans, dim and patch_size must be at least 1, got {in_chans}, {dim} and {patch_size}"
             )
         self.patch_size = patch_size
-        self.proj = nn.Conv2d(in_chans, dim, patch_size, patch_size)
+        self.proj = strided_convolution(in_chans, dim, patch_size, kernel_size)
         self.norm = norm_layer(dim)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -106,3 +122,44 @@ class PatchMerging(nn.Module):
         x = x.reshape(batch, height // 2, 2, width, channels).transpose(2, 3)
         x = x.reshape(batch, height // 2, width // 2, 4 * channels)
         return self.reduction(self.norm(x))
+
+
+class ConvMerging(nn.Module):
+    """Join neighbours into one position of half as many a side: a strided convolution, then a norm.
+
+    PVT's has a kernel of 2, PVTv2's an overlapping one of 3. A map with an odd side is padded with zeros on
+    the right and at the bottom.
+
+    Args:
+        dim: channels C of the map.
+        out_dim: channels C' of the merged map.
+        kernel_size: 2 or 3.
+        norm_layer: builds the normalisation from its number of channels.
+
+    Shape: ``(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), C')``.
+
+    Raises:
+        ValueError: a size is less than 1, or another kernel; on a call, ``x`` is no map of C channels.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        out_dim: int,
+        kernel_size: int,
+        *,
+        norm_layer: Callable[[int], nn.Module] = nn.LayerNorm,
+    ) -> None:
+        super().__init__()
+        if dim < 1 or out_dim < 1:
+            raise ValueError(f"dim and out_dim must be at least 1, got {dim} and {out_dim}")
+        self.dim = dim
+        self.proj = strided_convolution(dim, out_dim, 2, kernel_size)
+        self.norm = norm_layer(out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Merge: ``(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), C')``."""
+        if x.ndim != 4 or x.shape[-1] != self.dim:
+            raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
+        x = pad_to_multiple(x, 2)
+        return self.norm(self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))

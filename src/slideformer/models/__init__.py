@@ -5,6 +5,9 @@ from slideformer.models.convert import config_from_authors, load_authors, read_a
 from slideformer.models.counts import PUBLISHED, Counts, count
 from slideformer.models.merge import is_merged, reparameterize
 from slideformer.models.pretrained import PREPROCESSING, Pretrained, load_pretrained, save_pretrained
+from slideformer.models.pyramid import Pyramid
+from slideformer.models.slide_pvt import SlidePvt
+from slideformer.models.slide_pvt_v2 import SlidePvtV2
 from slideformer.models.slide_swin import SlideSwin
 
 __all__ = [
@@ -12,6 +15,9 @@ __all__ = [
     "PUBLISHED",
     "Counts",
     "Pretrained",
+    "Pyramid",
+    "SlidePvt",
+    "SlidePvtV2",
     "SlideSwin",
     "config_from_authors",
     "count",

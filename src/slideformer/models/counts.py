@@ -33,18 +33,37 @@ class Counts:
 
 @dataclass(frozen=True)
 class Published:
-    """A row of the paper's table: parameters in millions, multiply-adds in billions, top-1 in percent."""
+    """What the paper prints of a model.
 
-    parameters_m: float
+    Attributes:
+        parameters_m: in millions; None where it prints none.
+        multiply_adds_g: in billions.
+        top1: in percent.
+        note: why ours differ, or where the paper's are from; empty if there is nothing to say.
+    """
+
+    parameters_m: float | None
     multiply_adds_g: float
     top1: float
+    note: str = ""
 
 
+PLOTTED = "read off the paper's plot, which prints no numbers"
+ADDED_UP = "the paper's is above what its layers add up to"
 # Pan et al., 2023, table of ImageNet-1K results.
 PUBLISHED = {
-    "slide_swin_tiny": Published(29, 4.6, 82.3),
-    "slide_swin_small": Published(51, 8.9, 83.7),
-    "slide_swin_base": Published(89, 15.5, 84.2),
+    "slide_pvt_tiny": Published(12.2, 2.0, 78.0),
+    "slide_pvt_small": Published(22.7, 4.0, 81.7),
+    "slide_pvt_medium": Published(None, 6.81, 82.9, PLOTTED),
+    "slide_pvt_v2_b1": Published(13.0, 2.2, 79.5),
+    "slide_pvt_v2_b2": Published(
+        22.8, 4.2, 82.7, "22.8 M is less than its layers add up to; the paper's 43 M for detection fits ours"
+    ),
+    "slide_pvt_v2_b3": Published(None, 7.1, 83.8, PLOTTED),
+    "slide_pvt_v2_b4": Published(None, 10.3, 84.1, PLOTTED),
+    "slide_swin_tiny": Published(29, 4.6, 82.3, ADDED_UP),
+    "slide_swin_small": Published(51, 8.9, 83.7, ADDED_UP),
+    "slide_swin_base": Published(89, 15.5, 84.2, ADDED_UP),
 }
 
 

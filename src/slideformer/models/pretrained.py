@@ -24,7 +24,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # How an image becomes the model's input, by timm's names.
 PREPROCESSING = ("input_size", "mean", "std", "interpolation", "crop_pct")
 # What the folder says by itself, and what only timm's factory may be told: a file may not.
-NOT_ARGUMENTS = frozenset(inspect.signature(timm.create_model).parameters) | {"num_classes", "img_size"}
+NOT_ARGUMENTS = frozenset(inspect.signature(timm.create_model).parameters) | {"num_classes"}
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from timm.layers import ClassifierHead, DropPath
 from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
 from slideformer.models.initialise import init_linear
+
+
+class AttentionOptions(TypedDict):
+    """Options that every kind of attention has."""
+
+    qkv_bias: bool
+    attn_drop: float
+    proj_drop: float
 
 
 class Block(nn.Module):
@@ -89,6 +97,7 @@ class Pyramid(nn.Module):
     """
 
     output_fmt = "NHWC"
+    head: Any
 
     def __init__(
         self,
@@ -192,7 +201,7 @@ class Pyramid(nn.Module):
         self.head = self.make_head(num_classes).apply(init_linear).to(like).train(self.training)
         self.head_hidden_size = self.head.num_features
 
-    def make_head(self, num_classes: int) -> ClassifierHead:
+    def make_head(self, num_classes: int) -> nn.Module:
         """Pooling and classifier, which has the name ``fc``."""
         return ClassifierHead(
             self.num_features, num_classes, self.global_pool, self.drop_rate, input_fmt=self.output_fmt

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
 
 from timm.layers import get_norm_layer
 from torch import nn
@@ -15,7 +14,7 @@ from slideformer.layers.patch import PatchEmbed, PatchMerging
 from slideformer.layers.slide_attention import SlideAttention
 from slideformer.layers.window_attention import WindowAttention
 from slideformer.models import registry
-from slideformer.models.pyramid import Block, Pyramid, Stage, check_stages, drop_path_rates
+from slideformer.models.pyramid import AttentionOptions, Block, Pyramid, Stage, check_stages, drop_path_rates
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,6 @@ VARIANTS = {
     "slide_swin_small": replace(TINY, depths=(2, 2, 18, 2), drop_path_rate=0.3),
     "slide_swin_base": Config(128, (2, 2, 18, 2), num_heads=(4, 8, 16, 32), drop_path_rate=0.5),
 }
-
-
-class Shared(TypedDict):
-    """Options that both kinds of attention have."""
-
-    qkv_bias: bool
-    attn_drop: float
-    proj_drop: float
 
 
 class SlideSwin(Pyramid):
@@ -114,7 +105,7 @@ class SlideSwin(Pyramid):
         windows = [window_size] * len(depths) if isinstance(window_size, int) else list(window_size)
         check_stages(depths, {"num_heads": num_heads, "window_size": windows}, slide_stages)
         norm = get_norm_layer(norm_layer)
-        shared = Shared(qkv_bias=qkv_bias, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)
+        shared = AttentionOptions(qkv_bias=qkv_bias, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)
         drop_paths = drop_path_rates(drop_path_rate, depths)
         dims = [embed_dim * 2**stage for stage in range(len(depths))]
 

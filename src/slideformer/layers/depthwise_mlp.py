@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The perceptron that looks at its neighbours."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class DepthwiseMlp(nn.Module):
+    """A perceptron with a 3 x 3 depthwise convolution before its GELU (PVTv2: Wang et al., 2022).
+
+    The zeros that pad the convolution tell positions where they are; no position embedding is needed.
+
+    Args:
+        dim: channels C in and out.
+        hidden_dim: channels in between.
+        drop: dropout after the activation and after the second linear map, a probability.
+
+    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W``.
+
+    Raises:
+        ValueError: a size is less than 1.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, *, drop: float = 0.0) -> None:
+        super().__init__()
+        if dim < 1 or hidden_dim < 1:
+            raise ValueError(f"dim and hidden_dim must be at least 1, got {dim} and {hidden_dim}")
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.depthwise = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform a map: ``(B, H, W, C) -> (B, H, W, C)``."""
+        x = self.depthwise(self.fc1(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.drop(self.fc2(self.drop(F.gelu(x))))

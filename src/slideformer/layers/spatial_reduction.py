@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention to a smaller copy of the map, as in the Pyramid Vision Transformer."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SpatialReductionAttention(nn.Module):
+    """Every position attends to the whole map, whose keys and values a strided convolution made fewer.
+
+    Spatial-reduction attention of PVT (Wang et al., 2021) and PVTv2: the convolution's kernel
+    is as wide as its stride R, so that each key stands for R x R positions, and a layer norm follows it. As
+    in both, rows and columns that fill no whole R x R square have no key. A side shorter than R, which
+    would leave no key at all, is first padded with zeros to R.
+
+    Args:
+        dim: channels C of the map, a multiple of ``num_heads``.
+        num_heads: heads G.
+        reduction: R, positions a side that one key stands for; 1 for plain global attention.
+        qkv_bias: whether the projections to query, key and value have a bias.
+        attn_drop: dropout of the attention weights, a probability.
+        proj_drop: dropout of the output, a probability.
+
+    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W``, other ones at every call.
+
+    Raises:
+        ValueError: ``dim`` is not a multiple of ``num_heads``, or ``reduction`` is less than 1; on a call,
+            ``x`` is no map of C channels.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        reduction: int = 1,
+        *,
+        qkv_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if num_heads < 1 or dim < 1 or dim % num_heads:
+            raise ValueError(f"dim must be a multiple of num_heads, got dim={dim} and num_heads={num_heads}")
+        if reduction < 1:
+            raise ValueError(f"reduction must be at least 1, got {reduction}")
+        self.dim = dim
+        self.num_heads = num_heads
+        self.reduction = reduction
+        self.attn_drop = attn_drop
+        self.query = nn.Linear(dim, dim, bias=qkv_bias)
+        self.key_value = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        if reduction > 1:
+            self.reduce = nn.Conv2d(dim, dim, reduction, reduction)
+            self.norm = nn.LayerNorm(dim)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend: ``(B, H, W, C) -> (B, H, W, C)``."""
+        if x.ndim != 4 or x.shape[-1] != self.dim:
+            raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
+        query = self.query(x.flatten(1, 2)).unflatten(-1, (self.num_heads, -1))  # (B, N, G, D)
+        key, value = self.key_value(self.reduced(x)).unflatten(-1, (2 * self.num_heads, -1)).chunk(2, dim=2)
+        out = F.scaled_dot_product_attention(
+            query.transpose(1, 2),
+            key.transpose(1, 2),
+            value.transpose(1, 2),
+            dropout_p=self.attn_drop if self.training else 0.0,
+        )
+        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2).unflatten(1, x.shape[1:3])))
+
+    def reduced(self, x: Tensor) -> Tensor:
+        """What keys and values are made of: ``(B, H, W, C) -> (B, M, C)``, M positions of a smaller map."""
+        if self.reduction == 1:
+            return x.flatten(1, 2)
+        height, width = x.shape[1:3]
+        if height < self.reduction or width < self.reduction:
+            missing = (max(self.reduction - size, 0) for size in (width, height))
+            x = F.pad(x, (0, 0, *(pad for side in missing for pad in (0, side))))
+        return self.norm(self.reduce(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1, 2))
+
+    def extra_repr(self) -> str:
+        """Options, for ``print``."""
+        return f"dim={self.dim}, num_heads={self.num_heads}, reduction={self.reduction}"

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slide-PVT: a Pyramid Vision Transformer whose first stages slide (Pan et al., 2023, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from timm.layers import LayerNorm, get_norm_layer
+from torch import Tensor, nn
+
+from slideformer.layers.mlp import Mlp
+from slideformer.layers.patch import ConvMerging, PatchEmbed
+from slideformer.layers.position_embedding import PositionEmbedding
+from slideformer.layers.slide_attention import SlideAttention
+from slideformer.layers.spatial_reduction import SpatialReductionAttention
+from slideformer.models import registry
+from slideformer.models.pyramid import AttentionOptions, Block, Pyramid, Stage, check_stages, drop_path_rates
+
+
+@dataclass(frozen=True)
+class Config:
+    """One variant: the arguments of `SlidePvt` that tell it from its siblings."""
+
+    depths: tuple[int, ...]
+    drop_path_rate: float
+    img_size: int = 224
+    patch_size: int = 4
+
+
+TINY = Config(depths=(2, 2, 2, 2), drop_path_rate=0.1)
+VARIANTS = {
+    "slide_pvt_tiny": TINY,
+    "slide_pvt_small": replace(TINY, depths=(3, 4, 6, 3)),
+    "slide_pvt_medium": replace(TINY, depths=(3, 4, 18, 3), drop_path_rate=0.3),
+}
+
+
+class TokenStage(Stage):
+    """A stage on the positions of a map and, before them, one class token.
+
+    The blocks see a map of one row, so their attention must not ask where a position lies.
+
+    Args:
+        downsample: what comes before the blocks: from the map of the stage before to this stage's.
+        blocks: each maps ``(B, 1, 1 + N, C')`` to the same shape.
+        dim: channels C' of this stage.
+
+    Shape: ``(B, H, W, C) -> (B, 1 + N, C')``, N = H' * W' positions.
+    """
+
+    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module], dim: int) -> None:
+        super().__init__(downsample, blocks)
+        self.class_token = nn.Parameter(torch.empty(1, 1, dim))
+        nn.init.trunc_normal_(self.class_token, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform a map and the token: ``(B, H, W, C) -> (B, 1 + N, C')``."""
+        x = self.downsample(x).flatten(1, 2)
+        x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
+        return self.transform(x.unsqueeze(1)).squeeze(1)
+
+
+class TokenHead(nn.Module):
+    """Take the class token, or the mean of the positions, and classify.
+
+    Args:
+        dim: channels C.
+        num_classes: classes; 0 for no classifier.
+        pool: ``"token"``, ``"avg"`` for the mean of the positions, ``""`` for all as they are.
+        drop: dropout before the classifier, a probability.
+
+    Shape: ``(B, 1 + N, C) -> (B, num_classes)``.
+
+    Raises:
+        ValueError: ``pool`` is none of these.
+    """
+
+    def __init__(self, dim: int, num_classes: int, pool: str, drop: float) -> None:
+        super().__init__()
+        if pool not in ("token", "avg", ""):
+            raise ValueError(f"global_pool must be 'token', 'avg' or '', got {pool!r}")
+        self.num_features = dim
+        self.pool = pool
+        self.drop = nn.Dropout(drop)
+        self.fc = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool and classify: ``(B, 1 + N, C) -> (B, num_classes)``, or ``(B, C)`` before the classifier."""
+        if self.pool:
+            x = x[:, 0] if self.pool == "token" else x[:, 1:].mean(1)
+        x = self.drop(x)
+        return x if pre_logits else self.fc(x)
+
+
+class SlidePvt(Pyramid):
+    """PVT (Wang et al., 2021) with slide attention in some stages, as timm builds its models.
+
+    Each stage has a learned position embedding, and the last one a class token, which is what is classified:
+    `forward_features` gives ``(B, 1 + N, C)``, the token first, as timm's models with a class token do.
+
+    Args:
+        img_size: side, or height and width, of the images that the position embeddings are made for; the
+            model takes images of every size at every call and interpolates them.
+        in_chans: channels of an image.
+        num_classes: classes; 0 for no classifier.
+        global_pool: ``"token"``, ``"avg"`` for the mean of the positions, ``""`` for none.
+        patch_size: side of a patch, in pixels.
+        embed_dims: channels of each stage.
+        depths: blocks of each stage.
+        num_heads: heads of each stage.
+        reductions: positions a side that one key stands for, of each stage, where it does not slide.
+        mlp_ratios: hidden channels of the perceptrons, in multiples of their input, of each stage.
+        kernel_size: side of the neighbourhood in the stages that slide.
+        slide_stages: the stages, from 0, whose blocks are slide attention; ``()`` is the plain PVT.
+        deform: whether slide attention has a learned shift.
+        qkv_bias: whether the projections to query, key and value have a bias.
+        drop_rate: dropout before the classifier.
+        proj_drop_rate: dropout after projections and perceptrons.
+        attn_drop_rate: dropout of attention weights.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
+        norm_layer: normalisation in blocks and at the end, by timm's name or as a class; that of
+            timm has the epsilon of 1e-6 that the authors use there.
+        backend: of the slide attention operator.
+
+    Shape: ``(B, in_chans, height, width) -> (B, num_classes)``.
+
+    Raises:
+        ValueError: what is given for each stage, or ``slide_stages``, does not fit together, or the last
+            stage slides or reduces, whose class token lies nowhere on the map.
+    """
+
+    def __init__(
+        self,
+        img_size: int | tuple[int, int] = 224,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "token",
+        patch_size: int = 4,
+        embed_dims: Sequence[int] = (64, 128, 320, 512),
+        depths: Sequence[int] = (2, 2, 2, 2),
+        num_heads: Sequence[int] = (1, 2, 5, 8),
+        reductions: Sequence[int] = (8, 4, 2, 1),
+        mlp_ratios: Sequence[float] = (8, 8, 4, 4),
+        kernel_size: int = 3,
+        slide_stages: Sequence[int] = (0, 1),
+        deform: bool = True,
+        qkv_bias: bool = True,
+        drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.1,
+        norm_layer: str | type[nn.Module] = LayerNorm,
+        backend: str = "auto",
+    ) -> None:
+        per_stage = {
+            "embed_dims": embed_dims,
+            "num_heads": num_heads,
+            "reductions": reductions,
+            "mlp_ratios": mlp_ratios,
+        }
+        check_stages(depths, per_stage, slide_stages)
+        check_last_stage(len(depths) - 1, reductions, slide_stages)
+        norm = get_norm_layer(norm_layer)
+        shared = AttentionOptions(qkv_bias=qkv_bias, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)
+        drop_paths = drop_path_rates(drop_path_rate, depths)
+        sides = (img_size, img_size) if isinstance(img_size, int) else img_size
+
+        def make_attention(stage: int) -> nn.Module:
+            dim, heads = embed_dims[stage], num_heads[stage]
+            if stage in slide_stages:
+                return SlideAttention(dim, heads, kernel_size, deform=deform, backend=backend, **shared)
+            return SpatialReductionAttention(dim, heads, reductions[stage], **shared)
+
+        def make_block(stage: int, block: int) -> Block:
+            dim = embed_dims[stage]
+            mlp = Mlp(dim, int(dim * mlp_ratios[stage]), drop=proj_drop_rate)
+            return Block(make_attention(stage), mlp, (norm(dim), norm(dim)), drop_paths[stage][block])
+
+        def make_stage(stage: int) -> Stage:
+            dim, pixels = embed_dims[stage], patch_size * 2**stage
+            position = PositionEmbedding(dim, (-(-sides[0] // pixels), -(-sides[1] // pixels)))
+            merging = ConvMerging(embed_dims[stage - 1], dim, kernel_size=2) if stage else nn.Identity()
+            blocks = [make_block(stage, block) for block in range(depths[stage])]
+            downsample = nn.Sequential(merging, position)
+            last = stage == len(depths) - 1
+            return TokenStage(downsample, blocks, dim) if last else Stage(downsample, blocks)
+
+        super().__init__(
+            patch_embed=PatchEmbed(in_chans, embed_dims[0], patch_size),
+            stages=[make_stage(stage) for stage in range(len(depths))],
+            norm=norm(embed_dims[-1]),
+            dims=embed_dims,
+            patch_size=patch_size,
+            in_chans=in_chans,
+            num_classes=num_classes,
+            global_pool=global_pool,
+            drop_rate=drop_rate,
+        )
+
+    def as_map(self, x: Tensor, before: Tensor) -> Tensor:
+        """What a stage made of the map ``before``, without a class token: ``(B, H', W', C')``."""
+        if x.ndim == 4:
+            return x
+        height, width = ((size + 1) // 2 for size in before.shape[1:3])
+        return x[:, 1:].unflatten(1, (height, width))
+
+    def make_head(self, num_classes: int) -> nn.Module:
+        """Pooling and classifier, which has the name ``fc``."""
+        if isinstance(self.stages[-1], TokenStage):
+            return TokenHead(self.num_features, num_classes, self.global_pool, self.drop_rate)
+        return super().make_head(num_classes)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay leaves alone, beside those of one dimension."""
+        return super().no_weight_decay() | self.parameters_named("class_token")
+
+
+def check_last_stage(last: int, reductions: Sequence[int], slide_stages: Sequence[int]) -> None:
+    """Refuse a last stage whose attention asks where a position lies: the class token lies nowhere."""
+    if last in slide_stages:
+        raise ValueError(
+            f"slide_stages must be less than {last}, the stage of the class token, got {tuple(slide_stages)}"
+        )
+    if reductions[last] != 1:
+        raise ValueError(
+            f"the last of reductions must be 1, for the class token's sake, got {tuple(reductions)}"
+        )
+
+
+default_cfgs = registry.default_cfgs(VARIANTS)
+registry.register(SlidePvt, VARIANTS, __name__)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small model of each family: all that tests of every family need to know about one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+from torch import nn
+
+import slideformer.models  # noqa: F401  (registers the models)
+
+# A registered name, and arguments that make it small: four stages, of which the first two slide.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "slide_swin_tiny": {"embed_dim": 16, "depths": (1, 1, 2, 1), "num_heads": (2, 2, 4, 4)},
+    "slide_pvt_tiny": {
+        "img_size": 64,
+        "embed_dims": (16, 16, 32, 64),
+        "depths": (1, 1, 1, 1),
+        "num_heads": (1, 2, 2, 4),
+    },
+    "slide_pvt_v2_b1": {
+        "embed_dims": (16, 16, 32, 64),
+        "depths": (1, 1, 1, 1),
+        "num_heads": (1, 2, 2, 4),
+    },
+}
+# The smallest side that one exported program holds for: no axis may have one entry alone there, and a map
+# of PVT is reduced once more, to its keys.
+SMALLEST_EXPORTED = {"slide_pvt_tiny": 49, "slide_pvt_v2_b1": 49}
+
+
+def small(name: str, **arguments: Any) -> nn.Module:
+    """The family's small model with 5 classes, in evaluation mode."""
+    own = {} if arguments.get("features_only") else {"num_classes": 5}
+    return timm.create_model(name, **{**own, **FAMILIES[name], **arguments}).eval()

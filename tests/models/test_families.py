@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds of every family: sizes, sliding stages, features, gradients, and that it learns."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import slideformer.models as models
+from slideformer.layers import SlideAttention
+from tests.models.families import FAMILIES, small
+
+pytestmark = pytest.mark.parametrize("name", FAMILIES)
+
+
+def sliding(model: nn.Module) -> list[int]:
+    """The stages in which a block slides."""
+    return [
+        number
+        for number, stage in enumerate(model.stages)
+        if any(isinstance(module, SlideAttention) for module in stage.modules())
+    ]
+
+
+def test_the_first_two_stages_slide_and_no_others(name: str) -> None:
+    assert sliding(small(name)) == [0, 1]
+
+
+def test_slide_stages_are_an_argument(name: str) -> None:
+    assert sliding(small(name, slide_stages=(1, 2))) == [1, 2]
+    assert sliding(small(name, slide_stages=())) == []
+
+
+@pytest.mark.parametrize("stages", [(0, 4), (-1,)], ids=str)
+def test_a_stage_that_does_not_exist_cannot_slide(name: str, stages: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="slide_stages must be from 0, the first, to 3, got"):
+        small(name, slide_stages=stages)
+
+
+def test_what_is_given_for_each_stage_must_be_given_for_all(name: str) -> None:
+    with pytest.raises(ValueError, match=r"num_heads.* must have one entry for each stage, got .*\(1, 2\)"):
+        small(name, num_heads=(1, 2))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 45), (61, 130)], ids=str)
+@pytest.mark.parametrize("slide_stages", [(0, 1), ()], ids=["slide", "plain"])
+def test_one_model_takes_images_of_every_size(
+    name: str, slide_stages: tuple[int, ...], size: tuple[int, int]
+) -> None:
+    logits = small(name, slide_stages=slide_stages)(torch.randn(2, 3, *size))
+    assert logits.shape == (2, 5)
+    assert logits.isfinite().all()
+
+
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    model = small(name).train()
+    model(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
+    model, image = small(name, drop_path_rate=0.0).train(), torch.randn(2, 3, 33, 40)
+    model(image).sum().backward()
+    expected = {name: p.grad for name, p in model.named_parameters()}
+    model.zero_grad()
+    model.set_grad_checkpointing()
+    model(image).sum().backward()
+    for parameter, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, expected[parameter], msg=parameter)
+
+
+def test_merging_changes_no_output(name: str) -> None:
+    model, image = small(name), torch.randn(2, 3, 37, 45)
+    assert (models.reparameterize(model)(image) - model(image)).abs().max() < 1e-5
+
+
+def test_features_are_one_map_a_stage(name: str) -> None:
+    model = small(name, features_only=True)
+    maps = model(torch.randn(1, 3, 65, 96))
+    assert [tuple(y.shape[2:]) for y in maps] == [(17, 24), (9, 12), (5, 6), (3, 3)]
+    assert [y.shape[1] for y in maps] == model.feature_info.channels()
+    assert model.feature_info.reduction() == [4, 8, 16, 32]
+
+
+def test_intermediates_are_the_features_of_the_model(name: str) -> None:
+    model, image = small(name), torch.randn(1, 3, 64, 40)
+    last, maps = model.forward_intermediates(image, norm=True)
+    torch.testing.assert_close(last, model.forward_features(image))
+    positions = maps[-1].flatten(2).transpose(1, 2)
+    # A class token, if there is one, stands first.
+    torch.testing.assert_close(last.flatten(1, -2)[:, -positions.shape[1] :], positions)
+    (only,) = model.forward_intermediates(
+        image, indices=[1], output_fmt="NHWC", stop_early=True, intermediates_only=True
+    )
+    torch.testing.assert_close(only.permute(0, 3, 1, 2), maps[1])
+
+
+def test_a_shortened_model_classifies_again(name: str) -> None:
+    model = small(name)
+    model.prune_intermediate_layers([1])
+    model.reset_classifier(7, "avg")
+    assert model(torch.randn(2, 3, 64, 64)).shape == (2, 7)
+
+
+def test_a_new_classifier_keeps_pooling_dtype_and_mode(name: str) -> None:
+    model = small(name).double()
+    model.reset_classifier(7)
+    assert model(torch.zeros(1, 3, 64, 64, dtype=torch.float64)).shape == (1, 7)
+    assert model.get_classifier() is model.head.fc
+    assert not model.head.training
+
+
+def test_layers_are_grouped_from_stem_to_head(name: str) -> None:
+    model = small(name)
+    groups = timm.models.group_parameters(model, model.group_matcher(), return_values=False, reverse=True)
+    assert set(groups) == {name for name, _ in model.named_parameters()}
+    order = ["patch_embed.", "stages.0.blocks.", "stages.1.blocks.", "stages.3.blocks.", "head."]
+    first = [min(number for name, number in groups.items() if name.startswith(part)) for part in order]
+    assert first == sorted(set(first))
+
+
+def test_weight_decay_leaves_named_parameters_alone(name: str) -> None:
+    model = small(name)
+    assert model.no_weight_decay() <= {name for name, _ in model.named_parameters()}
+    assert "stages.0.blocks.0.attention.key_bias" in model.no_weight_decay()
+
+
+def test_sixteen_digits_are_learned_in_thirty_steps(name: str) -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    digits = datasets.load_digits()
+    images = torch.from_numpy(digits.images[:16]).float()[:, None] / 16
+    images = F.interpolate(images, scale_factor=4).expand(-1, 3, -1, -1)
+    labels = torch.from_numpy(digits.target[:16])
+    torch.manual_seed(0)
+    model = small(name, num_classes=10, drop_path_rate=0.0).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(30):
+        optimiser.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimiser.step()
+    assert (model.eval()(images).argmax(1) == labels).all()

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slide-PVT: positions, class token, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from slideformer.models import SlidePvt
+from slideformer.models.slide_pvt import VARIANTS
+from tests.models.families import small
+
+NAME = "slide_pvt_tiny"
+
+
+def test_there_is_a_position_for_every_place_of_each_stage() -> None:
+    model = SlidePvt(img_size=(224, 96), depths=(1, 1, 1, 1), num_classes=0)
+    sizes = [tuple(stage.downsample[1].weight.shape[1:3]) for stage in model.stages]
+    assert sizes == [(56, 24), (28, 12), (14, 6), (7, 3)]
+
+
+def test_the_class_token_stands_before_the_positions() -> None:
+    features = small(NAME).forward_features(torch.randn(2, 3, 64, 96))
+    assert features.shape == (2, 1 + 2 * 3, 64)
+
+
+def test_the_token_or_the_mean_of_the_positions_is_classified() -> None:
+    model, image = small(NAME), torch.randn(2, 3, 64, 96)
+    features = model.forward_features(image)
+    torch.testing.assert_close(model(image), model.head.fc(features[:, 0]))
+    model.reset_classifier(5, "avg")
+    torch.testing.assert_close(model(image), model.head.fc(features[:, 1:].mean(1)))
+    model.reset_classifier(0, "")
+    torch.testing.assert_close(model(image), features)
+
+
+def test_weight_decay_leaves_the_class_token_alone() -> None:
+    assert "stages.3.class_token" in small(NAME).no_weight_decay()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"slide_stages": (0, 3)}, r"slide_stages must be less than 3, .* got \(0, 3\)"),
+        ({"reductions": (8, 4, 2, 2)}, r"the last of reductions must be 1, .* got \(8, 4, 2, 2\)"),
+        ({"global_pool": "max"}, "global_pool must be 'token', 'avg' or '', got 'max'"),
+        ({"mlp_ratios": (4, 4)}, r"mlp_ratios must have one entry for each stage, got .* and \(4, 4\)"),
+    ],
+    ids=["slide_stages", "reductions", "global_pool", "mlp_ratios"],
+)
+def test_what_does_not_fit_is_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(NAME, **arguments)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_in_timms_registry(name: str) -> None:
+    model = timm.create_model(name, device="meta")
+    assert tuple(len(stage.blocks) for stage in model.stages) == VARIANTS[name].depths
+    rate = model.stages[-1].blocks[-1].drop_path.drop_prob
+    assert rate == pytest.approx(VARIANTS[name].drop_path_rate)
