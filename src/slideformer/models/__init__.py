@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models by name; importing this package registers them with timm."""
 
-from slideformer.models.convert import config_from_authors, load_authors, read_authors
+from slideformer.models.convert import config_from_authors, load_authors, load_host, read_authors
 from slideformer.models.counts import PUBLISHED, Counts, count
 from slideformer.models.merge import is_merged, reparameterize
 from slideformer.models.pretrained import PREPROCESSING, Pretrained, load_pretrained, save_pretrained
@@ -23,6 +23,7 @@ __all__ = [
     "count",
     "is_merged",
     "load_authors",
+    "load_host",
     "load_pretrained",
     "read_authors",
     "reparameterize",

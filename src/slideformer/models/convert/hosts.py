@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Public weights of the plain hosts: for each family a table of renames, and what renames cannot say."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from slideformer.errors import UserError
+from slideformer.layers.slide_attention import SlideAttention
+from slideformer.models.convert.authors import check_constant
+from slideformer.models.convert.state import load_whole
+from slideformer.models.slide_pvt import SlidePvt
+from slideformer.models.slide_pvt_v2 import SlidePvtV2
+from slideformer.models.slide_swin import SlideSwin
+
+State = dict[str, Tensor]
+# A pattern of theirs, and what stands in its place here.
+Renames = tuple[tuple[str, str], ...]
+
+
+def as_it_is(state: State) -> State:
+    """No change: names are all that differs."""
+    return state
+
+
+@dataclass(frozen=True)
+class Host:
+    """How the public weights of one host differ from ours.
+
+    Attributes:
+        renames: applied to each name one after the other, every one that fits.
+        layout: what is left to do on the renamed state.
+    """
+
+    renames: Renames
+    layout: Callable[[State], State] = as_it_is
+
+
+def drop_constants(state: State) -> State:
+    """Leave out Swin's indices and masks, which its older files hold and our layers compute."""
+    constants = ("relative_position_index", "attn_mask")
+    for name, tensor in state.items():
+        if name.endswith(constants):
+            check_constant(name, tensor)
+    return {name: tensor for name, tensor in state.items() if not name.endswith(constants)}
+
+
+def unfold_positions(state: State) -> State:
+    """PVT's position embeddings ``(1, H W, C)`` as maps, and the class token's own added to the token."""
+    changed = dict(state)
+    names = [name for name in state if name.endswith("downsample.1.weight")]
+    for name in names:
+        position = state[name]
+        token = name.replace("downsample.1.weight", "class_token")
+        if token in state:
+            changed[token] = state[token] + position[:, :1]
+            position = position[:, 1:]
+        side = math.isqrt(position.shape[1])
+        if side * side != position.shape[1]:
+            raise UserError(f"{name} must hold the positions of a square map, got {position.shape[1]}")
+        changed[name] = position.unflatten(1, (side, side))
+    return changed
+
+
+REDUCTION: Renames = (
+    (r"\.attn\.q\.", ".attention.query."),
+    (r"\.attn\.kv\.", ".attention.key_value."),
+    (r"\.attn\.sr\.", ".attention.reduce."),
+    (r"\.attn\.", ".attention."),
+    (r"^head\.", "head.fc."),
+)
+# Both PVT and PVTv2, by their authors: stages are told by numbers from 1, and have no name of their own.
+STAGES: Renames = (
+    (r"^patch_embed1\.", "patch_embed."),
+    *((rf"^block{stage + 1}\.", f"stages.{stage}.blocks.") for stage in range(4)),
+)
+HOSTS: dict[type[nn.Module], Host] = {
+    # By timm.
+    SlideSwin: Host(((r"^layers\.", "stages."), (r"\.attn\.", ".attention.")), drop_constants),
+    # By their authors.
+    SlidePvt: Host(
+        (
+            *REDUCTION,
+            *STAGES,
+            *((rf"^patch_embed{stage + 1}\.", f"stages.{stage}.downsample.0.") for stage in (1, 2, 3)),
+            *((rf"^pos_embed{stage + 1}$", f"stages.{stage}.downsample.1.weight") for stage in range(4)),
+            (r"^cls_token$", "stages.3.class_token"),
+        ),
+        unfold_positions,
+    ),
+    # By timm or by their authors, whose names do not meet.
+    SlidePvtV2: Host(
+        (
+            *REDUCTION,
+            *STAGES,
+            *((rf"^patch_embed{stage + 1}\.", f"stages.{stage}.downsample.") for stage in (1, 2, 3)),
+            *((rf"^norm{stage + 1}\.", f"stages.{stage}.norm.") for stage in range(4)),
+            (r"\.dwconv(\.dwconv)?\.", ".depthwise."),
+        )
+    ),
+}
+
+
+def convert_host(family: type[nn.Module], state: Mapping[str, Tensor]) -> State:
+    """A plain host's public state dict in our names and layouts; unknown names stay as they are.
+
+    Args:
+        family: class of the model that is to take it.
+        state: Swin's by timm, PVT's by its authors, PVTv2's by either.
+
+    Raises:
+        UserError: no public weights are known for the family, or a tensor is damaged.
+    """
+    if family not in HOSTS:
+        raise UserError(
+            f"the model must be one of {', '.join(each.__name__ for each in HOSTS)}, got {family.__name__}"
+        )
+    host = HOSTS[family]
+    return host.layout({rename(name, host.renames): tensor for name, tensor in state.items()})
+
+
+def rename(name: str, renames: Renames) -> str:
+    """Our name of a parameter."""
+    for theirs, ours in renames:
+        name = re.sub(theirs, ours, name)
+    return name
+
+
+def load_host(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load public weights of a plain host, all of them or none.
+
+    Args:
+        model: of the same structure, with ``slide_stages=()``.
+        state: as `convert_host` takes it.
+
+    Raises:
+        UserError: the model slides, or names or shapes do not fit: which, and in what way.
+
+    Example:
+        >>> import timm
+        >>> model = timm.create_model("slide_pvt_v2_b1", slide_stages=())
+        >>> load_host(model, timm.create_model("pvt_v2_b1").state_dict())
+    """
+    if any(isinstance(module, SlideAttention) for module in model.modules()):
+        raise UserError("a plain host's weights need a model without slide attention; use slide_stages=()")
+    load_whole(model, convert_host(type(model), state))

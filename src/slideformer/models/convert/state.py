@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""State dicts: read from files without running code, and loaded whole or not at all."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from slideformer.errors import UserError
+
+
+def read_authors(path: str | Path) -> dict[str, Tensor]:
+    """The authors' state dict from a ``.safetensors`` file or a PyTorch checkpoint; runs no code from it.
+
+    Raises:
+        UserError: the file is no such thing.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise UserError(f"{path} is no whole safetensors file ({error}); fetch it again") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path} is no checkpoint of plain tensors; save its state dict by itself with torch.save"
+        ) from error
+    # The authors' trainer stores the weights beside optimiser and schedule.
+    state = content.get("model", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise UserError(f"{path} holds no state dict; save one with torch.save(model.state_dict(), path)")
+    return state
+
+
+def load_whole(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict in our names, all of it or none.
+
+    Raises:
+        UserError: says which tensors are missing, which are unexpected and which have another shape.
+    """
+    own = model.state_dict()
+    misshaped = [
+        f"{name} (want {tuple(own[name].shape)}, got {tuple(state[name].shape)})"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    faults = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "of another shape": misshaped,
+    }
+    told = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
+    if told:
+        raise UserError(f"the weights must fit the model, but some do not, so nothing was loaded; {told}")
+    model.load_state_dict(dict(state))

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Public weights of the plain hosts: timm's outputs come out, and what does not fit is refused whole."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from slideformer.errors import UserError
+from slideformer.models import SlideSwin, load_host
+from slideformer.models.convert import convert_host
+from slideformer.models.slide_pvt import SlidePvt
+from tests.models.families import small
+
+# Our host, timm's, and what lets timm's take any size.
+TIMMS = {
+    "slide_swin_tiny": ("swin_tiny_patch4_window7_224", {"dynamic_img_size": True}),
+    "slide_pvt_v2_b2": ("pvt_v2_b2", {}),
+}
+
+
+def shaken(model: nn.Module) -> nn.Module:
+    """A model none of whose weights is as it started, so that none can be mistaken for another."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", TIMMS)
+def test_a_host_with_timms_weights_gives_timms_outputs(name: str) -> None:
+    theirs = shaken(timm.create_model(TIMMS[name][0], **TIMMS[name][1]))
+    ours = timm.create_model(name, slide_stages=()).eval()
+    load_host(ours, theirs.state_dict())
+    # Timm decides once, for an image of 224, that the windows of Swin's last stage, which are as large as
+    # its map, are not shifted; so the map of the second image is no larger.
+    for size in [(224, 224), (180, 212)]:
+        image = torch.randn(1, 3, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(ours(image), theirs(image), atol=1e-5, rtol=0)
+
+
+def by_their_authors(name: str) -> str:
+    """The name that PVTv2's authors give to a tensor of timm's."""
+    name = re.sub(
+        r"^stages\.(\d)\.downsample|^patch_embed", lambda m: f"patch_embed{int(m[1] or 0) + 1}", name
+    )
+    name = re.sub(r"^stages\.(\d)\.blocks", lambda m: f"block{int(m[1]) + 1}", name)
+    return re.sub(r"^stages\.(\d)\.norm", lambda m: f"norm{int(m[1]) + 1}", name).replace(
+        "dwconv", "dwconv.dwconv"
+    )
+
+
+def test_pvt_v2_loads_by_the_names_of_its_authors_too() -> None:
+    shape = {"depths": (1, 1, 1, 1), "embed_dims": (8, 8, 16, 16), "num_heads": (1, 2, 2, 2)}
+    theirs = shaken(timm.create_model("pvt_v2_b0", num_classes=5, **shape))
+    ours = small("slide_pvt_v2_b1", slide_stages=(), **shape)
+    state = {by_their_authors(name): x for name, x in theirs.state_dict().items()}
+    assert "block1.0.mlp.dwconv.dwconv.weight" in state
+    load_host(ours, state)
+    image = torch.randn(1, 3, 61, 90)
+    torch.testing.assert_close(ours(image), theirs(image), atol=1e-5, rtol=0)
+
+
+def pvt(model: SlidePvt) -> dict[str, Tensor]:
+    """The state dict that PVT's authors have, with weights from one of ours; the tokens apart."""
+    names = {".attention.": ".attn.", ".query.": ".q.", ".key_value.": ".kv.", ".reduce.": ".sr."}
+    state: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if name.endswith("class_token"):
+            state["cls_token"] = tensor
+            continue
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        name = re.sub(r"^patch_embed", "patch_embed1", name.replace("head.fc", "head"))
+        name = re.sub(r"^stages\.(\d)\.downsample\.0", lambda m: f"patch_embed{int(m[1]) + 1}", name)
+        name = re.sub(r"^stages\.(\d)\.blocks", lambda m: f"block{int(m[1]) + 1}", name)
+        if found := re.match(r"^stages\.(\d)\.downsample\.1", name):
+            name, tensor = f"pos_embed{int(found[1]) + 1}", tensor.flatten(1, 2)
+        state[name] = tensor
+    token = torch.full_like(state["cls_token"], 0.25)
+    state["cls_token"] = state["cls_token"] - token
+    state["pos_embed4"] = torch.cat([token, state["pos_embed4"]], 1)
+    return state
+
+
+def test_pvt_loads_by_the_names_of_its_authors() -> None:
+    theirs, ours = (shaken(small("slide_pvt_tiny", slide_stages=())) for _ in range(2))
+    state = pvt(theirs)
+    assert {"pos_embed1", "patch_embed4.proj.weight", "block3.0.attn.sr.weight", "head.weight"} <= set(state)
+    load_host(ours, state)
+    image = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(ours(image), theirs(image))
+
+
+def test_weights_that_fit_in_part_are_refused_whole() -> None:
+    theirs = pvt(small("slide_pvt_tiny", slide_stages=()))
+    model = small("slide_pvt_tiny", slide_stages=(), num_classes=3)
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    theirs["block9.0.norm1.weight"] = theirs.pop("norm.weight")
+    with pytest.raises(
+        UserError,
+        match=r"nothing was loaded; missing: norm.weight; unexpected: block9.0.norm1.weight; of another "
+        r"shape: head.fc.weight \(want \(3, 64\), got \(5, 64\)\)",
+    ):
+        load_host(model, theirs)
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+
+
+def test_a_model_that_slides_is_refused() -> None:
+    with pytest.raises(UserError, match=r"without slide attention; use slide_stages=\(\)"):
+        load_host(small("slide_pvt_tiny"), {})
+
+
+def test_positions_of_a_map_that_is_not_square_are_refused() -> None:
+    with pytest.raises(UserError, match="positions of a square map, got 12"):
+        convert_host(SlidePvt, {"pos_embed1": torch.zeros(1, 12, 4)})
+
+
+def test_swins_old_constants_are_left_out_if_they_are_swins() -> None:
+    state = {"layers.1.blocks.1.attn_mask": torch.zeros(4, 49, 49)}
+    assert convert_host(SlideSwin, state) == {}
+    with pytest.raises(UserError, match="attn_mask must be Swin's for a window of 7"):
+        convert_host(SlideSwin, {name: x + 1 for name, x in state.items()})
+
+
+def test_a_family_without_public_weights_is_told() -> None:
+    with pytest.raises(UserError, match=r"must be one of SlideSwin, .*got Linear"):
+        convert_host(nn.Linear, {})
