@@ -22,13 +22,23 @@ import timm
 import slideformer.models  # noqa: F401  (registers the models)
 
 OURS = frozenset(timm.list_models("slide_*"))
+# Timm's tests tell by these filters which models give a class token before the positions, not a map.
+TOKEN_FILTER, TOKENS = "vit_*", ["slide_pvt_tiny", "slide_pvt_small", "slide_pvt_medium"]
 
 
 def list_ours(
-    filter: str | list[str] = "", module: object = "", pretrained: bool = False, **options: Any
+    filter: str | list[str] = "",
+    module: object = "",
+    pretrained: bool = False,
+    exclude_filters: str | list[str] = "",
+    **options: Any,
 ) -> list[str]:
     """What ``timm.list_models`` answers, of our models only, whatever module of timm is asked for."""
-    return [name for name in LIST_MODELS(filter, pretrained=pretrained, **options) if name in OURS]
+    filters, excluded = (
+        [*given, *TOKENS] if TOKEN_FILTER in given else given for given in (filter, exclude_filters)
+    )
+    names = LIST_MODELS(filters, pretrained=pretrained, exclude_filters=excluded, **options)
+    return [name for name in names if name in OURS]
 
 
 LIST_MODELS = timm.list_models
