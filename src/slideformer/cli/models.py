@@ -37,7 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(
             "\nGMACs: 1e9 multiply-adds for one image of the model's own size, merged, as the paper counts."
         )
-        print(*(f"{row['model']}: {row['paper_note']}" for row in rows if row.get("paper_note")), sep="\n")
+        for row in rows:
+            if row.get("paper_note"):
+                print(f"{row['model']}: {row['paper_note']}")
     else:
         print("\n".join(names))
     return 0

@@ -13,7 +13,8 @@ class SpatialReductionAttention(nn.Module):
     Spatial-reduction attention of PVT (Wang et al., 2021) and PVTv2: the convolution's kernel
     is as wide as its stride R, so that each key stands for R x R positions, and a layer norm follows it. As
     in both, rows and columns that fill no whole R x R square have no key. A side shorter than R, which
-    would leave no key at all, is first padded with zeros to R.
+    would leave no key at all, is first padded with zeros to R. A program by ``torch.export`` holds for sides
+    of 2 R positions and more: PyTorch takes no dynamic axis whose size may be 1.
 
     Args:
         dim: channels C of the map, a multiple of ``num_heads``.
