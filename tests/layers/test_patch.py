@@ -72,6 +72,18 @@ def test_overlapping_patches_are_timms(size: tuple[int, int]) -> None:
     torch.testing.assert_close(embed(image), theirs(image))
 
 
+def test_the_zeros_around_the_image_are_an_argument() -> None:
+    embed, image = PatchEmbed(3, 8, 4, kernel_size=7, padding=2), torch.randn(2, 3, 16, 12)
+    patches = F.conv2d(image, embed.proj.weight, embed.proj.bias, stride=4, padding=2).permute(0, 2, 3, 1)
+    torch.testing.assert_close(embed(image), embed.norm(patches))
+
+
+@pytest.mark.parametrize("padding", [1, 4])
+def test_zeros_that_make_more_or_fewer_patches_are_refused(padding: int) -> None:
+    with pytest.raises(ValueError, match=f"padding must be from 2 to 3, got {padding}"):
+        PatchEmbed(3, 8, 4, kernel_size=7, padding=padding)
+
+
 @pytest.mark.parametrize("kernel_size", [3, 8])
 def test_a_kernel_that_leaves_gaps_or_spans_two_patches_is_refused(kernel_size: int) -> None:
     with pytest.raises(ValueError, match=f"kernel_size must be from 4 to 7, got {kernel_size}"):
@@ -90,6 +102,10 @@ def test_merging_by_convolution_pads_an_odd_map() -> None:
     merging, x = ConvMerging(6, 12, kernel_size=2), torch.randn(2, 7, 5, 6)
     torch.testing.assert_close(merging(x), merging(F.pad(x, (0, 0, 0, 1, 0, 1))))
     assert merging(x).shape == (2, 4, 3, 12)
+
+
+def test_merging_by_convolution_may_have_no_bias() -> None:
+    assert ConvMerging(6, 12, kernel_size=3, bias=False).proj.bias is None
 
 
 def test_merging_by_convolution_refuses_what_does_not_fit() -> None:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers that map (B, H, W, C) to (B, H, W, C)."""
 
+from slideformer.layers.conv_stem import ConvStem
+from slideformer.layers.cross_window import CrossWindowAttention
 from slideformer.layers.deformed_shift import DeformedShift
 from slideformer.layers.depthwise_mlp import DepthwiseMlp
 from slideformer.layers.mlp import Mlp
+from slideformer.layers.neighborhood import NeighborhoodAttention
 from slideformer.layers.patch import ConvMerging, PatchEmbed, PatchMerging
 from slideformer.layers.position_embedding import PositionEmbedding
 from slideformer.layers.slide_attention import SlideAttention
@@ -12,9 +15,12 @@ from slideformer.layers.window_attention import WindowAttention
 
 __all__ = [
     "ConvMerging",
+    "ConvStem",
+    "CrossWindowAttention",
     "DeformedShift",
     "DepthwiseMlp",
     "Mlp",
+    "NeighborhoodAttention",
     "PatchEmbed",
     "PatchMerging",
     "PositionEmbedding",

@@ -21,16 +21,52 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     return x
 
 
-def strided_convolution(dim: int, out_dim: int, stride: int, kernel_size: int | None) -> nn.Conv2d:
+def strided_convolution(
+    dim: int,
+    out_dim: int,
+    stride: int,
+    kernel_size: int | None,
+    *,
+    padding: int | None = None,
+    bias: bool = True,
+) -> nn.Conv2d:
     """A convolution from each whole number of strides to as many positions, its kernels maybe overlapping.
 
+    Args:
+        dim: channels in.
+        out_dim: channels out.
+        stride: positions from one kernel to the next.
+        kernel_size: None for the stride.
+        padding: zeros on every side; None for so many that the first kernel ends where a first stride does.
+        bias: whether it has one.
+
     Raises:
-        ValueError: the kernel is smaller than the stride, or as large as two.
+        ValueError: the kernel is smaller than the stride, or as large as two, or the padding makes more or
+            fewer positions than there are strides.
     """
     kernel_size = stride if kernel_size is None else kernel_size
     if not stride <= kernel_size < 2 * stride:
         raise ValueError(f"kernel_size must be from {stride} to {2 * stride - 1}, got {kernel_size}")
-    return nn.Conv2d(dim, out_dim, kernel_size, stride, padding=kernel_size - stride)
+    padding = kernel_size - stride if padding is None else padding
+    least = (kernel_size - stride + 1) // 2
+    if not least <= padding <= (kernel_size - 1) // 2:
+        raise ValueError(f"padding must be from {least} to {(kernel_size - 1) // 2}, got {padding}")
+    return nn.Conv2d(dim, out_dim, kernel_size, stride, padding, bias=bias)
+
+
+def check_image(image: Tensor, channels: int) -> None:
+    """Refuse what is no image with so many channels.
+
+    Raises:
+        ValueError: another rank, other channels or no pixels.
+    """
+    if image.ndim != 4 or image.shape[1] != channels:
+        raise ValueError(
+            f"an image must be (B, {channels}, height, width), got {tuple(image.shape)}; "
+            "add the batch, or build the model with in_chans"
+        )
+    if image.shape[2] == 0 or image.shape[3] == 0:
+        raise ValueError(f"an image must have at least one pixel, got {tuple(image.shape)}")
 
 
 class PatchEmbed(nn.Module):
@@ -44,13 +80,14 @@ class PatchEmbed(nn.Module):
         dim: channels C of the map.
         patch_size: side of a patch, in pixels: the distance from one to the next.
         kernel_size: side of the square that is projected, less than two patches; None for a patch.
+        padding: zeros around the image; None for the excess of the kernel over a patch.
         norm_layer: builds the normalisation from its number of channels.
 
     Shape: ``(B, in_chans, height, width) -> (B, H, W, C)``, any size but an empty one.
 
     Raises:
-        ValueError: a size is less than 1, or the kernel is smaller than a patch or as large as two; on a
-            call, the image has another rank, other channels or no pixels.
+        ValueError: a size is less than 1, the kernel is smaller than a patch or as large as two, or the
+            padding does not fit it; on a call, the image has another rank, other channels or no pixels.
     """
 
     def __init__(
@@ -60,6 +97,7 @@ class PatchEmbed(nn.Module):
         patch_size: int,
         *,
         kernel_size: int | None = None,
+        padding: int | None = None,
         norm_layer: Callable[[int], nn.Module] = nn.LayerNorm,
     ) -> None:
         super().__init__()
@@ -68,20 +106,13 @@ class PatchEmbed(nn.Module):
                 f"in_chans, dim and patch_size must be at least 1, got {in_chans}, {dim} and {patch_size}"
             )
         self.patch_size = patch_size
-        self.proj = strided_convolution(in_chans, dim, patch_size, kernel_size)
+        self.proj = strided_convolution(in_chans, dim, patch_size, kernel_size, padding=padding)
         self.norm = norm_layer(dim)
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed: ``(B, in_chans, height, width) -> (B, H, W, C)``."""
         # Read from the weight: timm replaces the first convolution to change the number of channels.
-        channels = self.proj.weight.shape[1]
-        if image.ndim != 4 or image.shape[1] != channels:
-            raise ValueError(
-                f"an image must be (B, {channels}, height, width), got {tuple(image.shape)}; "
-                "add the batch, or build the model with in_chans"
-            )
-        if image.shape[2] == 0 or image.shape[3] == 0:
-            raise ValueError(f"an image must have at least one pixel, got {tuple(image.shape)}")
+        check_image(image, self.proj.weight.shape[1])
         pixels = pad_to_multiple(image.permute(0, 2, 3, 1), self.patch_size)
         return self.norm(self.proj(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
@@ -134,6 +165,7 @@ class ConvMerging(nn.Module):
         dim: channels C of the map.
         out_dim: channels C' of the merged map.
         kernel_size: 2 or 3.
+        bias: whether the convolution has one.
         norm_layer: builds the normalisation from its number of channels.
 
     Shape: ``(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), C')``.
@@ -148,13 +180,14 @@ class ConvMerging(nn.Module):
         out_dim: int,
         kernel_size: int,
         *,
+        bias: bool = True,
         norm_layer: Callable[[int], nn.Module] = nn.LayerNorm,
     ) -> None:
         super().__init__()
         if dim < 1 or out_dim < 1:
             raise ValueError(f"dim and out_dim must be at least 1, got {dim} and {out_dim}")
         self.dim = dim
-        self.proj = strided_convolution(dim, out_dim, 2, kernel_size)
+        self.proj = strided_convolution(dim, out_dim, 2, kernel_size, bias=bias)
         self.norm = norm_layer(out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
