@@ -43,9 +43,9 @@ class Axis:
         if self.border != "clamp":
             return self.span // 2, self.span // 2
         # A clamped window leaves the map only where the map is smaller than the window.
-        return 0, cast(
-            "int", torch.sym_max(0, torch.sym_min(self.dilation, self.size) + self.span - self.size)
-        )
+        # Without dilation there is one grid whatever the size, said here for whoever exports a symbolic one.
+        grids = 1 if self.dilation == 1 else torch.sym_min(self.dilation, self.size)
+        return 0, cast("int", torch.sym_max(0, grids + self.span - self.size))
 
     def starts(self, device: torch.device) -> Tensor:
         """Place of the first tap in the padded axis, for each position: ``(size,)``."""
