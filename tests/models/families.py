@@ -10,9 +10,11 @@ from torch import nn
 
 import slideformer.models  # noqa: F401  (registers the models)
 
-# A registered name, and arguments that make it small: four stages, of which the first two slide.
+# A registered name, and arguments that make it small: four stages, of which the first ones slide.
 FAMILIES: dict[str, dict[str, Any]] = {
     "slide_swin_tiny": {"embed_dim": 16, "depths": (1, 1, 2, 1), "num_heads": (2, 2, 4, 4)},
+    "slide_cswin_tiny": {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (2, 2, 4, 4)},
+    "slide_nat_mini": {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (2, 2, 4, 4)},
     "slide_pvt_tiny": {
         "img_size": 64,
         "embed_dims": (16, 16, 32, 64),
@@ -25,6 +27,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "num_heads": (1, 2, 2, 4),
     },
 }
+# The stages that slide unless told otherwise, where these are not the first two.
+SLIDING = {"slide_nat_mini": [0]}
 # The smallest side that one exported program holds for: no axis may have one entry alone there, and a map
 # of PVT is reduced once more, to its keys.
 SMALLEST_EXPORTED = {"slide_pvt_tiny": 49, "slide_pvt_v2_b1": 49}

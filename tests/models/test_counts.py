@@ -7,9 +7,15 @@ import pytest
 import timm
 
 from slideformer.models import PUBLISHED, SlideSwin, count, reparameterize
+from slideformer.models.counts import PLOTTED
 
 # Counted apart from this code, in millions and in billions of multiply-adds at 224.
 COMPUTED = {
+    "slide_cswin_small": (34.672, 6.848),
+    "slide_cswin_base": (77.399, 15.026),
+    "slide_nat_mini": (20.000, 2.744),
+    "slide_nat_tiny": (27.94, 4.344),
+    "slide_nat_small": (50.78, 7.846),
     "slide_pvt_tiny": (12.226, 2.030),
     "slide_pvt_small": (22.729, 3.980),
     "slide_pvt_medium": (42.452, 6.824),
@@ -36,7 +42,9 @@ def test_counts_are_near_what_the_paper_prints(name: str) -> None:
     counts, paper = count(name), PUBLISHED[name]
     if paper.parameters_m is not None:
         assert counts.parameters / 1e6 == pytest.approx(paper.parameters_m, rel=0.036 if paper.note else 3e-3)
-    assert counts.multiply_adds / 1e9 == pytest.approx(paper.multiply_adds_g, rel=0.016)
+    # From a plot a number can be read to a twentieth.
+    bound = {"abs": 0.05} if PLOTTED in paper.note else {"rel": 0.016}
+    assert counts.multiply_adds / 1e9 == pytest.approx(paper.multiply_adds_g, **bound)
 
 
 def test_a_slide_block_costs_what_the_paper_says() -> None:

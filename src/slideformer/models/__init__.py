@@ -6,6 +6,8 @@ from slideformer.models.counts import PUBLISHED, Counts, count
 from slideformer.models.merge import is_merged, reparameterize
 from slideformer.models.pretrained import PREPROCESSING, Pretrained, load_pretrained, save_pretrained
 from slideformer.models.pyramid import Pyramid
+from slideformer.models.slide_cswin import SlideCSwin
+from slideformer.models.slide_nat import SlideNat
 from slideformer.models.slide_pvt import SlidePvt
 from slideformer.models.slide_pvt_v2 import SlidePvtV2
 from slideformer.models.slide_swin import SlideSwin
@@ -16,6 +18,8 @@ __all__ = [
     "Counts",
     "Pretrained",
     "Pyramid",
+    "SlideCSwin",
+    "SlideNat",
     "SlidePvt",
     "SlidePvtV2",
     "SlideSwin",

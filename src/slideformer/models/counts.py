@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from slideformer.layers.deformed_shift import DeformedShift
+from slideformer.layers.neighborhood import NeighborhoodAttention
 from slideformer.layers.slide_attention import SlideAttention
 from slideformer.models.merge import reparameterize
 
@@ -50,8 +51,15 @@ class Published:
 
 PLOTTED = "read off the paper's plot, which prints no numbers"
 ADDED_UP = "the paper's is above what its layers add up to"
+ROUNDED = "the paper prints whole millions"
+FIRST_STAGE = "the first stage alone slides here: with the second as well there are still more multiply-adds"
 # Pan et al., 2023, table of ImageNet-1K results.
 PUBLISHED = {
+    "slide_cswin_small": Published(35, 6.9, 84.0, ROUNDED),
+    "slide_cswin_base": Published(78, 15.0, 84.7, ROUNDED),
+    "slide_nat_mini": Published(None, 2.70, 82.4, f"{PLOTTED}; {FIRST_STAGE}"),
+    "slide_nat_tiny": Published(28, 4.3, 83.6, FIRST_STAGE),
+    "slide_nat_small": Published(51, 7.8, 84.3, FIRST_STAGE),
     "slide_pvt_tiny": Published(12.2, 2.0, 78.0),
     "slide_pvt_small": Published(22.7, 4.0, 81.7),
     "slide_pvt_medium": Published(None, 6.81, 82.9, PLOTTED),
@@ -66,13 +74,19 @@ PUBLISHED = {
     "slide_swin_base": Published(89, 15.5, 84.2, ADDED_UP),
 }
 
+# The backend whose products are those that the paper counts; others compute the same by other sums.
+COUNTED: dict[type[nn.Module], str] = {
+    SlideAttention: "conv",  # the merged convolutions, logits and output
+    NeighborhoodAttention: "reference",  # logits and output
+}
+
 
 def count(model: nn.Module | str, image_size: int | None = None) -> Counts:
     """Count a model, or a registered one by its name, on the meta device.
 
-    Multiply-adds are those of convolutions and matrix products: all projections, attention in windows,
-    and slide attention as the paper runs it, with one merged convolution for K and one for V. Norms,
-    activations, softmax and sums of maps are not counted.
+    Multiply-adds are those of convolutions and matrix products: all projections, attention in windows
+    and neighbourhoods, and slide attention as the paper runs it, with one merged convolution for K and one
+    for V. Norms, activations, softmax and sums of maps are not counted.
 
     Args:
         model: one of ours, not merged, or its name.
@@ -86,9 +100,8 @@ def count(model: nn.Module | str, image_size: int | None = None) -> Counts:
         image = torch.empty(1, channels, side, side)
     merged = reparameterize(model.eval())
     for module in merged.modules():
-        if isinstance(module, SlideAttention):
-            # That backend runs the paper's convolutions; the others compute the same by other sums.
-            module.backend = "conv"
+        if type(module) in COUNTED:
+            module.backend = COUNTED[type(module)]  # type: ignore[assignment]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         merged(image)
     return Counts(size(model) + frozen(model), size(merged), counter.get_total_flops() // 2)
