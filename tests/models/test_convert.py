@@ -139,13 +139,18 @@ def test_another_models_weights_have_no_structure_of_ours() -> None:
         config_from_authors({"conv1.weight": torch.zeros(1)})
 
 
-@pytest.mark.parametrize("file", ["weights.safetensors", "weights.pth", "trainer.pth"])
+@pytest.mark.parametrize("file", ["weights.safetensors", "weights.pth", "trainer.pth", "averaged.pth"])
 def test_weights_are_read_from_files_of_tensors(state: dict[str, Tensor], tmp_path: Path, file: str) -> None:
     path = tmp_path / file
     if path.suffix == ".safetensors":
         save_file(state, path)
     else:
-        torch.save({"model": state, "epoch": 3} if file == "trainer.pth" else state, path)
+        others = {name: x + 1 for name, x in state.items()}
+        files = {
+            "trainer.pth": {"model": state, "epoch": 3},
+            "averaged.pth": {"state_dict": others, "state_dict_ema": state, "epoch": 3},
+        }
+        torch.save(files.get(file, state), path)
     read = read_authors(path)
     assert read.keys() == state.keys()
     assert all(torch.equal(read[name], state[name]) for name in state)

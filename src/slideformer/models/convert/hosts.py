@@ -14,6 +14,8 @@ from slideformer.errors import UserError
 from slideformer.layers.slide_attention import SlideAttention
 from slideformer.models.convert.authors import check_constant
 from slideformer.models.convert.state import load_whole
+from slideformer.models.slide_cswin import SlideCSwin
+from slideformer.models.slide_nat import SlideNat
 from slideformer.models.slide_pvt import SlidePvt
 from slideformer.models.slide_pvt_v2 import SlidePvtV2
 from slideformer.models.slide_swin import SlideSwin
@@ -103,6 +105,31 @@ HOSTS: dict[type[nn.Module], Host] = {
             (r"\.dwconv(\.dwconv)?\.", ".depthwise."),
         )
     ),
+    # By their authors.
+    SlideCSwin: Host(
+        (
+            (r"^stage1_conv_embed\.0\.", "patch_embed.proj."),
+            (r"^stage1_conv_embed\.2\.", "patch_embed.norm."),
+            *((rf"^stage{stage + 1}\.", f"stages.{stage}.blocks.") for stage in range(4)),
+            *((rf"^merge{stage}\.conv\.", f"stages.{stage}.downsample.proj.") for stage in (1, 2, 3)),
+            *((rf"^merge{stage}\.norm\.", f"stages.{stage}.downsample.norm.") for stage in (1, 2, 3)),
+            (r"(blocks\.\d+)\.(qkv|proj)\.", r"\1.attention.\2."),
+            (r"\.attns\.(\d)\.get_v\.", r".attention.lepe.\1."),
+            (r"^head\.", "head.fc."),
+        )
+    ),
+    # By their authors, who merge at the end of a stage.
+    SlideNat: Host(
+        (
+            *((rf"^levels\.{stage}\.downsample", f"stages.{stage + 1}.downsample") for stage in range(3)),
+            (r"\.downsample\.reduction\.", ".downsample.proj."),
+            (r"^levels\.", "stages."),
+            (r"\.attn\.rpb$", ".attention.relative_position_bias_table"),
+            (r"\.attn\.", ".attention."),
+            (r"\.gamma([12])$", r".scale\1.gamma"),
+            (r"^head\.", "head.fc."),
+        )
+    ),
 }
 
 
@@ -111,7 +138,7 @@ def convert_host(family: type[nn.Module], state: Mapping[str, Tensor]) -> State:
 
     Args:
         family: class of the model that is to take it.
-        state: Swin's by timm, PVT's by its authors, PVTv2's by either.
+        state: Swin's by timm, PVTv2's by timm or its authors, all others' by their authors.
 
     Raises:
         UserError: no public weights are known for the family, or a tensor is damaged.

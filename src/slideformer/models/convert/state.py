@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from slideformer.errors import UserError
 
+# Names under which files hold weights beside other things, the ones to be used first.
+WRAPPERS = ("model", "state_dict_ema", "state_dict")
+
 
 def read_authors(path: str | Path) -> dict[str, Tensor]:
     """The authors' state dict from a ``.safetensors`` file or a PyTorch checkpoint; runs no code from it.
@@ -33,8 +36,10 @@ def read_authors(path: str | Path) -> dict[str, Tensor]:
         raise UserError(
             f"{path} is no checkpoint of plain tensors; save its state dict by itself with torch.save"
         ) from error
-    # The authors' trainer stores the weights beside optimiser and schedule.
-    state = content.get("model", content) if isinstance(content, dict) else content
+    # Trainers store the weights beside optimiser and schedule, CSwin's the averaged ones as well.
+    state = content
+    if isinstance(content, dict):
+        state = next((content[name] for name in WRAPPERS if name in content), content)
     if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
         raise UserError(f"{path} holds no state dict; save one with torch.save(model.state_dict(), path)")
     return state
