@@ -3,11 +3,13 @@
 
 from slideformer.layers.conv_stem import ConvStem
 from slideformer.layers.cross_window import CrossWindowAttention
+from slideformer.layers.deformable_attention import DeformableAttention
 from slideformer.layers.deformed_shift import DeformedShift
 from slideformer.layers.depthwise_mlp import DepthwiseMlp
 from slideformer.layers.mlp import Mlp
 from slideformer.layers.neighborhood import NeighborhoodAttention
 from slideformer.layers.patch import ConvMerging, PatchEmbed, PatchMerging
+from slideformer.layers.pooling_attention import PoolingAttention
 from slideformer.layers.position_embedding import PositionEmbedding
 from slideformer.layers.slide_attention import SlideAttention
 from slideformer.layers.spatial_reduction import SpatialReductionAttention
@@ -17,12 +19,14 @@ __all__ = [
     "ConvMerging",
     "ConvStem",
     "CrossWindowAttention",
+    "DeformableAttention",
     "DeformedShift",
     "DepthwiseMlp",
     "Mlp",
     "NeighborhoodAttention",
     "PatchEmbed",
     "PatchMerging",
+    "PoolingAttention",
     "PositionEmbedding",
     "SlideAttention",
     "SpatialReductionAttention",

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Append rows and columns of zeros until both sides are multiples: ``(B, H, W, C) -> (B, H', W', C)``."""
+def pad_to_multiple(x: Tensor, multiple: int, value: float = 0.0) -> Tensor:
+    """Append rows and columns until both sides are multiples: ``(B, H, W, C) -> (B, H', W', C)``."""
     # Whole tiles first, so that a symbolic size is seen to be divisible without a guard; and of positive
     # numbers alone, because ONNX rounds a negative quotient towards zero.
     rows, columns = ((size + multiple - 1) // multiple * multiple - size for size in x.shape[1:3])
     # While exporting, the size of the example must not decide whether the padding is there.
     if torch.compiler.is_exporting() or rows or columns:
-        x = F.pad(x, (0, 0, 0, columns, 0, rows))
+        x = F.pad(x, (0, 0, 0, columns, 0, rows), value=value)
     return x
 
 
