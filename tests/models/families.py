@@ -15,6 +15,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "slide_swin_tiny": {"embed_dim": 16, "depths": (1, 1, 2, 1), "num_heads": (2, 2, 4, 4)},
     "slide_cswin_tiny": {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (2, 2, 4, 4)},
     "slide_nat_mini": {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (2, 2, 4, 4)},
+    # Blocks that pool do not slide: two in each stage whose maps shrink.
+    "slide_mvit_v2_tiny": {
+        "img_size": 64,
+        "embed_dim": 16,
+        "depths": (1, 2, 2, 1),
+        "num_heads": (1, 2, 2, 4),
+    },
     "slide_pvt_tiny": {
         "img_size": 64,
         "embed_dims": (16, 16, 32, 64),

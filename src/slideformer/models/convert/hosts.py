@@ -15,6 +15,7 @@ from slideformer.layers.slide_attention import SlideAttention
 from slideformer.models.convert.authors import check_constant
 from slideformer.models.convert.state import load_whole
 from slideformer.models.slide_cswin import SlideCSwin
+from slideformer.models.slide_mvit_v2 import SlideMvitV2
 from slideformer.models.slide_nat import SlideNat
 from slideformer.models.slide_pvt import SlidePvt
 from slideformer.models.slide_pvt_v2 import SlidePvtV2
@@ -84,6 +85,18 @@ STAGES: Renames = (
 HOSTS: dict[type[nn.Module], Host] = {
     # By timm.
     SlideSwin: Host(((r"^layers\.", "stages."), (r"\.attn\.", ".attention.")), drop_constants),
+    SlideMvitV2: Host(
+        (
+            (r"\.attn\.(norm|pool)_q\.", r".attention.query_pool.\1."),
+            (r"\.attn\.(norm|pool)_k\.", r".attention.key_pool.\1."),
+            (r"\.attn\.(norm|pool)_v\.", r".attention.value_pool.\1."),
+            (r"_pool\.pool\.", "_pool.conv."),
+            (r"\.rel_pos_h$", ".relative_position_rows"),
+            (r"\.rel_pos_w$", ".relative_position_columns"),
+            (r"\.attn\.", ".attention."),
+            (r"\.shortcut_proj_attn\.", ".shortcut."),
+        )
+    ),
     # By their authors.
     SlidePvt: Host(
         (
