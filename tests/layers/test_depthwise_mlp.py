@@ -17,6 +17,15 @@ def test_output_is_timms() -> None:
     torch.testing.assert_close(ours(x), theirs(x.flatten(1, 2), [5, 7]).unflatten(1, (5, 7)))
 
 
+def test_a_residual_convolution_is_added_to_what_it_is_of() -> None:
+    plain, residual, x = DepthwiseMlp(6, 12), DepthwiseMlp(6, 12, residual=True), torch.randn(2, 5, 7, 6)
+    with torch.no_grad():
+        # The same as one more in the middle of every kernel.
+        residual.load_state_dict(plain.state_dict())
+        plain.depthwise.weight[:, 0, 1, 1] += 1
+    torch.testing.assert_close(residual(x), plain(x))
+
+
 def test_bad_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="dim and hidden_dim must be at least 1, got 0 and 4"):
         DepthwiseMlp(0, 4)

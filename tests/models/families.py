@@ -15,6 +15,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "slide_swin_tiny": {"embed_dim": 16, "depths": (1, 1, 2, 1), "num_heads": (2, 2, 4, 4)},
     "slide_cswin_tiny": {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (2, 2, 4, 4)},
     "slide_nat_mini": {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (2, 2, 4, 4)},
+    "slide_dat_tiny": {
+        "img_size": 64,
+        "embed_dim": 16,
+        "depths": (2, 2, 2, 1),
+        "num_heads": (2, 2, 4, 4),
+        "groups": (1, 2, 2, 4),
+        "neighborhood_size": 5,
+    },
     # Blocks that pool do not slide: two in each stage whose maps shrink.
     "slide_mvit_v2_tiny": {
         "img_size": 64,
@@ -35,7 +43,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
 }
 # The stages that slide unless told otherwise, where these are not the first two.
-SLIDING = {"slide_nat_mini": [0]}
+SLIDING = {"slide_dat_tiny": [0, 1, 2], "slide_nat_mini": [0]}
+# What makes these smaller still where they are traced, which takes long: one block of each kind.
+TRACED: dict[str, dict[str, Any]] = {
+    "slide_dat_tiny": {
+        "depths": (2, 1),
+        "num_heads": (2, 4),
+        "groups": (1, 2),
+        "strides": (8, 4),
+        "offset_kernel_sizes": (9, 7),
+        "slide_stages": (0,),
+    },
+    "slide_mvit_v2_tiny": {"depths": (1, 2, 1), "num_heads": (1, 2, 2), "key_strides": (4, 2, 1)},
+}
 # The smallest side that one exported program holds for: no axis may have one entry alone there, and a map
 # of PVT is reduced once more, to its keys.
 SMALLEST_EXPORTED = {"slide_pvt_tiny": 49, "slide_pvt_v2_b1": 49}
@@ -45,3 +65,8 @@ def small(name: str, **arguments: Any) -> nn.Module:
     """The family's small model with 5 classes, in evaluation mode."""
     own = {} if arguments.get("features_only") else {"num_classes": 5}
     return timm.create_model(name, **{**own, **FAMILIES[name], **arguments}).eval()
+
+
+def traceable(name: str, **arguments: Any) -> nn.Module:
+    """The family's smallest model with every kind of block, in evaluation mode."""
+    return small(name, **{**TRACED.get(name, {}), **arguments})

@@ -16,6 +16,8 @@ COMPUTED = {
     "slide_nat_mini": (20.000, 2.744),
     "slide_nat_tiny": (27.94, 4.344),
     "slide_nat_small": (50.78, 7.846),
+    "slide_dat_tiny": (24.019, 4.329),
+    "slide_dat_small": (53.177, 9.487),
     "slide_mvit_v2_tiny": (24.170, 4.563),
     "slide_mvit_v2_small": (34.867, 6.846),
     "slide_pvt_tiny": (12.226, 2.030),

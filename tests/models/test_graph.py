@@ -13,7 +13,7 @@ from torch.export import Dim
 
 import slideformer.models as models
 from slideformer.deploy import export_onnx
-from tests.models.families import FAMILIES, SMALLEST_EXPORTED, small
+from tests.models.families import FAMILIES, SMALLEST_EXPORTED, traceable
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def _forget_compiled_models() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_model_compiles_without_a_graph_break(name: str) -> None:
-    model = small(name)
+    model = traceable(name)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     for size in [(64, 64), (97, 130)]:
         image = torch.randn(2, 3, *size)
@@ -36,7 +36,7 @@ def test_the_model_compiles_without_a_graph_break(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_model_trains_compiled_without_a_graph_break(name: str) -> None:
-    model, image = small(name, drop_path_rate=0.0).train(), torch.randn(2, 3, 33, 40)
+    model, image = traceable(name, drop_path_rate=0.0).train(), torch.randn(2, 3, 33, 40)
     model(image).sum().backward()
     expected = {name: p.grad for name, p in model.named_parameters()}
     model.zero_grad()
@@ -47,7 +47,7 @@ def test_the_model_trains_compiled_without_a_graph_break(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_one_exported_program_holds_for_every_batch_and_size(name: str) -> None:
-    model, least = small(name), SMALLEST_EXPORTED.get(name, 33)
+    model, least = traceable(name), SMALLEST_EXPORTED.get(name, 33)
     shapes = ({0: Dim("batch"), 2: Dim("height", min=least), 3: Dim("width", min=least)},)
     merged = models.reparameterize(model)
     program = torch.export.export(merged, (torch.randn(2, 3, 64, 96),), dynamic_shapes=shapes)
@@ -61,7 +61,7 @@ def test_one_exported_program_holds_for_every_batch_and_size(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_onnx_runtime_agrees_at_every_size_and_meets_no_rank_6(name: str, tmp_path: Path) -> None:
-    model = small(name)
+    model = traceable(name)
     # Sharper than a fresh model's, so that logits differ by more than rounding.
     torch.nn.init.normal_(model.head.fc.weight)
     rows = export_onnx(

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from slideformer.errors import UserError
@@ -16,6 +18,7 @@ from slideformer.models.convert import convert_host
 from slideformer.models.slide_pvt import SlidePvt
 from tests.models.families import small
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 # Our host, timm's, what lets timm's take any size, and a size beside 224. Timm decides once, for an image of
 # 224, that the windows of Swin's last stage, which are as large as its map, are not shifted; so the map of
 # the second image is no larger. Its MViTv2 is made for one size; for others, see the family's own test.
@@ -98,6 +101,20 @@ def test_pvt_loads_by_the_names_of_its_authors() -> None:
     load_host(ours, state)
     image = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(ours(image), theirs(image))
+
+
+def test_dat_gives_its_authors_logits() -> None:
+    golden = load_file(GOLDEN / "dat_micro.safetensors")
+    state = {name.removeprefix("state."): x.double() for name, x in golden.items() if "state." in name}
+    model = small("slide_dat_tiny", slide_stages=(), embed_dim=8, neighborhood_size=3, mlp_ratio=2.0).double()
+    load_host(model, state)
+    torch.testing.assert_close(model(golden["input"].double()), golden["logits"], atol=1e-12, rtol=0)
+
+
+def test_a_projection_that_dat_lacks_is_told() -> None:
+    state = {"stages.0.attns.1.proj_k.weight": torch.zeros(4, 4, 1, 1)}
+    with pytest.raises(UserError, match=r"unexpected: stages.0.blocks.1.attention.proj_k.weight"):
+        load_host(small("slide_dat_tiny", slide_stages=()), state)
 
 
 def test_weights_that_fit_in_part_are_refused_whole() -> None:

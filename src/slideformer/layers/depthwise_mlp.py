@@ -15,6 +15,7 @@ class DepthwiseMlp(nn.Module):
     Args:
         dim: channels C in and out.
         hidden_dim: channels in between.
+        residual: whether the convolution is added to what it is of, as in DAT++ (Xia et al., 2023).
         drop: dropout after the activation and after the second linear map, a probability.
 
     Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W``.
@@ -23,10 +24,11 @@ class DepthwiseMlp(nn.Module):
         ValueError: a size is less than 1.
     """
 
-    def __init__(self, dim: int, hidden_dim: int, *, drop: float = 0.0) -> None:
+    def __init__(self, dim: int, hidden_dim: int, *, residual: bool = False, drop: float = 0.0) -> None:
         super().__init__()
         if dim < 1 or hidden_dim < 1:
             raise ValueError(f"dim and hidden_dim must be at least 1, got {dim} and {hidden_dim}")
+        self.residual = residual
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.depthwise = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
@@ -34,5 +36,7 @@ class DepthwiseMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform a map: ``(B, H, W, C) -> (B, H, W, C)``."""
-        x = self.depthwise(self.fc1(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.drop(self.fc2(self.drop(F.gelu(x))))
+        x = self.fc1(x)
+        y = self.depthwise(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        y = x + y if self.residual else y
+        return self.drop(self.fc2(self.drop(F.gelu(y))))

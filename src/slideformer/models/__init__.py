@@ -7,6 +7,7 @@ from slideformer.models.merge import is_merged, reparameterize
 from slideformer.models.pretrained import PREPROCESSING, Pretrained, load_pretrained, save_pretrained
 from slideformer.models.pyramid import Pyramid
 from slideformer.models.slide_cswin import SlideCSwin
+from slideformer.models.slide_dat import SlideDat
 from slideformer.models.slide_mvit_v2 import SlideMvitV2
 from slideformer.models.slide_nat import SlideNat
 from slideformer.models.slide_pvt import SlidePvt
@@ -20,6 +21,7 @@ __all__ = [
     "Pretrained",
     "Pyramid",
     "SlideCSwin",
+    "SlideDat",
     "SlideMvitV2",
     "SlideNat",
     "SlidePvt",

@@ -61,6 +61,8 @@ PUBLISHED = {
     "slide_nat_mini": Published(None, 2.70, 82.4, f"{PLOTTED}; {FIRST_STAGE}"),
     "slide_nat_tiny": Published(28, 4.3, 83.6, FIRST_STAGE),
     "slide_nat_small": Published(51, 7.8, 84.3, FIRST_STAGE),
+    "slide_dat_tiny": Published(24.0, 4.3, 83.9, OF_THE_HOST),  # Xia et al., 2023
+    "slide_dat_small": Published(53, 9.4, 84.6, OF_THE_HOST),
     "slide_mvit_v2_tiny": Published(24, 4.7, 82.3, OF_THE_HOST),  # Li et al., 2022
     "slide_mvit_v2_small": Published(35, 7.0, 83.6, OF_THE_HOST),
     "slide_pvt_tiny": Published(12.2, 2.0, 78.0),

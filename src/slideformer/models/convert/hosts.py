@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from slideformer.errors import UserError
@@ -15,6 +16,7 @@ from slideformer.layers.slide_attention import SlideAttention
 from slideformer.models.convert.authors import check_constant
 from slideformer.models.convert.state import load_whole
 from slideformer.models.slide_cswin import SlideCSwin
+from slideformer.models.slide_dat import SlideDat
 from slideformer.models.slide_mvit_v2 import SlideMvitV2
 from slideformer.models.slide_nat import SlideNat
 from slideformer.models.slide_pvt import SlidePvt
@@ -70,6 +72,17 @@ def unfold_positions(state: State) -> State:
     return changed
 
 
+def join_keys_and_values(state: State) -> State:
+    """DAT's projections to keys and to values as one, and its convolutions of 1 x 1 as linear maps."""
+    changed = {name: x.flatten(1) if x.shape[2:] == (1, 1) else x for name, x in state.items()}
+    for name in state:
+        value = name.replace(".proj_k.", ".proj_v.")
+        if ".proj_k." in name and value in state:
+            both = torch.cat([changed.pop(name), changed.pop(value)])
+            changed[name.replace(".proj_k.", ".key_value.")] = both
+    return changed
+
+
 REDUCTION: Renames = (
     (r"\.attn\.q\.", ".attention.query."),
     (r"\.attn\.kv\.", ".attention.key_value."),
@@ -107,6 +120,32 @@ HOSTS: dict[type[nn.Module], Host] = {
             (r"^cls_token$", "stages.3.class_token"),
         ),
         unfold_positions,
+    ),
+    SlideDat: Host(
+        (
+            (r"^patch_proj\.[01]\.", "patch_embed.0."),
+            (r"^patch_proj\.[34]\.", "patch_embed.2."),
+            *((rf"^down_projs\.{stage - 1}\.[01]\.", f"stages.{stage}.downsample.") for stage in (1, 2, 3)),
+            (r"^(patch_embed\.[02]|stages\.\d\.downsample)\.(weight|bias)$", r"\1.proj.\2"),
+            # Two norms a block, numbered throughout the stage.
+            *((rf"\.layer_norms\.{2 * block}\.", f".blocks.{block}.norm1.") for block in range(18)),
+            *((rf"\.layer_norms\.{2 * block + 1}\.", f".blocks.{block}.norm2.") for block in range(18)),
+            (r"\.local_perception_units\.(\d+)\.", r".blocks.\1.perception."),
+            (r"\.attns\.(\d+)\.", r".blocks.\1.attention."),
+            (r"\.mlps\.(\d+)\.", r".blocks.\1.mlp."),
+            (r"\.linear([12])\.0\.", r".fc\1."),
+            (r"\.dwc\.", ".depthwise."),
+            (r"\.conv_offset\.0\.", ".offsets.depthwise."),
+            (r"\.conv_offset\.1\.", ".offsets."),
+            (r"\.conv_offset\.3\.", ".offsets.proj."),
+            (r"\.proj_q\.", ".query."),
+            (r"\.proj_out\.", ".proj."),
+            (r"\.(rpb|rpe_table)$", ".relative_position_bias_table"),
+            (r"^cls_norm\.", ""),
+            (r"^cls_head\.", "head.fc."),
+            (r"(norm[12]?)\.norm\.", r"\1."),
+        ),
+        join_keys_and_values,
     ),
     # By timm or by their authors, whose names do not meet.
     SlidePvtV2: Host(

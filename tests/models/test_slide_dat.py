@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slide-DAT: which blocks are local, and what a block adds up."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from slideformer.models.slide_dat import VARIANTS
+from tests.models.families import small
+
+NAME = "slide_dat_tiny"
+
+
+def kinds(model: nn.Module) -> list[list[str]]:
+    """The kind of attention of every block, by stage, by the first letter."""
+    return [[type(block.attention).__name__[0] for block in stage.blocks] for stage in model.stages]
+
+
+def test_every_second_block_is_local_but_in_the_last_stage() -> None:
+    model = timm.create_model(NAME, device="meta")
+    assert kinds(model) == [["S", "D"], ["S", "D"] * 2, ["S", "D"] * 9, ["D", "D"]]
+    host = timm.create_model(NAME, device="meta", slide_stages=(1,))
+    assert kinds(host) == [["N", "D"], ["S", "D"] * 2, ["N", "D"] * 9, ["D", "D"]]
+
+
+def test_the_last_stage_has_nothing_to_slide() -> None:
+    with pytest.raises(ValueError, match=r"less than 3, the stage without local attention, got \(0, 3\)"):
+        small(NAME, slide_stages=(0, 3))
+
+
+def test_a_block_adds_perception_attention_and_perceptron() -> None:
+    block, x = small(NAME).stages[0].blocks[1], torch.randn(2, 9, 7, 16)
+    y = x + block.perception(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    y = y + block.attention(block.norm1(y))
+    torch.testing.assert_close(block(x), y + block.mlp(block.norm2(y)))
+
+
+def test_position_biases_are_made_for_the_image_size_and_need_not_be_square() -> None:
+    model = small(NAME, img_size=(64, 100))
+    tables = [stage.blocks[-1].attention.relative_position_bias_table for stage in model.stages]
+    # On maps of 16 x 25, 8 x 13, 4 x 7 and 2 x 4.
+    assert [tuple(table.shape) for table in tables] == [(2, 31, 49), (2, 15, 25), (4, 7, 13), (4, 3, 7)]
+
+
+def test_weight_decay_leaves_position_biases_alone() -> None:
+    assert "stages.0.blocks.1.attention.relative_position_bias_table" in small(NAME).no_weight_decay()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_in_timms_registry(name: str) -> None:
+    model = timm.create_model(name, device="meta", in_chans=1)
+    assert tuple(len(stage.blocks) for stage in model.stages) == VARIANTS[name].depths
+    assert model.stages[-1].blocks[-1].drop_path.drop_prob == pytest.approx(VARIANTS[name].drop_path_rate)
+    assert model.patch_embed[0].proj.in_channels == 1
