@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.linear import Linear
+
 # Weight and bias of a depthwise convolution.
 Kernel = tuple[Tensor, Tensor | None]
 
@@ -63,13 +65,13 @@ class CrossWindowAttention(nn.Module):
         self.num_heads = num_heads
         self.stripe_width = stripe_width
         self.attn_drop = attn_drop
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         directions = 1 if stripe_width is None else 2
         channels = dim // directions
         self.lepe = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1, groups=channels) for _ in range(directions)
         )
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(self, x: Tensor) -> Tensor:

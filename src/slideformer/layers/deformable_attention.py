@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.linear import Linear
+
 
 class DeformableAttention(nn.Module):
     """Every position attends to the same few points, which a small network moves (Xia et al., DAT, 2022).
@@ -72,13 +74,13 @@ class DeformableAttention(nn.Module):
         self.groups = groups
         self.offset_range = offset_range
         self.attn_drop = attn_drop
-        self.query = nn.Linear(dim, dim, bias=qkv_bias)
+        self.query = Linear(dim, dim, bias=qkv_bias)
         self.offsets = OffsetNetwork(dim // groups, kernel_size, stride)
-        self.key_value = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        self.key_value = Linear(dim, 2 * dim, bias=qkv_bias)
         self.relative_position_bias_table = nn.Parameter(
             torch.empty(num_heads, 2 * height - 1, 2 * width - 1)
         )
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.01)
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.linear import Linear, in_pieces
+
 
 class DepthwiseMlp(nn.Module):
     """A perceptron with a 3 x 3 depthwise convolution before its GELU (PVTv2: Wang et al., 2022).
@@ -29,13 +31,17 @@ class DepthwiseMlp(nn.Module):
         if dim < 1 or hidden_dim < 1:
             raise ValueError(f"dim and hidden_dim must be at least 1, got {dim} and {hidden_dim}")
         self.residual = residual
-        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc1 = Linear(dim, hidden_dim)
         self.depthwise = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc2 = Linear(hidden_dim, dim)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform a map: ``(B, H, W, C) -> (B, H, W, C)``."""
+        return in_pieces(self.transform, x, self.fc1.out_features)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """The maps and the convolution: ``(B, H, W, C) -> (B, H, W, C)``."""
         x = self.fc1(x)
         y = self.depthwise(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         y = x + y if self.residual else y

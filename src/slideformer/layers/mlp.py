@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.linear import Linear, in_pieces
+
 
 class Mlp(nn.Module):
     """Two linear maps with a GELU in between, at every position by itself.
@@ -25,10 +27,14 @@ class Mlp(nn.Module):
         super().__init__()
         if dim < 1 or hidden_dim < 1:
             raise ValueError(f"dim and hidden_dim must be at least 1, got {dim} and {hidden_dim}")
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc1 = Linear(dim, hidden_dim)
+        self.fc2 = Linear(hidden_dim, dim)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform every position: ``(..., C) -> (..., C)``."""
+        return in_pieces(self.transform, x.flatten(0, -2), self.fc1.out_features).reshape(x.shape)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """The two maps: ``(N, C) -> (N, C)``."""
         return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))

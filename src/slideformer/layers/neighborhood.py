@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.linear import Linear
 from slideformer.ops import checks, slide_attention, slide_attention_values, slide_attention_weights
 from slideformer.ops.window import Border
 
@@ -68,10 +69,10 @@ class NeighborhoodAttention(nn.Module):
         self.dilation = dilation
         self.backend = backend
         self.attn_drop = attn_drop
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         side = 2 * kernel_size - 1
         self.relative_position_bias_table = nn.Parameter(torch.empty(num_heads, side, side))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 

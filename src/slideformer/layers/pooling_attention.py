@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.linear import Linear
 from slideformer.layers.patch import pad_to_multiple
 
 
@@ -70,7 +71,7 @@ class PoolingAttention(nn.Module):
         self.num_heads = num_heads
         self.attn_drop = attn_drop
         channels = out_dim // num_heads
-        self.qkv = nn.Linear(dim, 3 * out_dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * out_dim, bias=qkv_bias)
         self.query_pool = HeadPooling(channels, query_stride, norm_layer)
         self.key_pool = HeadPooling(channels, key_stride, norm_layer)
         self.value_pool = HeadPooling(channels, key_stride, norm_layer)
@@ -78,7 +79,7 @@ class PoolingAttention(nn.Module):
         self.relative_position_rows, self.relative_position_columns = (
             nn.Parameter(torch.empty(2 * -(-size // stride) - 1, channels)) for size in (height, width)
         )
-        self.proj = nn.Linear(out_dim, out_dim)
+        self.proj = Linear(out_dim, out_dim)
         self.proj_drop = nn.Dropout(proj_drop)
         nn.init.trunc_normal_(self.relative_position_rows, std=0.02)
         nn.init.trunc_normal_(self.relative_position_columns, std=0.02)

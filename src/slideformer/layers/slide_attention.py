@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slideformer.layers.deformed_shift import DeformedShift, MergedShift
+from slideformer.layers.linear import Linear
 from slideformer.ops import checks, slide_attention, slide_attention_values, slide_attention_weights
 from slideformer.ops.window import Border
 
@@ -81,13 +82,13 @@ class SlideAttention(nn.Module):
         self.dilation = dilation
         self.border: Border = border
         self.backend = backend
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.shift: DeformedShift | MergedShift | None = (
             DeformedShift(dim // num_heads, kernel_size) if deform else None
         )
         self.key_bias = nn.Parameter(torch.empty(num_heads, window.taps))
         self.attn_drop = attn_drop
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         nn.init.trunc_normal_(self.key_bias, std=0.02)
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.linear import Linear
+
 
 class SpatialReductionAttention(nn.Module):
     """Every position attends to the whole map, whose keys and values a strided convolution made fewer.
@@ -50,12 +52,12 @@ class SpatialReductionAttention(nn.Module):
         self.num_heads = num_heads
         self.reduction = reduction
         self.attn_drop = attn_drop
-        self.query = nn.Linear(dim, dim, bias=qkv_bias)
-        self.key_value = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        self.query = Linear(dim, dim, bias=qkv_bias)
+        self.key_value = Linear(dim, 2 * dim, bias=qkv_bias)
         if reduction > 1:
             self.reduce = nn.Conv2d(dim, dim, reduction, reduction)
             self.norm = nn.LayerNorm(dim)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.linear import Linear
 from slideformer.layers.patch import pad_to_multiple
 
 # Swin's mask: far below every logit, yet finite, so that no runtime meets infinity minus infinity.
@@ -60,9 +61,9 @@ class WindowAttention(nn.Module):
         self.window_size = window_size
         self.shift = window_size // 2 if shift else 0
         self.attn_drop = attn_drop
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, num_heads))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self.register_buffer(
             "relative_position_index", relative_position_index(window_size), persistent=False
