@@ -2,6 +2,16 @@
 """Measurements beside the alternatives."""
 
 from slideformer.bench.candidate import DTYPES, Candidate, Setting
+from slideformer.bench.comparison import (
+    Comparison,
+    Maps,
+    compare,
+    comparison_from_dict,
+    comparison_markdown,
+    comparison_text,
+    comparison_to_dict,
+    pattern_layers,
+)
 from slideformer.bench.layer import layer_candidates
 from slideformer.bench.measurement import Group, Measurement, measure
 from slideformer.bench.memory import available_bytes
@@ -12,11 +22,18 @@ from slideformer.bench.report import conditions, from_dict, markdown, text, to_d
 __all__ = [
     "DTYPES",
     "Candidate",
+    "Comparison",
     "Group",
+    "Maps",
     "Measurement",
     "Problem",
     "Setting",
     "available_bytes",
+    "compare",
+    "comparison_from_dict",
+    "comparison_markdown",
+    "comparison_text",
+    "comparison_to_dict",
     "conditions",
     "from_dict",
     "layer_candidates",
@@ -24,6 +41,7 @@ __all__ = [
     "measure",
     "model_candidates",
     "operator_candidates",
+    "pattern_layers",
     "text",
     "to_dict",
 ]

@@ -36,9 +36,8 @@ def conditions(subject: str, setting: Setting, *, rounds: int, command: str) -> 
     }
 
 
-def headline(facts: Mapping[str, Any], groups: Sequence[Group]) -> str:
+def headline(facts: Mapping[str, Any], machine: Machine) -> str:
     """The conditions in a sentence."""
-    machine = groups[-1].machine
     return (
         f"{facts['work']}, {facts['subject']}, {facts['dtype']}{', compiled' if facts['compiled'] else ''}; "
         f"{facts['processor']}, {facts['threads']} threads, PyTorch {facts['torch']}, "
@@ -102,21 +101,41 @@ def notes(groups: Sequence[Group]) -> list[str]:
 
 def markdown(groups: Sequence[Group], facts: Mapping[str, Any]) -> str:
     """A table for a page, its conditions below."""
-    head, *lines = table(groups)
-    rule = f"|---{'|---:' * (len(head) - 1)}|"
-    rows = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([f"| {' | '.join(head)} |", rule, *rows, "", headline(facts, groups), *notes(groups)])
+    conditions = headline(facts, groups[-1].machine)
+    return "\n".join([*piped(table(groups)), "", conditions, *notes(groups)])
 
 
 def text(groups: Sequence[Group], facts: Mapping[str, Any]) -> str:
     """An aligned table for a terminal, its conditions above."""
-    lines = table(groups)
+    return "\n".join([headline(facts, groups[-1].machine), "", *aligned(table(groups)), *notes(groups)])
+
+
+def piped(lines: Sequence[Sequence[str]], words: Sequence[str] = ()) -> list[str]:
+    """Headings and rows as a table in Markdown.
+
+    Args:
+        lines: headings, then rows.
+        words: headings of columns that stand to the left, as the first one does.
+    """
+    head, *rows = (f"| {' | '.join(line)} |" for line in lines)
+    rule = "".join("|---" if side == "left" else "|---:" for side in sides(lines[0], words))
+    return [head, f"{rule}|", *rows]
+
+
+def aligned(lines: Sequence[Sequence[str]], words: Sequence[str] = ()) -> list[str]:
+    """Headings and rows as a table for a terminal; arguments as of `piped`."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = [
-        "  ".join(word.rjust(width) if i else word.ljust(width) for i, (word, width) in enumerate(pairs))
-        for pairs in (zip(line, widths, strict=True) for line in lines)
+    place = {"left": str.ljust, "right": str.rjust}
+    places = [place[side] for side in sides(lines[0], words)]
+    return [
+        "  ".join(put(word, width) for put, word, width in zip(places, line, widths, strict=True)).rstrip()
+        for line in lines
     ]
-    return "\n".join([headline(facts, groups), "", *aligned, *notes(groups)])
+
+
+def sides(head: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Where each column stands: words to the left, numbers to the right."""
+    return ["left" if i == 0 or name in words else "right" for i, name in enumerate(head)]
 
 
 def to_dict(groups: Sequence[Group], facts: Mapping[str, Any]) -> dict[str, Any]:

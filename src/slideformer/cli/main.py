@@ -23,6 +23,7 @@ VERBS = {
     "models": "list the models; count parameters and multiply-adds",
     "backends": "list the ways to run the operator, and what a call costs on each",
     "bench": "measure the operator beside its alternatives",
+    "compare": "compare attention patterns: cost, speed, memory, reach and runtimes",
     "demo": "train, evaluate, merge, export and draw on handwritten digits",
 }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from slideformer.layers.deformed_shift import DeformedShift
@@ -104,12 +104,22 @@ def count(model: nn.Module | str, image_size: int | None = None) -> Counts:
         side = side if image_size is None else image_size
         image = torch.empty(1, channels, side, side)
     merged = reparameterize(model.eval())
+    return Counts(size(model) + frozen(model), size(merged), multiply_adds(merged, image))
+
+
+def multiply_adds(merged: nn.Module, x: Tensor) -> int:
+    """Those of convolutions and matrix products of a merged module, which gets the backends that are counted.
+
+    Args:
+        merged: on the meta device, in evaluation mode.
+        x: what it takes, there, too.
+    """
     for module in merged.modules():
         if type(module) in COUNTED:
             module.backend = COUNTED[type(module)]  # type: ignore[assignment]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        merged(image)
-    return Counts(size(model) + frozen(model), size(merged), counter.get_total_flops() // 2)
+        merged(x)
+    return counter.get_total_flops() // 2
 
 
 def size(model: nn.Module) -> int:

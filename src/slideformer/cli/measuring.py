@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the verbs that measure have in common: setting, rounds, and the form of the answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from slideformer.errors import UserError, check_range
+from slideformer.files import write_text
+
+# What changes the figures without standing in the command: instruction sets and threads.
+ENVIRONMENT = (
+    "ATEN_CPU_CAPABILITY",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+    "SLIDEFORMER_CPU_ISA",
+    "OMP_NUM_THREADS",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, plot: str) -> None:
+    """Declare them; ``plot`` says what the picture shows."""
+    parser.add_argument("--batch", type=int, default=8, help="batch B")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the maps"
+    )
+    parser.add_argument("--only", nargs="+", default=(), metavar="WORD", help="candidates whose name has one")
+    parser.add_argument("--rounds", type=int, default=10, help="how often each candidate is visited")
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write JSON, too")
+    parser.add_argument("--plot", type=Path, default=None, metavar="PNG", help=plot)
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+
+
+def check(arguments: argparse.Namespace, sizes: Mapping[str, int]) -> None:
+    """Refuse what cannot be measured or written.
+
+    Args:
+        arguments: of a verb that declared those above.
+        sizes: its own by name, at least 1 each.
+
+    Raises:
+        UserError: what must hold, what came, what to do.
+    """
+    import torch
+
+    for name, value in {"batch": arguments.batch, "rounds": arguments.rounds, **sizes}.items():
+        check_range(f"--{name.replace('_', '-')}", value, 1)
+    for name in ("json", "plot"):
+        path = getattr(arguments, name)
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"--{name} must lie in a folder that exists, got {path}; make the folder")
+        if path is not None and path.is_dir():
+            raise UserError(f"--{name} must be a file, got the folder {path}; name a file in it")
+    try:
+        torch.empty(1, device=arguments.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device must be one that is here, got {arguments.device!r}: {reason}") from error
+
+
+def progress(words: str) -> None:
+    """Tell a terminal what is being done, in place of what was told before."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{words}", end="", file=sys.stderr, flush=True)
+
+
+def write_json(arguments: argparse.Namespace, figures: Mapping[str, Any]) -> None:
+    """Write the figures where ``--json`` says, if it does."""
+    if arguments.json is not None:
+        write_text(arguments.json, json.dumps(figures, indent=2) + "\n")
+
+
+def command(words: Sequence[str], arguments: argparse.Namespace) -> str:
+    """The command that measures the same again, from the words of the verb itself."""
+    environment = [f"{name}={os.environ[name]}" for name in ENVIRONMENT if name in os.environ]
+    words = [*environment, *words]
+    words += [f"--device {arguments.device}"] if arguments.device != "cpu" else []
+    words += [f"--dtype {arguments.dtype}"] if arguments.dtype != "float32" else []
+    words += [f"--only {' '.join(map(repr, arguments.only))}"] if arguments.only else []
+    return " ".join([*words, f"--rounds {arguments.rounds}"])
