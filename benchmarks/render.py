@@ -12,14 +12,23 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from slideformer.bench import from_dict, markdown
+from slideformer.bench import comparison_from_dict, comparison_markdown, from_dict, markdown
 from slideformer.files import write_text
 
 HERE = Path(__file__).parent
-PAGES = (HERE.parent / "README.md", HERE.parent / "docs" / "performance.md")
+DOCS = HERE.parent / "docs"
+PAGES = (HERE.parent / "README.md", DOCS / "performance.md", DOCS / "patterns.md")
 PLACE = re.compile(r"(<!-- bench: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+# Kind of a measurement -> its table; `slideformer bench` writes none.
+TABLES: dict[str | None, Callable[[Mapping[str, Any]], str]] = {
+    None: lambda figures: markdown(*from_dict(figures)),
+    "compare": lambda figures: comparison_markdown(*comparison_from_dict(figures)),
+}
 
 
 def render(page: str) -> str:
@@ -27,7 +36,7 @@ def render(page: str) -> str:
 
     def table(place: re.Match[str]) -> str:
         figures = json.loads((HERE / "results" / f"{place[2]}.json").read_text(encoding="utf-8"))
-        return f"{place[1]}{markdown(*from_dict(figures))}\n{place[3]}"
+        return f"{place[1]}{TABLES[figures.get('kind')](figures)}\n{place[3]}"
 
     return PLACE.sub(table, page)
 

@@ -17,6 +17,7 @@ from slideformer.errors import UserError
 from slideformer.viz.attention import attention_figure
 from slideformer.viz.confusion import confusion_figure
 from slideformer.viz.figure import RIGHT, WRONG, array
+from slideformer.viz.patterns import pattern_figure
 from slideformer.viz.predictions import prediction_figure
 from slideformer.viz.training import training_figure
 
@@ -124,11 +125,46 @@ def test_attention_that_does_not_fit_is_refused(
         attention_figure(PICTURE, weights, position, patch_size=2, title="")
 
 
+def test_a_panel_shows_what_the_query_sees_and_marks_it() -> None:
+    wide, narrow = np.full((4, 4), 0.5), np.zeros((4, 4))
+    wide[1, 2], wide[0, 0] = 1000.0, 0.25
+    narrow[1, 1:4] = [2.0, 9.0, 1e-12]
+    figure = pattern_figure({"wide": wide, "narrow": narrow}, (1, 2), captions={"narrow": "two"}, title="")
+    first, second = figure.axes
+    assert [panel.get_title() for panel in (first, second)] == ["wide", "narrow"]
+    assert second.get_xlabel() == "two"
+    assert first.patches[0].get_xy() == (1.5, 0.5)
+    shade = first.images[0].get_array()
+    # The query is far above all others, and still they are told apart.
+    assert (shade[3, 3], shade[0, 0]) == (1, 0.5)
+    shown = np.ma.filled(second.images[0].get_array(), np.nan)
+    assert np.argwhere(~np.isnan(shown)).tolist() == [[1, 1]]
+
+
+def test_a_query_that_sees_itself_alone_can_be_drawn() -> None:
+    assert len(pattern_figure({"only": np.ones((1, 1))}, (0, 0), captions={}, title="").axes) == 1
+
+
+@pytest.mark.parametrize(
+    ("footprints", "message"),
+    [
+        ({}, "there must be at least one footprint, got none"),
+        ({"a": np.ones((3, 3))}, r"query must lie on the map of a, \(3, 3\), got \(3, 0\)"),
+        ({"a": np.ones(9)}, r"query must lie on the map of a, \(9,\), got \(3, 0\)"),
+    ],
+    ids=["none", "outside", "no map"],
+)
+def test_a_query_off_the_map_is_refused(footprints: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pattern_figure(footprints, (3, 0), captions={}, title="")
+
+
 DRAWN: dict[str, Callable[[Path, Path], Path]] = {
     "attention": lambda out, metrics: viz.attention_map(
         PICTURE, np.ones((1, 9)) / 9, (1, 1), out, patch_size=2
     ),
     "confusion": lambda out, metrics: viz.confusion_matrix(np.eye(3), ["a", "b", "c"], out),
+    "patterns": lambda out, metrics: viz.pattern_map({"a": np.eye(3)}, (1, 1), out, captions={}),
     "predictions": lambda out, metrics: viz.prediction_grid([PICTURE], [0], [0], ["a"], out),
     "training": lambda out, metrics: viz.training_curves(metrics, out),
 }

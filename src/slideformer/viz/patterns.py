@@ -37,6 +37,9 @@ def pattern_figure(
     rows = -(-len(maps) // columns)
     figure = new_figure(2.9 * columns, 3.2 * rows + 0.3)
     figure.suptitle(title, fontsize=10, color=INK)
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(h_pad=0.09, w_pad=0.06)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     row, column = query
     # White is only what the query does not see at all.
@@ -59,14 +62,14 @@ def pattern_figure(
 def shades(footprint: np.ndarray[Any, Any], query: tuple[int, int]) -> np.ndarray[Any, Any]:
     """How dark each position is, from 0 to 1; not a number where the query sees nothing.
 
-    The root, so that what matters little is still told from nothing. The query itself mostly matters far
-    more than anything else, so it does not count, nor does the strongest hundredth of the others.
+    The query itself mostly matters far more than anything else, so it does not count, nor does the
+    strongest hundredth of the others.
     """
     others = np.where(footprint > NONE * footprint.max(), footprint, np.nan)
     others[query] = np.nan
     if np.isnan(others).all():
         return others
-    return np.sqrt(np.clip(others / np.nanpercentile(others, 99), 0, 1))
+    return np.clip(others / np.nanpercentile(others, 99), 0, 1)
 
 
 def pattern_map(
