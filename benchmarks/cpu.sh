@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Every figure of docs/performance.md and docs/patterns.md that a CPU gives; about 11 minutes with nothing else
-# running.
+# Every figure of docs/performance.md and docs/patterns.md that a CPU gives; about 10 minutes with nothing
+# else running.
 # `python benchmarks/render.py` then writes the tables anew.
 set -euo pipefail
 cd "$(dirname "$0")"

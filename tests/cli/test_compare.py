@@ -44,7 +44,7 @@ def test_the_command_says_how_to_measure_the_same_again(
     out = capsys.readouterr().out
     assert (
         "slideformer compare --size 6 --dim 8 --heads 2 --batch 1 --query 0 5 --dtype bfloat16 "
-        "--only 'slide' --rounds 1`; sees and reach of the query in row 0, column 5\n"
+        "--only 'slide' --rounds 1`; sees and reach: of the query in row 0, column 5, counted from 0\n"
     ) in out
     assert out.startswith("| pattern | as in | parameters | multiply-adds M |")
     assert "\n|---|---|---:|" in out

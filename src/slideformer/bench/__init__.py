@@ -2,15 +2,12 @@
 """Measurements beside the alternatives."""
 
 from slideformer.bench.candidate import DTYPES, Candidate, Setting
-from slideformer.bench.comparison import (
-    Comparison,
-    Maps,
-    compare,
+from slideformer.bench.comparison import Comparison, Maps, compare, pattern_layers
+from slideformer.bench.comparison_report import (
     comparison_from_dict,
     comparison_markdown,
     comparison_text,
     comparison_to_dict,
-    pattern_layers,
 )
 from slideformer.bench.layer import layer_candidates
 from slideformer.bench.measurement import Group, Measurement, measure

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +12,9 @@ from torch import Tensor, nn
 from slideformer.bench.candidate import Candidate, Setting, module_step
 from slideformer.bench.footprint import footprint, reach, seen
 from slideformer.bench.machine import Machine
-from slideformer.bench.measurement import measure
+from slideformer.bench.measurement import Measurement, measure
 from slideformer.bench.patterns import PATTERNS, Pattern
-from slideformer.bench.report import aligned, headline, piped
 from slideformer.models.counts import multiply_adds, size
-
-KIND = "compare"
 
 
 @dataclass(frozen=True)
@@ -146,20 +142,19 @@ def compare(
     progress: Callable[[str], None] = lambda words: None,
 ) -> tuple[Comparison, dict[str, Tensor]]:
     """Measure layers beside each other; each pattern's footprint ``(H, W)``, too, by its name."""
-    counts = {pattern: count(pattern, maps) for pattern in layers}
-    prints = {}
+    prints, costs = {}, {}
     for pattern, layer in layers.items():
-        progress(f"footprint of {pattern.name}")
+        progress(f"footprint and counts of {pattern.name}")
         prints[pattern.name] = footprint(layer, maps.dim, maps.size, maps.query)
+        costs[pattern] = (size(layer), count(pattern, maps))
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(maps.batch, maps.size, maps.size, maps.dim, generator=generator)
     x = x.to(setting.device, setting.dtype)
-    parameters = {pattern: size(layer) for pattern, layer in layers.items()}
     candidates = [
         Candidate(
             name=pattern.name,
             step=module_step(layer, x, setting),
-            gflop=2 * maps.batch * counts[pattern] / 1e9,
+            gflop=2 * maps.batch * costs[pattern][1] / 1e9,
             megabytes=None,
             images=maps.batch,
             error=None,
@@ -168,76 +163,27 @@ def compare(
     ]
     group = measure(candidates, setting, size=maps.size, rounds=rounds, progress=progress)
     rows = [
-        Row(
-            name=pattern.name,
-            used_by=pattern.used_by,
-            parameters=parameters[pattern],
-            multiply_adds=counts[pattern],
-            median_ms=row.median_ms,
-            quartiles_ms=row.quartiles_ms,
-            memory_mib=row.memory_mib,
-            sees=int(seen(prints[pattern.name]).sum()),
-            reach=reach(prints[pattern.name], maps.query),
-            keys=pattern.keys,
-            runtimes=pattern.runtimes,
-            rank=pattern.rank,
-        )
-        for pattern, row in zip(layers, group.rows, strict=True)
+        row_of(pattern, costs[pattern], measured, prints[pattern.name], maps.query)
+        for pattern, measured in zip(layers, group.rows, strict=True)
     ]
     return Comparison(maps, rows, group.machine, list(notes)), prints
 
 
-COLUMNS: dict[str, Callable[[Row], str]] = {
-    "pattern": lambda row: row.name,
-    "as in": lambda row: row.used_by,
-    "parameters": lambda row: str(row.parameters),
-    "multiply-adds M": lambda row: f"{row.multiply_adds / 1e6:.1f}",
-    "median ms": lambda row: f"{row.median_ms:.1f}",
-    "quartiles ms": lambda row: "-".join(f"{x:.1f}" for x in row.quartiles_ms),
-    "extra MiB": lambda row: "-" if row.memory_mib is None else f"{max(0.0, row.memory_mib):.1f}",
-    "sees": lambda row: str(row.sees),
-    "reach": lambda row: str(row.reach),
-    "keys": lambda row: row.keys,
-    "runs in": lambda row: ", ".join(row.runtimes),
-    "rank": lambda row: str(row.rank),
-}
-WORDS = ("as in", "keys", "runs in")
-
-
-def comparison_table(comparison: Comparison) -> list[list[str]]:
-    """Headings, then one line a pattern."""
-    return [list(COLUMNS), *([cell(row) for cell in COLUMNS.values()] for row in comparison.rows)]
-
-
-def conclusion(comparison: Comparison, facts: Mapping[str, Any]) -> str:
-    """The conditions in a sentence, and whose sight was measured."""
-    row, column = comparison.maps.query
-    return f"{headline(facts, comparison.machine)}; sees and reach of the query in row {row}, column {column}"
-
-
-def comparison_markdown(comparison: Comparison, facts: Mapping[str, Any]) -> str:
-    """A table for a page, its conditions below."""
-    table = piped(comparison_table(comparison), WORDS)
-    return "\n".join([*table, "", conclusion(comparison, facts), *comparison.notes])
-
-
-def comparison_text(comparison: Comparison, facts: Mapping[str, Any]) -> str:
-    """An aligned table for a terminal, its conditions above."""
-    table = aligned(comparison_table(comparison), WORDS)
-    return "\n".join([conclusion(comparison, facts), "", *table, *comparison.notes])
-
-
-def comparison_to_dict(comparison: Comparison, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Conditions and figures as plain values."""
-    return {"kind": KIND, "conditions": dict(facts), **asdict(comparison)}
-
-
-def comparison_from_dict(figures: Mapping[str, Any]) -> tuple[Comparison, dict[str, Any]]:
-    """Comparison and conditions of what `comparison_to_dict` made."""
-    maps = Maps(**{**figures["maps"], "query": tuple(figures["maps"]["query"])})
-    rows = [
-        Row(**{**row, "quartiles_ms": tuple(row["quartiles_ms"]), "runtimes": tuple(row["runtimes"])})
-        for row in figures["rows"]
-    ]
-    comparison = Comparison(maps, rows, Machine(**figures["machine"]), list(figures["notes"]))
-    return comparison, dict(figures["conditions"])
+def row_of(
+    pattern: Pattern, cost: tuple[int, int], measured: Measurement, sight: Tensor, query: tuple[int, int]
+) -> Row:
+    """All that is known of a pattern; ``cost`` is parameters and multiply-adds, ``sight`` the footprint."""
+    return Row(
+        name=pattern.name,
+        used_by=pattern.used_by,
+        parameters=cost[0],
+        multiply_adds=cost[1],
+        median_ms=measured.median_ms,
+        quartiles_ms=measured.quartiles_ms,
+        memory_mib=measured.memory_mib,
+        sees=int(seen(sight).sum()),
+        reach=reach(sight, query),
+        keys=pattern.keys,
+        runtimes=pattern.runtimes,
+        rank=pattern.rank,
+    )

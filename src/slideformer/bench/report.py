@@ -52,6 +52,21 @@ def rate(part: float, whole: float) -> str:
     return f"{100 * part / whole:.0f} %"
 
 
+def milliseconds(value: float) -> str:
+    """A time, with digits enough for short ones."""
+    return f"{value:.{1 if value >= 1 else 3}f}"
+
+
+def mebibytes(value: float | None) -> str:
+    """Memory, or a dash where it could not be measured."""
+    return "-" if value is None else f"{max(0.0, value):.1f}"
+
+
+def span(values: Sequence[float]) -> str:
+    """Quartiles of a time in milliseconds."""
+    return "-".join(f"{value:.1f}" for value in values)
+
+
 Cell = Callable[[Measurement, Group], str]
 MOVED: dict[str, Cell] = {
     "GB/s": lambda row, group: f"{(row.megabytes or 0) / row.median_ms:.1f}",
@@ -60,15 +75,15 @@ MOVED: dict[str, Cell] = {
 COLUMNS: dict[str, Cell] = {
     "candidate": lambda row, group: row.name,
     "size": lambda row, group: str(group.size),
-    "median ms": lambda row, group: f"{row.median_ms:.{1 if row.median_ms >= 1 else 3}f}",
-    "quartiles ms": lambda row, group: "-".join(f"{x:.1f}" for x in row.quartiles_ms),
+    "median ms": lambda row, group: milliseconds(row.median_ms),
+    "quartiles ms": lambda row, group: span(row.quartiles_ms),
     "x first": lambda row, group: f"{base(group).median_ms / row.median_ms:.2f}",
     "ns a position": lambda row, group: f"{1e6 * row.median_ms / row.images / group.size**2:.1f}",
     "a second": lambda row, group: f"{1000 * row.images / row.median_ms:.1f}",
     "GFLOP/s": lambda row, group: f"{1000 * row.gflop / row.median_ms:.0f}",
     "of GEMM": lambda row, group: rate(1000 * row.gflop / row.median_ms, group.machine.gemm_gflops),
     **MOVED,
-    "extra MiB": lambda row, group: "-" if row.memory_mib is None else f"{max(0.0, row.memory_mib):.1f}",
+    "extra MiB": lambda row, group: mebibytes(row.memory_mib),
 }
 
 

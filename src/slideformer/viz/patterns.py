@@ -37,9 +37,7 @@ def pattern_figure(
     rows = -(-len(maps) // columns)
     figure = new_figure(2.9 * columns, 3.2 * rows + 0.3)
     figure.suptitle(title, fontsize=10, color=INK)
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.set(h_pad=0.09, w_pad=0.06)
+    figure.set_layout_engine("constrained", h_pad=0.06, w_pad=0.06, hspace=0.03)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     row, column = query
     # White is only what the query does not see at all.
