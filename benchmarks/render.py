@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from slideformer.bench import comparison_from_dict, comparison_markdown, from_dict, markdown
+from slideformer.bench import comparison_from_dict, comparison_markdown, from_dict, hosts_markdown, markdown
 from slideformer.files import write_text
 
 HERE = Path(__file__).parent
@@ -27,6 +27,7 @@ PLACE = re.compile(r"(<!-- bench: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # Kind of a measurement -> its table; `slideformer bench` writes none.
 TABLES: dict[str | None, Callable[[Mapping[str, Any]], str]] = {
     None: lambda figures: markdown(*from_dict(figures)),
+    "hosts": lambda figures: hosts_markdown(*from_dict(figures)),
     "compare": lambda figures: comparison_markdown(*comparison_from_dict(figures)),
 }
 

@@ -22,6 +22,10 @@ from slideformer.bench import (
     Setting,
     conditions,
     from_dict,
+    host_candidates,
+    host_names,
+    hosts_markdown,
+    hosts_text,
     layer_candidates,
     markdown,
     measure,
@@ -36,6 +40,7 @@ from slideformer.bench.machine import Machine
 from slideformer.bench.operator import AUTHORS, IM2COL, Tensors, expected, forms
 from slideformer.cli.main import main
 from slideformer.errors import UserError
+from slideformer.models import count
 
 SMALL = Problem(batch=2, size=6, heads=2, head_dim=4)
 SETTING = Setting()
@@ -65,6 +70,37 @@ def test_a_model_and_its_form_in_convolutions_are_equal_and_merging_changes_no_i
     ours, authors = (c.step()[0] for c in candidates)
     assert [c.name for c in candidates] == ["slide_swin_nano", "slide_swin_nano, authors' form"]
     torch.testing.assert_close(ours, authors, atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_stands_beside_its_plain_host() -> None:
+    host, model = host_candidates("slide_swin_nano", 32, 2, SETTING)
+    assert (host.name, model.name) == ("plain host", "slide_swin_nano")
+    expected = timm.create_model("slide_swin_nano", slide_stages=())
+    assert host.gflop == pytest.approx(2 * 2 * count(expected).multiply_adds / 1e9)
+    assert model.gflop == pytest.approx(2 * 2 * count("slide_swin_nano").multiply_adds / 1e9)
+    assert not torch.equal(host.step()[0], model.step()[0])
+
+
+def test_hosts_are_measured_for_every_model_of_224() -> None:
+    names = host_names()
+    assert len(names) == 20
+    assert "slide_swin_nano" not in names
+
+
+def test_a_model_that_does_not_slide_has_no_host() -> None:
+    with pytest.raises(UserError, match="must be one that slides, got 'resnet18'"):
+        host_candidates("resnet18", 32, 2, SETTING)
+
+
+def test_a_host_stands_in_the_models_line() -> None:
+    def row(name: str, median: float) -> Measurement:
+        return Measurement(name, median, (median, median), None, 4.0, None, 8, None)
+
+    group = Group(224, [row("plain host", 300.0), row("slide_x", 200.0)], Machine(1.0, 1.0), [])
+    facts = conditions("images", SETTING, rounds=2, command="slideformer bench hosts")
+    lines = hosts_markdown([group], facts).splitlines()
+    assert lines[0].startswith("| model | ms | quartiles ms | host ms |")
+    assert lines[2].startswith("| slide_x | 200.0 | 200.0-200.0 | 300.0 | 300.0-300.0 | 1.50 |")
 
 
 def test_the_authors_form_leaves_no_layer_of_ours() -> None:
@@ -176,6 +212,32 @@ def test_the_command_prints_writes_and_draws(
         assert row["name"] in out
     for word in (data["conditions"]["command"], "PyTorch", "alternating"):
         assert word in out
+
+
+def test_hosts_are_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "hosts.json"
+    words = ["slide_swin_nano", "--size", "32", "--batch", "1", "--rounds", "1", "--json", str(file)]
+    assert main(["bench", "hosts", *words]) == 0
+    data = json.loads(file.read_text())
+    assert data["kind"] == "hosts"
+    assert [row["name"] for row in data["groups"][0]["rows"]] == ["plain host", "slide_swin_nano"]
+    assert hosts_text(*from_dict(data)) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--size", "32", "64"], "takes one --size"),
+        (["--plot", "x.png"], "leave --plot out"),
+        (["--only", "nothing"], "no model is left; widen --only"),
+        (["slide_swin_nanu"], "did you mean slide_swin_nano"),
+    ],
+)
+def test_hosts_refuse_what_they_cannot_do(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "hosts", *words]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_ratios_are_to_the_first() -> None:

@@ -9,6 +9,7 @@ from slideformer.bench.comparison_report import (
     comparison_text,
     comparison_to_dict,
 )
+from slideformer.bench.hosts import host_candidates, host_names, hosts_markdown, hosts_text, hosts_to_dict
 from slideformer.bench.layer import layer_candidates
 from slideformer.bench.measurement import Group, Measurement, measure
 from slideformer.bench.memory import available_bytes
@@ -33,6 +34,11 @@ __all__ = [
     "comparison_to_dict",
     "conditions",
     "from_dict",
+    "host_candidates",
+    "host_names",
+    "hosts_markdown",
+    "hosts_text",
+    "hosts_to_dict",
     "layer_candidates",
     "markdown",
     "measure",

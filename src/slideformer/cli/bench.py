@@ -17,18 +17,21 @@ HELP = """\
 Time and memory beside the alternatives, alternating in one process, with the machine's own rates.
 `operator`: our backends, the paper authors' two convolutions, their merged form, F.unfold, NATTEN.
 `layer`: the same between their projections, and window attention. `model`: ours, the same in the
-authors' form, and models of timm. Whatever has a reference is checked against it first."""
+authors' form, and models of timm. `hosts`: ours, each beside the plain host that it improves.
+Whatever has a reference is checked against it first."""
 
 MODELS = ("swin_tiny_patch4_window7_224", "pvt_v2_b2", "slide_swin_tiny")
+MODELS_HELP = f"of `model`, {', '.join(MODELS)} unless told; of `hosts`, all that slide"
 # What --size and --batch are where they are not given.
-SIZES = {"operator": 56, "layer": 56, "model": 224}
+SIZES = {"operator": 56, "layer": 56, "model": 224, "hosts": 224}
+OF_MODELS = ("model", "hosts")
 POSITIVE = ("heads", "head_dim", "kernel_size")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to measure, sizes, setting and form of the answer."""
     parser.add_argument("what", choices=tuple(SIZES), help="what to measure")
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of `model`: {', '.join(MODELS)}")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=MODELS_HELP)
     parser.add_argument(
         "--work",
         choices=("forward", "backward", "step"),
@@ -55,26 +58,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    from slideformer.bench import DTYPES, Setting, conditions, markdown, text, to_dict
+    from slideformer import bench
 
     check(arguments)
-    setting = Setting(arguments.work, arguments.device, DTYPES[arguments.dtype], arguments.compile)
-    subject, groups = measured(arguments, setting, measuring.progress)
+    setting = bench.Setting(
+        arguments.work, arguments.device, bench.DTYPES[arguments.dtype], arguments.compile
+    )
+    hosts = arguments.what == "hosts"
+    groups = (pairs if hosts else measured)(arguments, setting, measuring.progress)
     measuring.progress("")
-    facts = conditions(subject, setting, rounds=arguments.rounds, command=command(arguments))
-    print(markdown(groups, facts) if arguments.markdown else text(groups, facts))
-    measuring.write_json(arguments, to_dict(groups, facts))
+    facts = bench.conditions(subject(arguments), setting, rounds=arguments.rounds, command=command(arguments))
+    if arguments.markdown:
+        print((bench.hosts_markdown if hosts else bench.markdown)(groups, facts))
+    else:
+        print((bench.hosts_text if hosts else bench.text)(groups, facts))
+    measuring.write_json(arguments, (bench.hosts_to_dict if hosts else bench.to_dict)(groups, facts))
     if arguments.plot is not None:
         from slideformer.viz import benchmark_curves
 
-        benchmark_curves(to_dict(groups, facts), arguments.plot)
+        benchmark_curves(bench.to_dict(groups, facts), arguments.plot)
     return 0
 
 
-def measured(
-    arguments: argparse.Namespace, setting: Setting, progress: Callable[[str], None]
-) -> tuple[str, list[Group]]:
-    """What was measured in words, and one group a size."""
+def measured(arguments: argparse.Namespace, setting: Setting, progress: Callable[[str], None]) -> list[Group]:
+    """One group a size."""
     from slideformer.bench import (
         Problem,
         available_bytes,
@@ -109,13 +116,36 @@ def measured(
             raise UserError(f"no candidate is left at size {size}; {'; '.join(notes) or 'widen --only'}")
         rounds = arguments.rounds
         groups.append(measure(candidates, setting, size=size, rounds=rounds, notes=notes, progress=progress))
-    return subject(arguments), groups
+    return groups
+
+
+def pairs(arguments: argparse.Namespace, setting: Setting, progress: Callable[[str], None]) -> list[Group]:
+    """One group a model: its plain host and itself."""
+    from slideformer.bench import host_candidates, host_names, measure
+
+    size, *_ = arguments.size or [SIZES["hosts"]]
+    names = [
+        name
+        for name in arguments.models or host_names()
+        if not arguments.only or any(word in name for word in arguments.only)
+    ]
+    if not names:
+        raise UserError("no model is left; widen --only")
+    groups = []
+    for number, name in enumerate(names):
+
+        def tell(words: str, place: str = f"{number + 1} of {len(names)}") -> None:
+            progress(f"{place}: {words}")
+
+        candidates = host_candidates(name, size, arguments.batch, setting, progress=tell)
+        groups.append(measure(candidates, setting, size=size, rounds=arguments.rounds, progress=tell))
+    return groups
 
 
 def subject(arguments: argparse.Namespace) -> str:
     """What is measured, in words."""
     sides = ", ".join(f"{size} x {size}" for size in arguments.size or [SIZES[arguments.what]])
-    if arguments.what == "model":
+    if arguments.what in OF_MODELS:
         return f"batch {arguments.batch}, images of {sides}"
     kind = f"plain, border {arguments.border}," if arguments.plain else "deformed"
     return (
@@ -140,8 +170,12 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError(f"a learned shift needs --border zeros, got {arguments.border}; add --plain")
     if arguments.what == "operator" and arguments.work == "step":
         raise UserError("the operator alone has no training step; use --work backward, or a layer or model")
-    if arguments.models and arguments.what != "model":
-        raise UserError(f"names of models go with `bench model`, got {' '.join(arguments.models)}")
+    if arguments.models and arguments.what not in OF_MODELS:
+        raise UserError(
+            f"names of models go with `bench model` or `bench hosts`, got {' '.join(arguments.models)}"
+        )
+    if arguments.what == "hosts" and (len(arguments.size or ()) > 1 or arguments.plot is not None):
+        raise UserError("`bench hosts` takes one --size and draws nothing; leave --plot out")
 
 
 def command(arguments: argparse.Namespace) -> str:
@@ -150,7 +184,7 @@ def command(arguments: argparse.Namespace) -> str:
     words += [f"--work {arguments.work}"] if arguments.work != "forward" else []
     words += [f"--batch {arguments.batch}"]
     words += [f"--size {' '.join(map(str, arguments.size))}"] if arguments.size else []
-    if arguments.what != "model":
+    if arguments.what not in OF_MODELS:
         words += [
             f"--{name} {getattr(arguments, name.replace('-', '_'))}"
             for name in ("heads", "head-dim", "kernel-size")
