@@ -6,6 +6,8 @@ A page says where a table goes, and of which measurement:
     <!-- bench: operator-56-forward-native -->
     ...
     <!-- end -->
+
+and where the table of the models goes, which is counted anew: ``<!-- models: full -->``.
 """
 
 from __future__ import annotations
@@ -13,15 +15,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from slideformer.bench import comparison_from_dict, comparison_markdown, from_dict, hosts_markdown, markdown
+from slideformer.cli import models
 from slideformer.files import write_text
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
-PAGES = (HERE.parent / "README.md", DOCS / "performance.md", DOCS / "patterns.md")
+PAGES = (HERE.parent / "README.md", *(DOCS / f"{name}.md" for name in ("models", "patterns", "performance")))
+MODELS = re.compile(r"(<!-- models: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLACE = re.compile(r"(<!-- bench: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 # Kind of a measurement -> its table; `slideformer bench` writes none.
@@ -31,6 +36,17 @@ TABLES: dict[str | None, Callable[[Mapping[str, Any]], str]] = {
     "compare": lambda figures: comparison_markdown(*comparison_from_dict(figures)),
 }
 
+COLUMNS = {
+    "full": tuple(models.COLUMNS),
+    "short": ("model", "parameters M", "multiply-adds G", "paper top-1"),
+}
+
+
+@cache
+def counted() -> list[models.Row]:
+    """Every model, counted."""
+    return [models.describe(name) for name in models.matching("slide_*")]
+
 
 def render(page: str) -> str:
     """The page with every table as its measurement says."""
@@ -39,7 +55,10 @@ def render(page: str) -> str:
         figures = json.loads((HERE / "results" / f"{place[2]}.json").read_text(encoding="utf-8"))
         return f"{place[1]}{TABLES[figures.get('kind')](figures)}\n{place[3]}"
 
-    return PLACE.sub(table, page)
+    def zoo(place: re.Match[str]) -> str:
+        return f"{place[1]}{models.markdown(counted(), COLUMNS[place[2]])}\n{place[3]}"
+
+    return MODELS.sub(zoo, PLACE.sub(table, page))
 
 
 if __name__ == "__main__":

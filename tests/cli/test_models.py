@@ -7,9 +7,11 @@ import argparse
 import json
 
 import pytest
+import timm
 
 from slideformer.cli import models
 from slideformer.errors import UserError
+from slideformer.models import count
 
 
 def run(*words: str) -> int:
@@ -26,7 +28,8 @@ def test_names_are_printed_one_a_line(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_counts_stand_beside_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
-    run("*_[tnmb][ia12]*", "--counts")
+    for name in ("slide_swin_tiny", "slide_swin_nano", "slide_pvt_v2_b1"):
+        run(name, "--counts")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["slide_swin_tiny", "28.309", "28.297", "4.565", "29", "-2.4", "4.6", "-0.8", "82.3"] in lines
     assert ["slide_swin_nano", "1.688", "1.685", "0.020", "-", "-", "-", "-", "-"] in lines
@@ -40,6 +43,30 @@ def test_what_the_paper_only_plots_has_a_note(capsys: pytest.CaptureFixture[str]
         line.split() for line in out.splitlines()
     ]
     assert "slide_pvt_medium: read off the paper's plot" in out
+
+
+def test_a_plain_hosts_figures_are_compared_with_the_plain_host(capsys: pytest.CaptureFixture[str]) -> None:
+    run("slide_mvit_v2_tiny", "--counts", "--json")
+    (row,) = json.loads(capsys.readouterr().out)
+    host = count(timm.create_model("slide_mvit_v2_tiny", slide_stages=()))
+    assert row["paper_of_host"]
+    assert row["multiply_adds_off_percent"] == pytest.approx(100 * (host.multiply_adds / 4.7e9 - 1))
+    run("slide_mvit_v2_tiny", "--counts")
+    assert "82.3*\n" in capsys.readouterr().out
+
+
+def test_the_table_is_printed_as_markdown(capsys: pytest.CaptureFixture[str]) -> None:
+    run("slide_mvit_v2_tiny", "--counts", "--markdown")
+    head, rule, row, *rest = capsys.readouterr().out.splitlines()
+    assert head.startswith("| model | parameters M | merged M |")
+    assert rule.startswith("|---|---:|")
+    assert row.endswith("| 82.3\\* |")
+    assert any(line.startswith("- slide_mvit_v2_tiny: the plain host's") for line in rest)
+
+
+def test_markdown_without_counts_is_refused() -> None:
+    with pytest.raises(UserError, match="add --counts"):
+        run("--markdown")
 
 
 def test_counts_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:

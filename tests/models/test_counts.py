@@ -7,10 +7,11 @@ import pytest
 import timm
 
 from slideformer.models import PUBLISHED, SlideSwin, count, reparameterize
-from slideformer.models.counts import OF_THE_HOST, PLOTTED
+from slideformer.models.counts import PLOTTED
 
 # Counted apart from this code, in millions and in billions of multiply-adds at 224.
 COMPUTED = {
+    "slide_cswin_tiny": (22.335, 4.348),
     "slide_cswin_small": (34.672, 6.848),
     "slide_cswin_base": (77.399, 15.026),
     "slide_nat_mini": (20.000, 2.744),
@@ -44,12 +45,19 @@ def test_counts_agree_with_an_independent_count(name: str) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_counts_are_near_what_the_paper_prints(name: str) -> None:
     paper = PUBLISHED[name]
-    counts = count(timm.create_model(name, slide_stages=()) if paper.note == OF_THE_HOST else name)
+    counts = count(timm.create_model(name, slide_stages=()) if paper.of_host else name)
     if paper.parameters_m is not None:
         assert counts.parameters / 1e6 == pytest.approx(paper.parameters_m, rel=0.036 if paper.note else 3e-3)
     # From a plot a number can be read to a twentieth.
     bound = {"abs": 0.05} if PLOTTED in paper.note else {"rel": 0.016}
     assert counts.multiply_adds / 1e9 == pytest.approx(paper.multiply_adds_g, **bound)
+
+
+def test_every_model_of_the_papers_size_has_a_row_of_both() -> None:
+    names = {
+        name for name in timm.list_models("slide_*") if timm.get_pretrained_cfg(name).input_size[1] == 224
+    }
+    assert names == set(PUBLISHED) == set(COMPUTED)
 
 
 def test_a_slide_block_costs_what_the_paper_says() -> None:
