@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,46 @@ def test_a_missing_convolution_is_named(state: dict[str, Tensor]) -> None:
     del state[f"{SHIFT}.bias"]
     with pytest.raises(UserError, match=rf"missing {SHIFT}\.bias"):
         convert(state)
+
+
+@pytest.mark.parametrize("name", ["dep_conv", "dep_conv1"])
+@pytest.mark.parametrize("part", ["weight", "bias"])
+@pytest.mark.parametrize("shape", [(), (7,), (108, 1, 3, 2), (9, 1, 3, 3)], ids=str)
+def test_convolutions_that_do_not_fit_together_are_refused(
+    state: dict[str, Tensor], name: str, part: str, shape: tuple[int, ...]
+) -> None:
+    state[f"layers.0.blocks.0.attn.{name}.{part}"] = torch.zeros(shape)
+    with pytest.raises(UserError, match=rf"{SHIFT} and dep_conv1 must have kernels \(D T, 1, K, K\)"):
+        convert(state)
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (35, 12)], ids=str)
+def test_a_projection_without_rows_for_each_head_is_named(
+    state: dict[str, Tensor], shape: tuple[int, ...]
+) -> None:
+    model = loaded(state)
+    name = "layers.1.blocks.0.attn.qkv.weight"
+    state[name] = torch.zeros(shape)
+    told = rf"of another shape: stages.1.blocks.0.attention.qkv.weight .* got {re.escape(str(shape))}"
+    with pytest.raises(UserError, match=told):
+        load_authors(model, state)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("layers.0.blocks.0.norm1.weight", "stages.0.blocks.0.norm1.weight"),
+        ("stages.0.blocks.0.attention.shift.weight", f"{SHIFT}1.weight"),
+        (TABLE.format(0, 0), "stages.0.blocks.0.attention.key_bias"),
+    ],
+    ids=["renamed", "shift", "bias"],
+)
+def test_two_tensors_that_become_one_are_both_named(state: dict[str, Tensor], one: str, other: str) -> None:
+    extra = {name: torch.zeros(1) for name in (one, other) if name not in state}
+    with pytest.raises(
+        UserError, match=f"{re.escape(one)} and {re.escape(other)} are both stages.0.blocks.0"
+    ):
+        convert({**state, **extra})
 
 
 def test_a_merged_model_is_refused(state: dict[str, Tensor]) -> None:

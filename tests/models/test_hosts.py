@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from slideformer.errors import UserError
 from slideformer.models import SlideSwin, load_host
 from slideformer.models.convert import convert_host
+from slideformer.models.slide_dat import SlideDat
 from slideformer.models.slide_pvt import SlidePvt
 from tests.models.families import small
 
@@ -136,9 +137,77 @@ def test_a_model_that_slides_is_refused() -> None:
         load_host(small("slide_pvt_tiny"), {})
 
 
-def test_positions_of_a_map_that_is_not_square_are_refused() -> None:
-    with pytest.raises(UserError, match="positions of a square map, got 12"):
-        convert_host(SlidePvt, {"pos_embed1": torch.zeros(1, 12, 4)})
+# Two tensors of theirs that have one name here.
+COLLISIONS = {
+    "another's name": ("slide_pvt_tiny", "block1.0.norm1.weight", "stages.0.blocks.0.norm1.weight"),
+    "a stem twice": ("slide_pvt_tiny", "patch_embed1.proj.weight", "patch_embed.proj.weight"),
+    "timm's and the authors'": ("slide_pvt_v2_b1", "patch_embed.norm.bias", "patch_embed1.norm.bias"),
+    "two norms": ("slide_dat_tiny", "stages.0.layer_norms.3.weight", "stages.0.layer_norms.3.norm.weight"),
+}
+
+
+@pytest.mark.parametrize(("family", "one", "other"), COLLISIONS.values(), ids=COLLISIONS)
+def test_two_tensors_that_become_one_are_both_named(family: str, one: str, other: str) -> None:
+    state = {one: torch.zeros(4), other: torch.ones(4)}
+    with pytest.raises(UserError, match=f"{re.escape(one)} and {re.escape(other)} are both "):
+        load_host(small(family, slide_stages=()), state)
+
+
+# One tensor of PVT's authors replaced: its name there and here, and its new shape.
+MALFORMED = {
+    "a token of one channel": ("cls_token", "stages.3.class_token", (1, 1, 1)),
+    "a token of other channels": ("cls_token", "stages.3.class_token", (1, 1, 63)),
+    "a token of another rank": ("cls_token", "stages.3.class_token", (64,)),
+    "a list of positions": ("pos_embed1", "stages.0.downsample.1.weight", (12,)),
+    "positions that are not square": ("pos_embed1", "stages.0.downsample.1.weight", (1, 12, 16)),
+    "no positions but the token's": ("pos_embed4", "stages.3.downsample.1.weight", (1, 0, 64)),
+}
+
+
+@pytest.mark.parametrize(("theirs", "ours", "shape"), MALFORMED.values(), ids=MALFORMED)
+def test_a_tensor_of_another_shape_is_named_as_it_came(
+    theirs: str, ours: str, shape: tuple[int, ...]
+) -> None:
+    model = small("slide_pvt_tiny", slide_stages=())
+    state = pvt(model)
+    state[theirs] = torch.zeros(shape)
+    told = rf"nothing was loaded; of another shape: .*{ours} \(want .*, got {re.escape(str(shape))}\)"
+    with pytest.raises(UserError, match=told):
+        load_host(model, state)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 1, 1), (4, 4), ()], ids=str)
+def test_keys_and_values_of_dat_that_do_not_match_are_named(shape: tuple[int, ...]) -> None:
+    prefix = "stages.0.attns.1.proj_"
+    state = {f"{prefix}k.weight": torch.zeros(4, 4, 1, 1), f"{prefix}v.weight": torch.zeros(shape)}
+    with pytest.raises(UserError, match=r"unexpected: .*proj_k.weight, .*proj_v.weight$"):
+        load_host(small("slide_dat_tiny", slide_stages=()), state)
+
+
+def test_keys_and_values_do_not_overwrite_what_has_their_name() -> None:
+    prefix = "stages.0.attns.1."
+    state = {f"{prefix}{name}.weight": torch.zeros(4, 4) for name in ("proj_k", "proj_v", "key_value")}
+    assert len(convert_host(SlideDat, state)) == 3
+
+
+def test_a_depthwise_kernel_of_one_position_stays_a_convolution() -> None:
+    kernel, projection = torch.zeros(8, 1, 1, 1), torch.zeros(2, 8, 1, 1)
+    prefix = "stages.0.attns.1.conv_offset"
+    state = convert_host(SlideDat, {f"{prefix}.0.weight": kernel, f"{prefix}.3.weight": projection})
+    assert [tuple(x.shape) for x in state.values()] == [(8, 1, 1, 1), (2, 8)]
+
+
+def test_norms_of_dat_are_told_apart_in_stages_of_any_length() -> None:
+    state = {f"stages.2.layer_norms.{number}.norm.weight": torch.zeros(4) for number in (0, 1, 52, 53)}
+    assert list(convert_host(SlideDat, state)) == [
+        f"stages.2.blocks.{block}.norm{norm}.weight" for block in (0, 26) for norm in (1, 2)
+    ]
+
+
+def test_a_model_that_holds_no_numbers_is_refused() -> None:
+    state = pvt(small("slide_pvt_tiny", slide_stages=()))
+    with pytest.raises(UserError, match="is on the meta device, where nothing can be loaded"):
+        load_host(small("slide_pvt_tiny", slide_stages=(), device="meta"), state)
 
 
 def test_swins_old_constants_are_left_out_if_they_are_swins() -> None:
@@ -146,6 +215,13 @@ def test_swins_old_constants_are_left_out_if_they_are_swins() -> None:
     assert convert_host(SlideSwin, state) == {}
     with pytest.raises(UserError, match="attn_mask must be Swin's for a window of 7"):
         convert_host(SlideSwin, {name: x + 1 for name, x in state.items()})
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (0,), (4, 49, 48), (49, 49)], ids=str)
+@pytest.mark.parametrize("name", ["attn_mask", "relative_position_index"])
+def test_swins_constants_of_another_shape_are_refused(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=f"1.blocks.1.{name} must be Swin's"):
+        convert_host(SlideSwin, {f"layers.1.blocks.1.{name}": torch.zeros(shape, dtype=torch.long)})
 
 
 def test_a_family_without_public_weights_is_told() -> None:

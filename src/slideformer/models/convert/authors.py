@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from slideformer.errors import UserError
 from slideformer.layers.window_attention import EXCLUDED, relative_position_index
-from slideformer.models.convert.state import load_whole
+from slideformer.models.convert.state import check_apart, load_whole
 from slideformer.models.merge import is_merged
 
 # Ours for theirs, where a name is all that differs; the first that fits counts.
@@ -68,9 +68,11 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The authors' state dict in our names and layouts; unknown names stay as they are.
 
     Raises:
-        UserError: a constant that they store is not what our layers compute.
+        UserError: a constant that they store is not what our layers compute, the convolutions of a shift are
+            incomplete or do not fit together, or two names are one of ours.
     """
     converted: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
     for name, tensor in state.items():
         prefix, _, part = name.rpartition(".attn.")
         if part == "relative_position_index" or name.endswith(".attn_mask"):
@@ -82,15 +84,18 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if table is not None and table.ndim == 6:
             # (1, G, 1, T, 1, 1)
             if part == "relative_position_bias_table":
-                name, tensor = f"{prefix}.attn.key_bias", table.flatten(2).squeeze(0)
+                names[name], tensor = rename(f"{prefix}.attn.key_bias"), table.flatten(2).squeeze(0)
             elif part.startswith("qkv."):
                 tensor = heads_inside(tensor, table.shape[1])
-        converted[rename(name)] = tensor
+        ours = names.setdefault(name, rename(name))
+        converted[ours] = tensor
     for name in state:
         if name.endswith(".attn.dep_conv1.weight"):
             prefix = name.removesuffix("dep_conv1.weight")
-            ours = rename(prefix + "shift.weight").removesuffix("weight")
-            converted[ours + "weight"], converted[ours + "bias"] = shift(state, prefix)
+            for part, tensor in zip(("weight", "bias"), shift(state, prefix), strict=True):
+                ours = names[f"{prefix}dep_conv1.{part}"] = rename(f"{prefix}shift.{part}")
+                converted[ours] = tensor
+    check_apart(names)
     return converted
 
 
@@ -103,7 +108,12 @@ def rename(name: str) -> str:
 
 
 def heads_inside(tensor: Tensor, heads: int) -> Tensor:
-    """A projection's rows, per head [q | k | v], as [q heads | k heads | v heads]: ``(3 C, ...)``."""
+    """A projection's rows, per head [q | k | v], as [q heads | k heads | v heads]: ``(3 C, ...)``.
+
+    One that has no rows for each head stays, so that loading refuses it by name.
+    """
+    if not tensor.ndim or not heads or tensor.shape[0] % (3 * heads):
+        return tensor
     return tensor.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
 
 
@@ -111,13 +121,20 @@ def shift(state: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor]:
     """Learned shift ``(D, T, T)`` and bias ``(D, T)`` from the authors' two convolutions.
 
     Raises:
-        UserError: one of their four tensors is missing.
+        UserError: one of their four tensors is missing or has another shape than its siblings.
     """
     missing = [prefix + name for name in CONVOLUTIONS if prefix + name not in state]
     if missing:
         raise UserError(f"the weights must hold both convolutions of the shift, missing {', '.join(missing)}")
     fixed, fixed_bias, learned, bias = (state[prefix + name] for name in CONVOLUTIONS)
-    taps = learned.shape[-1] * learned.shape[-2]
+    taps = learned.shape[2:].numel() if learned.ndim == 4 else 0
+    shapes = [tuple(x.shape) for x in (fixed, fixed_bias, learned, bias)]
+    rows = learned.shape[:1]
+    if not taps or rows[0] % taps or shapes != 2 * [(*rows, 1, *learned.shape[2:]), (*rows,)]:
+        raise UserError(
+            f"{prefix}dep_conv and dep_conv1 must have kernels (D T, 1, K, K) and biases (D T), T = K K, "
+            f"got {', '.join(map(str, shapes))}; the file is damaged"
+        )
     identity = torch.eye(taps, dtype=fixed.dtype)
     # Their fixed kernel is frozen at the identity; should it have moved, the difference is learned.
     weight = learned.reshape(-1, taps, taps) + (fixed.reshape(-1, taps, taps) - identity)
@@ -126,11 +143,13 @@ def shift(state: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor]:
 
 def check_constant(name: str, tensor: Tensor) -> None:
     """Refuse a stored index or mask that is not what our windows compute."""
-    window = math.isqrt(tensor.shape[-1])
+    window = math.isqrt(tensor.shape[-1]) if tensor.ndim else 0
     if name.endswith("relative_position_index"):
         right = torch.equal(tensor, relative_position_index(window))
     else:
-        right = bool(((tensor == 0) | (tensor == EXCLUDED)).all())
+        # (M, N, N)
+        right = tensor.ndim == 3 and tensor.shape[1:] == (window**2, window**2)
+        right = right and bool(((tensor == 0) | (tensor == EXCLUDED)).all())
     if not right:
         raise UserError(f"{name} must be Swin's for a window of {window}, but it is not; the file is damaged")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from slideformer.errors import UserError
 from slideformer.layers.slide_attention import SlideAttention
 from slideformer.models.convert.authors import check_constant
-from slideformer.models.convert.state import load_whole
+from slideformer.models.convert.state import check_apart, load_whole
 from slideformer.models.slide_cswin import SlideCSwin
 from slideformer.models.slide_dat import SlideDat
 from slideformer.models.slide_mvit_v2 import SlideMvitV2
@@ -24,8 +24,8 @@ from slideformer.models.slide_pvt_v2 import SlidePvtV2
 from slideformer.models.slide_swin import SlideSwin
 
 State = dict[str, Tensor]
-# A pattern of theirs, and what stands in its place here.
-Renames = tuple[tuple[str, str], ...]
+# A pattern of theirs, and what stands in its place here, or a function that tells it.
+Renames = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 
 
 def as_it_is(state: State) -> State:
@@ -39,7 +39,8 @@ class Host:
 
     Attributes:
         renames: applied to each name one after the other, every one that fits.
-        layout: what is left to do on the renamed state.
+        layout: what is left to do on the renamed state. It leaves alone what has another shape than it
+            expects, so that loading refuses it by name.
     """
 
     renames: Renames
@@ -58,29 +59,45 @@ def drop_constants(state: State) -> State:
 def unfold_positions(state: State) -> State:
     """PVT's position embeddings ``(1, H W, C)`` as maps, and the class token's own added to the token."""
     changed = dict(state)
-    names = [name for name in state if name.endswith("downsample.1.weight")]
-    for name in names:
-        position = state[name]
+    for name, position in state.items():
+        if not name.endswith("downsample.1.weight") or position.ndim != 3:
+            continue
         token = name.replace("downsample.1.weight", "class_token")
         if token in state:
-            changed[token] = state[token] + position[:, :1]
-            position = position[:, 1:]
+            first, position = position[:, :1], position[:, 1:]
+            if state[token].shape != first.shape:
+                continue
         side = math.isqrt(position.shape[1])
         if side * side != position.shape[1]:
-            raise UserError(f"{name} must hold the positions of a square map, got {position.shape[1]}")
+            continue
         changed[name] = position.unflatten(1, (side, side))
+        if token in state:
+            changed[token] = state[token] + first
     return changed
+
+
+# DAT's convolutions of 1 x 1 that are linear maps here.
+LINEAR = re.compile(r"\.(query|proj_[kv]|attention\.proj|offsets\.proj|fc[12])\.weight$")
 
 
 def join_keys_and_values(state: State) -> State:
     """DAT's projections to keys and to values as one, and its convolutions of 1 x 1 as linear maps."""
-    changed = {name: x.flatten(1) if x.shape[2:] == (1, 1) else x for name, x in state.items()}
+    changed = {
+        name: x.flatten(1) if LINEAR.search(name) and x.shape[2:] == (1, 1) else x
+        for name, x in state.items()
+    }
     for name in state:
-        value = name.replace(".proj_k.", ".proj_v.")
-        if ".proj_k." in name and value in state:
-            both = torch.cat([changed.pop(name), changed.pop(value)])
-            changed[name.replace(".proj_k.", ".key_value.")] = both
+        value, both = (name.replace(".proj_k.", f".{other}.") for other in ("proj_v", "key_value"))
+        # Without ".proj_k." all three are one name.
+        if value in state and both not in state and state[name].shape == state[value].shape != ():
+            changed[both] = torch.cat([changed.pop(name), changed.pop(value)])
     return changed
+
+
+def block_norm(found: re.Match[str]) -> str:
+    """Name of one of DAT's norms, of which a block has two, numbered throughout the stage."""
+    number = int(found[1])
+    return f".blocks.{number // 2}.norm{number % 2 + 1}."
 
 
 REDUCTION: Renames = (
@@ -127,9 +144,7 @@ HOSTS: dict[type[nn.Module], Host] = {
             (r"^patch_proj\.[34]\.", "patch_embed.2."),
             *((rf"^down_projs\.{stage - 1}\.[01]\.", f"stages.{stage}.downsample.") for stage in (1, 2, 3)),
             (r"^(patch_embed\.[02]|stages\.\d\.downsample)\.(weight|bias)$", r"\1.proj.\2"),
-            # Two norms a block, numbered throughout the stage.
-            *((rf"\.layer_norms\.{2 * block}\.", f".blocks.{block}.norm1.") for block in range(18)),
-            *((rf"\.layer_norms\.{2 * block + 1}\.", f".blocks.{block}.norm2.") for block in range(18)),
+            (r"\.layer_norms\.(\d+)\.", block_norm),
             (r"\.local_perception_units\.(\d+)\.", r".blocks.\1.perception."),
             (r"\.attns\.(\d+)\.", r".blocks.\1.attention."),
             (r"\.mlps\.(\d+)\.", r".blocks.\1.mlp."),
@@ -193,14 +208,17 @@ def convert_host(family: type[nn.Module], state: Mapping[str, Tensor]) -> State:
         state: Swin's by timm, PVTv2's by timm or its authors, all others' by their authors.
 
     Raises:
-        UserError: no public weights are known for the family, or a tensor is damaged.
+        UserError: no public weights are known for the family, a constant is damaged, or two names are
+            one of ours.
     """
     if family not in HOSTS:
         raise UserError(
             f"the model must be one of {', '.join(each.__name__ for each in HOSTS)}, got {family.__name__}"
         )
     host = HOSTS[family]
-    return host.layout({rename(name, host.renames): tensor for name, tensor in state.items()})
+    ours = {name: rename(name, host.renames) for name in state}
+    check_apart(ours)
+    return host.layout({ours[name]: tensor for name, tensor in state.items()})
 
 
 def rename(name: str, renames: Renames) -> str:

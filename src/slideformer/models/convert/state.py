@@ -45,13 +45,38 @@ def read_authors(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
+def check_apart(names: Mapping[str, str]) -> None:
+    """Refuse names of theirs of which two become one of ours.
+
+    Args:
+        names: ours by theirs.
+
+    Raises:
+        UserError: says which two.
+    """
+    sources: dict[str, str] = {}
+    for theirs, ours in names.items():
+        if ours in sources:
+            raise UserError(
+                f"each tensor must have a name of its own here, but {sources[ours]} and {theirs} are "
+                f"both {ours}; leave one of them out"
+            )
+        sources[ours] = theirs
+
+
 def load_whole(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a state dict in our names, all of it or none.
 
     Raises:
-        UserError: says which tensors are missing, which are unexpected and which have another shape.
+        UserError: says which tensors are missing, which are unexpected and which have another shape; or the
+            model is on the meta device, which holds no numbers.
     """
     own = model.state_dict()
+    if any(x.is_meta for x in own.values()):
+        raise UserError(
+            "the model must hold numbers, but it is on the meta device, where nothing can be loaded; "
+            "build it without device='meta'"
+        )
     misshaped = [
         f"{name} (want {tuple(own[name].shape)}, got {tuple(state[name].shape)})"
         for name in own
