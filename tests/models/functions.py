@@ -29,9 +29,9 @@ class Functions:
             for name, shape in shapes
         }
 
-    def norm(self, x: Tensor, name: str) -> Tensor:
+    def norm(self, x: Tensor, name: str, eps: float = 1e-5) -> Tensor:
         weight, bias = self.state[f"{name}.weight"], self.state[f"{name}.bias"]
-        return F.layer_norm(x, weight.shape, weight, bias)
+        return F.layer_norm(x, weight.shape, weight, bias, eps)
 
     def linear(self, x: Tensor, name: str) -> Tensor:
         return F.linear(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"])

@@ -10,13 +10,13 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from slideformer.errors import UserError
 from slideformer.models import SlideSwin, load_host
 from slideformer.models.convert import convert_host
 from slideformer.models.slide_dat import SlideDat
-from slideformer.models.slide_pvt import SlidePvt
+from tests.models import authors_of_pvt
 from tests.models.families import small
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -73,37 +73,6 @@ def test_pvt_v2_loads_by_the_names_of_its_authors_too() -> None:
     torch.testing.assert_close(ours(image), theirs(image), atol=1e-5, rtol=0)
 
 
-def pvt(model: SlidePvt) -> dict[str, Tensor]:
-    """The state dict that PVT's authors have, with weights from one of ours; the tokens apart."""
-    names = {".attention.": ".attn.", ".query.": ".q.", ".key_value.": ".kv.", ".reduce.": ".sr."}
-    state: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        if name.endswith("class_token"):
-            state["cls_token"] = tensor
-            continue
-        for ours, theirs in names.items():
-            name = name.replace(ours, theirs)
-        name = re.sub(r"^patch_embed", "patch_embed1", name.replace("head.fc", "head"))
-        name = re.sub(r"^stages\.(\d)\.downsample\.0", lambda m: f"patch_embed{int(m[1]) + 1}", name)
-        name = re.sub(r"^stages\.(\d)\.blocks", lambda m: f"block{int(m[1]) + 1}", name)
-        if found := re.match(r"^stages\.(\d)\.downsample\.1", name):
-            name, tensor = f"pos_embed{int(found[1]) + 1}", tensor.flatten(1, 2)
-        state[name] = tensor
-    token = torch.full_like(state["cls_token"], 0.25)
-    state["cls_token"] = state["cls_token"] - token
-    state["pos_embed4"] = torch.cat([token, state["pos_embed4"]], 1)
-    return state
-
-
-def test_pvt_loads_by_the_names_of_its_authors() -> None:
-    theirs, ours = (shaken(small("slide_pvt_tiny", slide_stages=())) for _ in range(2))
-    state = pvt(theirs)
-    assert {"pos_embed1", "patch_embed4.proj.weight", "block3.0.attn.sr.weight", "head.weight"} <= set(state)
-    load_host(ours, state)
-    image = torch.randn(2, 3, 64, 64)
-    torch.testing.assert_close(ours(image), theirs(image))
-
-
 def test_dat_gives_its_authors_logits() -> None:
     golden = load_file(GOLDEN / "dat_micro.safetensors")
     state = {name.removeprefix("state."): x.double() for name, x in golden.items() if "state." in name}
@@ -119,14 +88,14 @@ def test_a_projection_that_dat_lacks_is_told() -> None:
 
 
 def test_weights_that_fit_in_part_are_refused_whole() -> None:
-    theirs = pvt(small("slide_pvt_tiny", slide_stages=()))
-    model = small("slide_pvt_tiny", slide_stages=(), num_classes=3)
+    theirs = authors_of_pvt.Authors(authors_of_pvt.shapes()).state
+    model = small("slide_pvt_tiny", slide_stages=(), num_classes=3, **authors_of_pvt.SHAPE)
     before = {name: x.clone() for name, x in model.state_dict().items()}
     theirs["block9.0.norm1.weight"] = theirs.pop("norm.weight")
     with pytest.raises(
         UserError,
         match=r"nothing was loaded; missing: norm.weight; unexpected: block9.0.norm1.weight; of another "
-        r"shape: head.fc.weight \(want \(3, 64\), got \(5, 64\)\)",
+        r"shape: head.fc.weight \(want \(3, 32\), got \(5, 32\)\)",
     ):
         load_host(model, theirs)
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
@@ -156,11 +125,11 @@ def test_two_tensors_that_become_one_are_both_named(family: str, one: str, other
 # One tensor of PVT's authors replaced: its name there and here, and its new shape.
 MALFORMED = {
     "a token of one channel": ("cls_token", "stages.3.class_token", (1, 1, 1)),
-    "a token of other channels": ("cls_token", "stages.3.class_token", (1, 1, 63)),
-    "a token of another rank": ("cls_token", "stages.3.class_token", (64,)),
+    "a token of other channels": ("cls_token", "stages.3.class_token", (1, 1, 31)),
+    "a token of another rank": ("cls_token", "stages.3.class_token", (32,)),
     "a list of positions": ("pos_embed1", "stages.0.downsample.1.weight", (12,)),
-    "positions that are not square": ("pos_embed1", "stages.0.downsample.1.weight", (1, 12, 16)),
-    "no positions but the token's": ("pos_embed4", "stages.3.downsample.1.weight", (1, 0, 64)),
+    "positions that are not square": ("pos_embed1", "stages.0.downsample.1.weight", (1, 12, 8)),
+    "no positions but the token's": ("pos_embed4", "stages.3.downsample.1.weight", (1, 0, 32)),
 }
 
 
@@ -168,8 +137,8 @@ MALFORMED = {
 def test_a_tensor_of_another_shape_is_named_as_it_came(
     theirs: str, ours: str, shape: tuple[int, ...]
 ) -> None:
-    model = small("slide_pvt_tiny", slide_stages=())
-    state = pvt(model)
+    model = small("slide_pvt_tiny", slide_stages=(), **authors_of_pvt.SHAPE)
+    state = authors_of_pvt.Authors(authors_of_pvt.shapes()).state
     state[theirs] = torch.zeros(shape)
     told = rf"nothing was loaded; of another shape: .*{ours} \(want .*, got {re.escape(str(shape))}\)"
     with pytest.raises(UserError, match=told):
@@ -205,9 +174,10 @@ def test_norms_of_dat_are_told_apart_in_stages_of_any_length() -> None:
 
 
 def test_a_model_that_holds_no_numbers_is_refused() -> None:
-    state = pvt(small("slide_pvt_tiny", slide_stages=()))
+    state = authors_of_pvt.Authors(authors_of_pvt.shapes()).state
+    model = small("slide_pvt_tiny", slide_stages=(), device="meta", **authors_of_pvt.SHAPE)
     with pytest.raises(UserError, match="is on the meta device, where nothing can be loaded"):
-        load_host(small("slide_pvt_tiny", slide_stages=(), device="meta"), state)
+        load_host(model, state)
 
 
 def test_swins_old_constants_are_left_out_if_they_are_swins() -> None:

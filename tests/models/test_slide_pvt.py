@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slide-PVT: positions, class token, and what it refuses."""
+"""Slide-PVT: the plain host is the authors' model; positions, class token, and what is refused."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ import pytest
 import timm
 import torch
 
-from slideformer.models import SlidePvt
+from slideformer.models import SlidePvt, load_host
 from slideformer.models.slide_pvt import VARIANTS
+from tests.models.authors_of_pvt import SHAPE, Authors, shapes
 from tests.models.families import small
 
 NAME = "slide_pvt_tiny"
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 160), (32, 128)], ids=str)
+def test_a_host_with_the_authors_weights_gives_their_outputs(size: tuple[int, int]) -> None:
+    theirs, ours = Authors(shapes()), small(NAME, slide_stages=(), **SHAPE)
+    load_host(ours, theirs.state)
+    image = torch.randn(2, 3, *size)
+    torch.testing.assert_close(ours(image), theirs(image), atol=1e-5, rtol=1e-5)
 
 
 def test_there_is_a_position_for_every_place_of_each_stage() -> None:
