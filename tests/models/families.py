@@ -70,3 +70,11 @@ def small(name: str, **arguments: Any) -> nn.Module:
 def traceable(name: str, **arguments: Any) -> nn.Module:
     """The family's smallest model with every kind of block, in evaluation mode."""
     return small(name, **{**TRACED.get(name, {}), **arguments})
+
+
+def kinds(model: nn.Module) -> list[list[str]]:
+    """The kind of attention of every block, by stage: "Slide", "Window" and so on."""
+    return [
+        [type(block.attention).__name__.removesuffix("Attention") for block in stage.blocks]
+        for stage in model.stages
+    ]

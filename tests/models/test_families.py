@@ -10,19 +10,14 @@ import torch.nn.functional as F
 from torch import nn
 
 import slideformer.models as models
-from slideformer.layers import SlideAttention
-from tests.models.families import FAMILIES, SLIDING, small
+from tests.models.families import FAMILIES, SLIDING, kinds, small
 
 pytestmark = pytest.mark.parametrize("name", FAMILIES)
 
 
 def sliding(model: nn.Module) -> list[int]:
     """The stages in which a block slides."""
-    return [
-        number
-        for number, stage in enumerate(model.stages)
-        if any(isinstance(module, SlideAttention) for module in stage.modules())
-    ]
+    return [number for number, stage in enumerate(kinds(model)) if "Slide" in stage]
 
 
 def test_the_first_stages_slide_and_no_others(name: str) -> None:
@@ -45,7 +40,7 @@ def test_what_is_given_for_each_stage_must_be_given_for_all(name: str) -> None:
         small(name, num_heads=(1, 2))
 
 
-@pytest.mark.parametrize("size", [(32, 32), (33, 45), (61, 130)], ids=str)
+@pytest.mark.parametrize("size", [(32, 32), (33, 45), (61, 130), (7, 90), (1, 1)], ids=str)
 @pytest.mark.parametrize("slide_stages", [(0, 1), ()], ids=["slide", "plain"])
 def test_one_model_takes_images_of_every_size(
     name: str, slide_stages: tuple[int, ...], size: tuple[int, int]
@@ -61,20 +56,31 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
-def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
+def test_gradient_checkpointing_runs_each_block_twice_and_changes_no_gradient(name: str) -> None:
     model, image = small(name, drop_path_rate=0.0).train(), torch.randn(2, 3, 33, 40)
     model(image).sum().backward()
     expected = {name: p.grad for name, p in model.named_parameters()}
     model.zero_grad()
     model.set_grad_checkpointing()
+    blocks = [block for stage in model.stages for block in stage.blocks]
+    run: list[nn.Module] = []
+    for block in blocks:
+        block.register_forward_pre_hook(lambda block, _: run.append(block))
     model(image).sum().backward()
+    # Once forward, and once more backward, last block first.
+    assert run == [*blocks, *reversed(blocks)]
     for parameter, p in model.named_parameters():
         torch.testing.assert_close(p.grad, expected[parameter], msg=parameter)
 
 
 def test_merging_changes_no_output(name: str) -> None:
-    model, image = small(name), torch.randn(2, 3, 37, 45)
-    assert (models.reparameterize(model)(image) - model(image)).abs().max() < 1e-5
+    model = small(name)
+    merged = models.reparameterize(model)
+    for scale in (1e-3, 1.0, 1e2):
+        image = scale * torch.randn(2, 3, 37, 45)
+        assert (merged(image) - model(image)).abs().max() < 1e-5
+    assert models.is_merged(merged)
+    assert not models.is_merged(model)
 
 
 def test_features_are_one_map_a_stage(name: str) -> None:
@@ -111,6 +117,9 @@ def test_a_new_classifier_keeps_pooling_dtype_and_mode(name: str) -> None:
     assert model(torch.zeros(1, 3, 64, 64, dtype=torch.float64)).shape == (1, 7)
     assert model.get_classifier() is model.head.fc
     assert not model.head.training
+    model.reset_classifier(0, "")
+    features = model.forward_features(torch.zeros(1, 3, 64, 64, dtype=torch.float64))
+    assert model.forward_head(features).shape == features.shape
 
 
 def test_layers_are_grouped_from_stem_to_head(name: str) -> None:
@@ -126,6 +135,36 @@ def test_weight_decay_leaves_named_parameters_alone(name: str) -> None:
     model = small(name)
     assert model.no_weight_decay() <= {name for name, _ in model.named_parameters()}
     assert "stages.0.blocks.0.attention.key_bias" in model.no_weight_decay()
+
+
+class Norm(nn.LayerNorm):
+    """One that no layer takes unless told."""
+
+
+@pytest.mark.parametrize("slide_stages", [(0, 1), ()], ids=["slide", "plain"])
+def test_every_option_reaches_every_layer(name: str, slide_stages: tuple[int, ...]) -> None:
+    model = small(
+        name,
+        slide_stages=slide_stages,
+        deform=False,
+        qkv_bias=False,
+        norm_layer=Norm,
+        drop_rate=0.1,
+        proj_drop_rate=0.2,
+        attn_drop_rate=0.3,
+        drop_path_rate=0.4,
+    )
+    blocks = [block for stage in model.stages for block in stage.blocks]
+    assert model.head.drop.p == 0.1
+    assert {(block.attention.proj_drop.p, block.mlp.drop.p) for block in blocks} == {(0.2, 0.2)}
+    assert {block.attention.attn_drop for block in blocks} == {0.3}
+    rates = [block.drop_path.drop_prob for block in blocks]
+    assert rates == pytest.approx([0.4 * number / (len(blocks) - 1) for number in range(len(blocks))])
+    assert {type(norm) for block in blocks for norm in (block.norm1, block.norm2)} == {Norm}
+    assert Norm in (type(model.norm), type(model.stages[-1].norm))
+    names = {parameter for parameter, _ in model.named_parameters()}
+    assert [each for each in names if each.endswith(("qkv.bias", "query.bias", "key_value.bias"))] == []
+    assert [each for each in names if ".shift." in each] == []
 
 
 def test_sixteen_digits_are_learned_in_thirty_steps(name: str) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +13,6 @@ from torch.export import Dim
 
 from slideformer.layers import CrossWindowAttention
 from slideformer.models import load_host
-from slideformer.models.slide_cswin import VARIANTS
 from tests.models.families import small
 from tests.models.functions import Functions, Shape, affine
 
@@ -90,16 +88,6 @@ def test_a_host_with_the_authors_weights_gives_their_outputs(size: tuple[int, in
     load_host(ours, theirs.state)
     image = torch.randn(2, 3, *size)
     torch.testing.assert_close(ours(image), theirs(image), atol=1e-4, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_is_in_timms_registry(name: str) -> None:
-    model = timm.create_model(name, device="meta", slide_stages=())
-    assert tuple(len(stage.blocks) for stage in model.stages) == VARIANTS[name].depths
-    widths = [stage.blocks[0].attention.stripe_width for stage in model.stages]
-    assert widths == [1, 2, 7, None]
-    rate = model.stages[-1].blocks[-1].drop_path.drop_prob
-    assert rate == pytest.approx(VARIANTS[name].drop_path_rate)
 
 
 def test_stages_that_do_not_slide_attend_in_stripes() -> None:

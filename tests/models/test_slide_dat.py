@@ -6,24 +6,19 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-from torch import nn
 
-from slideformer.models.slide_dat import VARIANTS
-from tests.models.families import small
+from tests.models.families import kinds, small
 
 NAME = "slide_dat_tiny"
 
 
-def kinds(model: nn.Module) -> list[list[str]]:
-    """The kind of attention of every block, by stage, by the first letter."""
-    return [[type(block.attention).__name__[0] for block in stage.blocks] for stage in model.stages]
-
-
 def test_every_second_block_is_local_but_in_the_last_stage() -> None:
     model = timm.create_model(NAME, device="meta")
-    assert kinds(model) == [["S", "D"], ["S", "D"] * 2, ["S", "D"] * 9, ["D", "D"]]
+    slide, local, deformable = "Slide", "Neighborhood", "Deformable"
+    four = [slide, deformable] * 2
+    assert kinds(model) == [[slide, deformable], four, [slide, deformable] * 9, [deformable] * 2]
     host = timm.create_model(NAME, device="meta", slide_stages=(1,))
-    assert kinds(host) == [["N", "D"], ["S", "D"] * 2, ["N", "D"] * 9, ["D", "D"]]
+    assert kinds(host) == [[local, deformable], four, [local, deformable] * 9, [deformable] * 2]
 
 
 def test_the_last_stage_has_nothing_to_slide() -> None:
@@ -47,11 +42,3 @@ def test_position_biases_are_made_for_the_image_size_and_need_not_be_square() ->
 
 def test_weight_decay_leaves_position_biases_alone() -> None:
     assert "stages.0.blocks.1.attention.relative_position_bias_table" in small(NAME).no_weight_decay()
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_is_in_timms_registry(name: str) -> None:
-    model = timm.create_model(name, device="meta", in_chans=1)
-    assert tuple(len(stage.blocks) for stage in model.stages) == VARIANTS[name].depths
-    assert model.stages[-1].blocks[-1].drop_path.drop_prob == pytest.approx(VARIANTS[name].drop_path_rate)
-    assert model.patch_embed[0].proj.in_channels == 1

@@ -11,17 +11,11 @@ from timm.models.mvitv2 import MultiScaleVit
 from torch import nn
 
 from slideformer.models import load_host
-from slideformer.models.slide_mvit_v2 import VARIANTS
-from tests.models.families import small
-
-
-def kinds(model: nn.Module) -> list[list[str]]:
-    """The kind of attention of every block, by stage."""
-    return [[type(block.attention).__name__ for block in stage.blocks] for stage in model.stages]
+from tests.models.families import kinds, small
 
 
 def test_blocks_that_change_the_map_pool_and_the_others_slide() -> None:
-    slide, pool = "SlideAttention", "PoolingAttention"
+    slide, pool = "Slide", "Pooling"
     model = timm.create_model("slide_mvit_v2_tiny")
     assert kinds(model) == [[slide], [pool, slide], [pool] * 5, [pool] * 2]
     everywhere = timm.create_model("slide_mvit_v2_tiny", slide_stages=(0, 1, 2, 3))
@@ -73,11 +67,3 @@ def test_weight_decay_leaves_relative_positions_alone() -> None:
     names = small("slide_mvit_v2_tiny").no_weight_decay()
     assert "stages.2.blocks.0.attention.relative_position_rows" in names
     assert "stages.2.blocks.0.attention.relative_position_columns" in names
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_is_in_timms_registry(name: str) -> None:
-    model = timm.create_model(name, device="meta")
-    assert tuple(len(stage.blocks) for stage in model.stages) == VARIANTS[name].depths
-    rate = model.stages[-1].blocks[-1].drop_path.drop_prob
-    assert rate == pytest.approx(VARIANTS[name].drop_path_rate)

@@ -6,15 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.export import Dim
 
-from slideformer.layers import NeighborhoodAttention
 from slideformer.models import load_host
-from slideformer.models.slide_nat import VARIANTS
 from tests.models.families import small
 from tests.models.functions import Functions, Shape, affine
 
@@ -101,17 +98,6 @@ def test_a_host_without_layer_scale_takes_weights_without_it() -> None:
     theirs.state = ones
     image = torch.randn(1, 3, 96, 96)
     torch.testing.assert_close(ours(image), theirs(image), atol=1e-4, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_is_in_timms_registry(name: str) -> None:
-    model = timm.create_model(name, device="meta")
-    assert tuple(len(stage.blocks) for stage in model.stages) == VARIANTS[name].depths
-    last = model.stages[-1].blocks[-1]
-    assert (type(last.attention), last.attention.kernel_size) == (NeighborhoodAttention, 7)
-    assert last.mlp.fc1.out_features == last.mlp.fc1.in_features * VARIANTS[name].mlp_ratio
-    assert last.drop_path.drop_prob == pytest.approx(VARIANTS[name].drop_path_rate)
-    assert hasattr(last, "scale1") == (name == "slide_nat_small")
 
 
 def test_layer_scale_starts_small() -> None:

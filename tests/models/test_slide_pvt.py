@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import pytest
-import timm
 import torch
 
 from slideformer.models import SlidePvt, load_host
-from slideformer.models.slide_pvt import VARIANTS
 from tests.models.authors_of_pvt import SHAPE, Authors, shapes
 from tests.models.families import small
 
@@ -61,11 +59,3 @@ def test_weight_decay_leaves_the_class_token_alone() -> None:
 def test_what_does_not_fit_is_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(NAME, **arguments)
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_is_in_timms_registry(name: str) -> None:
-    model = timm.create_model(name, device="meta")
-    assert tuple(len(stage.blocks) for stage in model.stages) == VARIANTS[name].depths
-    rate = model.stages[-1].blocks[-1].drop_path.drop_prob
-    assert rate == pytest.approx(VARIANTS[name].drop_path_rate)
