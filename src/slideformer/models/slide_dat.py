@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slide-DAT: a DAT++ whose local attention slides (Pan et al., 2023, argue for it and built none)."""
+"""Slide-DAT: a DAT++ whose local attention slides (Pan et al., 2023, argue for it, without one)."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class SlideDat(Pyramid):
         attn_drop_rate: dropout of attention weights.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
         norm_layer: normalisation, by timm's name or as a class.
-        backend: of the slide attention operator.
+        backend: of the slide attention operator, which neighborhood attention uses as well.
 
     Shape: ``(B, in_chans, height, width) -> (B, num_classes)``.
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slide-MViTv2: an MViTv2 that slides where its maps are large and keep their size.
 
-Pan et al., 2023, argue against pooling keys and values but built no such model; the rule which blocks slide,
-those of the first two stages that change neither the map nor its channels, is ours.
+Pan et al., 2023, argue against pooling keys and values but publish no such model; the rule which blocks
+slide, those of the first two stages that change neither the map nor its channels, is ours.
 """
 
 from __future__ import annotations

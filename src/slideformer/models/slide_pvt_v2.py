@@ -42,6 +42,9 @@ class SlidePvtV2(Pyramid):
 
     Patches overlap, the perceptrons hold a depthwise convolution, and each stage ends in a norm.
 
+    A program by ``torch.export`` with dynamic sizes holds for images from 49 pixels a side, that of the plain
+    host from 61: PyTorch takes no dynamic axis whose size may be 1, and keys are fewer than positions.
+
     Args:
         img_size: accepted as by timm's models; the model takes images of every size at every call.
         in_chans: channels of an image.
