@@ -69,7 +69,13 @@ def by_loops(layer: DeformableAttention, x: Tensor, stride: int) -> Grid:
         channels = slice(head * dim // heads, (head + 1) * dim // heads)
         places = points[head * groups // heads]
         for i, j in np.ndindex(height, width):
-            here = np.array([2 * i / max(height - 1, 1) - 1, 2 * j / max(width - 1, 1) - 1])
+            # From -1 to 1; a lone row or column is the middle.
+            here = np.array(
+                [
+                    2 * place / (count - 1) - 1 if count > 1 else 0
+                    for place, count in ((i, height), (j, width))
+                ]
+            )
             # A displacement of -2 is the first entry of the table, one of 2 the last.
             entries = ((here - places) / 2 + 1) / 2 * (np.array(table.shape[1:]) - 1)
             bias = np.array([bilinear(table[head : head + 1], *entry)[0] for entry in entries])
@@ -126,12 +132,13 @@ def test_points_stay_on_the_map_where_no_range_is_given() -> None:
     assert layer_with(stride=4).points(query).shape == (4, 3, 3, 2)
 
 
-def test_points_move_no_further_than_the_range() -> None:
+def test_points_move_no_further_than_so_many_halves_of_their_spacing() -> None:
     near, query = layer_with(offset_range=1.5), torch.randn(2, 9, 9, 8, dtype=torch.float64)
     nn.init.normal_(near.offsets.proj.weight, std=1e3)
     row = (torch.arange(9) + 0.5) / 4 - 1
     moved = near.points(query)[..., 0] - row[:, None]
     assert moved.abs().max().item() == pytest.approx(1.5 / 8)
+    # From one point to the next it is 2 / 8.
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (30, 17)], ids=str)

@@ -77,6 +77,18 @@ def test_distances_are_counted_on_the_finer_map(queries: int, keys: int) -> None
     assert index.tolist() == expected
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_places_do_not_depend_on_the_default_dtype(dtype: torch.dtype) -> None:
+    table = torch.arange(111.0)[:, None]
+    expected = relative_positions(table, 14, 41)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        assert torch.equal(relative_positions(table, 14, 41), expected)
+    finally:
+        torch.set_default_dtype(before)
+
+
 @STRIDES
 def test_for_another_size_the_tables_are_interpolated_as_timm_does(strides: tuple[int, int]) -> None:
     layer, other = ours(strides, 16), timm_attention(strides, (24, 24))

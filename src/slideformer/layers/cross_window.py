@@ -22,7 +22,9 @@ class CrossWindowAttention(nn.Module):
     values, added to what attention gives (LePE); it sees each stripe by itself, with zeros around it.
 
     Where the map is no multiple of the stripe, the last stripe is narrower: this implementation fills it
-    with positions that no query sees and that are zeros to the convolution. The authors leave that case out.
+    with positions that no query sees and that are zeros to the convolution. The authors' classifier
+    refuses such a map; their backbone for segmentation pads queries, keys and values with zeros, half on
+    either side, and every query of a stripe sees its zeros.
 
     Args:
         dim: channels C of the map, a multiple of ``num_heads``.
@@ -113,15 +115,19 @@ class CrossWindowAttention(nn.Module):
         """
         batch, height, width, channels = parts[0].shape
         missing = -height % thickness
+        # In full, because a batch of no images tells no size.
+        count = (height + missing) // thickness
         seen = None
         if missing:
             parts = [F.pad(part, (0, 0, 0, 0, 0, missing)) for part in parts]
             row = torch.arange(height + missing, device=parts[0].device)
             seen = (row < height).reshape(-1, thickness).repeat(batch, 1)  # (B M, rows)
             seen = seen.repeat_interleave(width, 1)[:, None, None]
-        stripes = [part.reshape(-1, thickness, width, channels) for part in parts]  # (B M, rows, W, C')
+        stripes = [
+            part.reshape(batch * count, thickness, width, channels) for part in parts
+        ]  # (B M, rows, W, C')
         out = self.attend(stripes, lepe, seen)
-        return out.reshape(batch, -1, width, channels)[:, :height]
+        return out.reshape(batch, height + missing, width, channels)[:, :height]
 
     def attend_any_size(self, parts: Sequence[Tensor], thickness: int, lepe: Kernel) -> Tensor:
         """`attend_in_stripes` as a program that holds for every H and W, to be exported."""

@@ -27,7 +27,8 @@ class DeformableAttention(nn.Module):
         groups: R.
         stride: positions a side for one point.
         kernel_size: odd side of the offsets' convolution, in positions.
-        offset_range: the furthest that a point moves, in spacings of points; None for anywhere on the map.
+        offset_range: the furthest that a point moves, in halves of the spacing of points (the authors'
+            ``offset_range_factor``); None for anywhere on the map.
         map_size: side, or rows and columns, of the maps that the position biases are made for; the table
             spans any other map, too.
         qkv_bias: whether the projections to query, key and value have a bias.
@@ -180,19 +181,21 @@ def spacings(count: int, like: Tensor) -> Tensor:
 
 
 def grid(height: int, width: int, shift: float, like: Tensor) -> Tensor:
-    """Coordinates (row, column) of the positions of a map, -1 for the first and 1 for the last.
+    """Coordinates (row, column) of a map's positions: -1 for the first, 1 for the last, 0 for a lone one.
 
     Args:
         height: rows H.
         width: columns W.
-        shift: added to each, in positions.
+        shift: added to each, in positions, unless there is but one.
         like: whose dtype and device they get.
 
     Returns:
         ``(H, W, 2)``.
     """
-    axes = (
-        2 * (torch.arange(size, dtype=like.dtype, device=like.device) + shift) / spacings(size, like) - 1
-        for size in (height, width)
-    )
+    axes = []
+    for size in (height, width):
+        # A tensor, so that an exported program tells a lone position when it runs.
+        last = torch.full((), size - 1, dtype=like.dtype, device=like.device)
+        place = torch.arange(size, dtype=like.dtype, device=like.device) + shift * last.clamp(max=1)
+        axes.append((2 * place - last) / spacings(size, like))
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)

@@ -161,7 +161,9 @@ def relative_positions(table: Tensor, queries: int, keys: int) -> Tensor:
     key = torch.arange(keys, device=table.device)
     finer = torch.maximum(count, other)
     distance = (query * other + (other - 1 - key) * count) * finer // (count * other)  # (queries, keys)
-    place = ((2 * distance + 1) * len(table) / (2 * finer - 1) - 1) / 2
+    # Half precision has too few digits for a place in a long table.
+    numerator = ((2 * distance + 1) * len(table)).to(torch.promote_types(table.dtype, torch.float32))
+    place = (numerator / (2 * finer - 1) - 1) / 2
     place = place.clamp(0, len(table) - 1)
     below, above = table[place.floor().long()], table[place.ceil().long()]
     return below + (above - below) * (place - place.floor())[..., None].to(table.dtype)

@@ -98,7 +98,9 @@ class WindowAttention(nn.Module):
             attn_mask=bias.reshape(1, -1, positions, positions).to(query.dtype),
             dropout_p=self.attn_drop if self.training else 0.0,
         )
-        out = out.reshape(batch, count, self.num_heads, positions, -1).transpose(2, 3)
+        # In full, because a batch of no images tells no size.
+        channels = self.dim // self.num_heads
+        out = out.reshape(batch, count, self.num_heads, positions, channels).transpose(2, 3)
         return self.proj_drop(self.proj(out.flatten(3)))
 
     def bias(self, padded: Tensor, rows: int, columns: int) -> Tensor:
