@@ -40,6 +40,20 @@ def test_what_is_given_for_each_stage_must_be_given_for_all(name: str) -> None:
         small(name, num_heads=(1, 2))
 
 
+def test_a_stage_without_blocks_is_refused(name: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"depths must be at least 1 block in each stage, got \(1, 0, 1, 1\)"
+    ):
+        small(name, depths=(1, 0, 1, 1))
+
+
+@pytest.mark.parametrize("argument", ["depths", "num_heads", "slide_stages"])
+def test_a_number_in_place_of_a_sequence_is_refused(name: str, argument: str) -> None:
+    told = rf"{argument} must be a sequence of numbers, got 2; use \(2,\) for one"
+    with pytest.raises(ValueError, match=told):
+        small(name, **{argument: 2})
+
+
 @pytest.mark.parametrize("size", [(32, 32), (33, 45), (61, 130), (7, 90), (1, 1)], ids=str)
 @pytest.mark.parametrize("slide_stages", [(0, 1), ()], ids=["slide", "plain"])
 def test_one_model_takes_images_of_every_size(
@@ -48,6 +62,13 @@ def test_one_model_takes_images_of_every_size(
     logits = small(name, slide_stages=slide_stages)(torch.randn(2, 3, *size))
     assert logits.shape == (2, 5)
     assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("slide_stages", [(0, 1), ()], ids=["slide", "plain"])
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+def test_a_batch_of_no_images_has_no_logits(name: str, slide_stages: tuple[int, ...], training: bool) -> None:
+    model = small(name, slide_stages=slide_stages).train(training)
+    assert model(torch.randn(0, 3, 61, 130)).shape == (0, 5)
 
 
 def test_every_parameter_gets_a_gradient(name: str) -> None:
@@ -120,6 +141,16 @@ def test_a_new_classifier_keeps_pooling_dtype_and_mode(name: str) -> None:
     model.reset_classifier(0, "")
     features = model.forward_features(torch.zeros(1, 3, 64, 64, dtype=torch.float64))
     assert model.forward_head(features).shape == features.shape
+
+
+def test_a_classifier_that_cannot_be_built_leaves_the_old_one(name: str) -> None:
+    model, image = small(name), torch.randn(2, 3, 64, 64)
+    before = model(image)
+    with pytest.raises(ValueError, match=r"global_pool must be .*'avg'.*, got 'nonsense'"):
+        model.reset_classifier(7, "nonsense")
+    assert model.num_classes == 5
+    assert model.global_pool != "nonsense"
+    assert torch.equal(model(image), before)
 
 
 def test_layers_are_grouped_from_stem_to_head(name: str) -> None:

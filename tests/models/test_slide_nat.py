@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -98,6 +99,13 @@ def test_a_host_without_layer_scale_takes_weights_without_it() -> None:
     theirs.state = ones
     image = torch.randn(1, 3, 96, 96)
     torch.testing.assert_close(ours(image), theirs(image), atol=1e-4, rtol=1e-5)
+
+
+def test_layer_scale_can_be_left_out() -> None:
+    # Not None, which timm leaves to the variant.
+    assert not any("scale" in name for name, _ in small("slide_nat_mini", layer_scale=0).named_parameters())
+    small_variant = timm.create_model("slide_nat_small", device="meta", layer_scale=0)
+    assert not any("scale" in name for name, _ in small_variant.named_parameters())
 
 
 def test_layer_scale_starts_small() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 
 from slideformer.models import SlidePvt, load_host
@@ -40,6 +41,22 @@ def test_the_token_or_the_mean_of_the_positions_is_classified() -> None:
     torch.testing.assert_close(model(image), model.head.fc(features[:, 1:].mean(1)))
     model.reset_classifier(0, "")
     torch.testing.assert_close(model(image), features)
+
+
+def test_a_lone_stage_gives_its_map() -> None:
+    lone = {"embed_dims": (16,), "depths": (1,), "num_heads": (2,), "reductions": (1,), "mlp_ratios": (4,)}
+    model = small(NAME, **{**lone, "slide_stages": ()})
+    last, (y,) = model.forward_intermediates(torch.randn(2, 3, 60, 97), output_fmt="NHWC")
+    assert last.shape == (2, 1 + 15 * 25, 16)
+    assert y.shape == (2, 15, 25, 16)
+    torch.testing.assert_close(model.norm(y).flatten(1, 2), last[:, 1:])
+
+
+def test_the_class_token_learns_as_fast_as_the_block_that_it_enters() -> None:
+    model = small(NAME, depths=(1, 1, 1, 3))
+    groups = timm.models.group_parameters(model, model.group_matcher(), return_values=False, reverse=True)
+    first, last = (groups[f"stages.3.blocks.{block}.mlp.fc1.weight"] for block in (0, 2))
+    assert groups["stages.3.class_token"] == groups["stages.3.downsample.1.weight"] == first < last
 
 
 def test_weight_decay_leaves_the_class_token_alone() -> None:

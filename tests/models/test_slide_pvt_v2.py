@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 
 from tests.models.families import small
@@ -22,3 +23,10 @@ def test_convolutions_start_by_their_fan_out() -> None:
     depthwise = model.stages[0].blocks[0].mlp.depthwise
     assert depthwise.weight.std().item() == pytest.approx((2 / 9) ** 0.5, rel=0.1)
     assert depthwise.bias.abs().max() == 0
+
+
+def test_the_norm_of_a_stage_learns_as_fast_as_its_last_block() -> None:
+    model = small(NAME, depths=(1, 2, 1, 1))
+    groups = timm.models.group_parameters(model, model.group_matcher(), return_values=False, reverse=True)
+    first, last = (groups[f"stages.1.blocks.{block}.mlp.fc1.weight"] for block in (0, 1))
+    assert first < last == groups["stages.1.norm.weight"]

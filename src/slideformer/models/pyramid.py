@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from slideformer.models.initialise import init_linear
 
+# Timm's names of what pools a map, each with or without "fast" before it, which changes nothing here.
+POOLINGS = ("avg", "max", "avgmax", "catavgmax", "")
+
 
 class AttentionOptions(TypedDict):
     """Options that every kind of attention has."""
@@ -94,10 +97,14 @@ class Pyramid(nn.Module):
         drop_rate: dropout before the classifier.
 
     Shape: ``(B, in_chans, height, width) -> (B, num_classes)``.
+
+    Raises:
+        ValueError: there is no pooling of that name.
     """
 
     output_fmt = "NHWC"
     head: Any
+    global_pool: str
 
     def __init__(
         self,
@@ -193,18 +200,26 @@ class Pyramid(nn.Module):
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one; ``global_pool`` None keeps the pooling."""
-        if global_pool is not None:
-            self.global_pool = global_pool
-        self.num_classes = num_classes
+        """Replace the classifier by a new one; ``global_pool`` None keeps the pooling.
+
+        Raises:
+            ValueError: there is no such pooling; the classifier stays.
+        """
+        pool = self.global_pool if global_pool is None else global_pool
         like = next(self.patch_embed.parameters())
-        self.head = self.make_head(num_classes).apply(init_linear).to(like).train(self.training)
+        head = self.make_head(num_classes, pool).apply(init_linear).to(like).train(self.training)
+        # Nothing changes before all that may fail is done.
+        self.num_classes, self.global_pool, self.head = num_classes, pool, head
         self.head_hidden_size = self.head.num_features
 
-    def make_head(self, num_classes: int) -> nn.Module:
+    def make_head(self, num_classes: int, global_pool: str) -> nn.Module:
         """Pooling and classifier, which has the name ``fc``."""
+        if global_pool.removeprefix("fast") not in POOLINGS:
+            raise ValueError(
+                f"global_pool must be one of {', '.join(map(repr, POOLINGS))}, got {global_pool!r}"
+            )
         return ClassifierHead(
-            self.num_features, num_classes, self.global_pool, self.drop_rate, input_fmt=self.output_fmt
+            self.num_features, num_classes, global_pool, self.drop_rate, input_fmt=self.output_fmt
         )
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -223,10 +238,11 @@ class Pyramid(nn.Module):
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """How timm groups the parameters, stem first, for a learning rate that decays by layer."""
         blocks = [
-            (r"^stages\.(\d+)\.downsample", (0,)),
             (r"^stages\.(\d+)\.blocks\.(\d+)", None),
-            # What else a stage has belongs to its last block.
-            (r"^stages\.(\d+)", (99999,)),
+            # Timm's sign for the group before: the last block's.
+            (r"^stages\.(\d+)\.norm", (99999,)),
+            # What else a stage has comes before its first block.
+            (r"^stages\.(\d+)", (0,)),
             (r"^norm", (99999,)),
         ]
         return {"stem": r"^patch_embed", "blocks": r"^stages\.(\d+)" if coarse else blocks}
@@ -238,13 +254,18 @@ def check_stages(
     """Refuse stages that do not fit together.
 
     Args:
-        depths: blocks of each stage.
+        depths: blocks of each stage, at least one.
         per_stage: further arguments that have one entry for each stage, by name.
         slide_stages: the stages that slide.
 
     Raises:
         ValueError: says what must hold.
     """
+    for name, entries in {"depths": depths, **per_stage, "slide_stages": slide_stages}.items():
+        if not isinstance(entries, Sequence) or isinstance(entries, str):
+            raise ValueError(
+                f"{name} must be a sequence of numbers, got {entries!r}; use ({entries!r},) for one"
+            )
     if not depths or any(len(entries) != len(depths) for entries in per_stage.values()):
         *names, last = ("depths", *per_stage)
         *given, final = (str(tuple(entries)) for entries in (depths, *per_stage.values()))
@@ -252,6 +273,8 @@ def check_stages(
             f"{', '.join(names)} and {last} must have one entry for each stage, "
             f"got {', '.join(given)} and {final}"
         )
+    if min(depths) < 1:
+        raise ValueError(f"depths must be at least 1 block in each stage, got {tuple(depths)}")
     if not set(slide_stages) <= set(range(len(depths))):
         raise ValueError(
             f"slide_stages must be from 0, the first, to {len(depths) - 1}, got {tuple(slide_stages)}"

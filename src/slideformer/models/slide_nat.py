@@ -27,7 +27,7 @@ class Config:
     num_heads: tuple[int, ...]
     drop_path_rate: float
     mlp_ratio: float = 3.0
-    layer_scale: float | None = None
+    layer_scale: float = 0.0
     img_size: int = 224
     patch_size: int = 4
 
@@ -95,7 +95,7 @@ class SlideNat(Pyramid):
         slide_stages: the stages, from 0, whose blocks are slide attention; ``()`` is the plain NAT.
         deform: whether slide attention has a learned shift.
         mlp_ratio: hidden channels of the perceptron, in multiples of its input.
-        layer_scale: start of the factors of what blocks add; None for no factors.
+        layer_scale: start of the factors of what blocks add; 0 for no factors.
         qkv_bias: whether the projections to query, key and value have a bias.
         drop_rate: dropout before the classifier.
         proj_drop_rate: dropout after projections and perceptrons.
@@ -125,7 +125,7 @@ class SlideNat(Pyramid):
         slide_stages: Sequence[int] = (0,),
         deform: bool = True,
         mlp_ratio: float = 3.0,
-        layer_scale: float | None = None,
+        layer_scale: float = 0.0,
         qkv_bias: bool = True,
         drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
@@ -150,7 +150,7 @@ class SlideNat(Pyramid):
             dim, drop_path = dims[stage], drop_paths[stage][block]
             attention, norms = make_attention(stage), (norm(dim), norm(dim))
             mlp = Mlp(dim, int(dim * mlp_ratio), drop=proj_drop_rate)
-            if layer_scale is None:
+            if not layer_scale:
                 return Block(attention, mlp, norms, drop_path)
             return ScaledBlock(attention, mlp, norms, drop_path, dim=dim, layer_scale=layer_scale)
 

@@ -100,6 +100,9 @@ class SlidePvt(Pyramid):
     Each stage has a learned position embedding, and the last one a class token, which is what is classified:
     `forward_features` gives ``(B, 1 + N, C)``, the token first, as timm's models with a class token do.
 
+    A program by ``torch.export`` with dynamic sizes holds for images from 49 pixels a side, that of the plain
+    host from 61: PyTorch takes no dynamic axis whose size may be 1, and keys are fewer than positions.
+
     Args:
         img_size: side, or height and width, of the images that the position embeddings are made for; the
             model takes images of every size at every call and interpolates them.
@@ -203,14 +206,16 @@ class SlidePvt(Pyramid):
         """What a stage made of the map ``before``, without a class token: ``(B, H', W', C')``."""
         if x.ndim == 4:
             return x
-        height, width = ((size + 1) // 2 for size in before.shape[1:3])
+        # Only the first stage takes the stem's map as it is.
+        stride = 2 if len(self.stages) > 1 else 1
+        height, width = ((size + stride - 1) // stride for size in before.shape[1:3])
         return x[:, 1:].unflatten(1, (height, width))
 
-    def make_head(self, num_classes: int) -> nn.Module:
+    def make_head(self, num_classes: int, global_pool: str) -> nn.Module:
         """Pooling and classifier, which has the name ``fc``."""
         if isinstance(self.stages[-1], TokenStage):
-            return TokenHead(self.num_features, num_classes, self.global_pool, self.drop_rate)
-        return super().make_head(num_classes)
+            return TokenHead(self.num_features, num_classes, global_pool, self.drop_rate)
+        return super().make_head(num_classes, global_pool)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone, beside those of one dimension."""

@@ -102,8 +102,9 @@ class SlideSwin(Pyramid):
         norm_layer: str | type[nn.Module] = nn.LayerNorm,
         backend: str = "auto",
     ) -> None:
-        windows = [window_size] * len(depths) if isinstance(window_size, int) else list(window_size)
-        check_stages(depths, {"num_heads": num_heads, "window_size": windows}, slide_stages)
+        own_windows = {} if isinstance(window_size, int) else {"window_size": window_size}
+        check_stages(depths, {"num_heads": num_heads, **own_windows}, slide_stages)
+        windows = [window_size] * len(depths) if isinstance(window_size, int) else window_size
         norm = get_norm_layer(norm_layer)
         shared = AttentionOptions(qkv_bias=qkv_bias, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)
         drop_paths = drop_path_rates(drop_path_rate, depths)
