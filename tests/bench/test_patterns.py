@@ -163,7 +163,7 @@ def test_heads_that_cannot_be_halved_leave_the_cross_out() -> None:
     layers, notes = pattern_layers(Maps(batch=1, size=6, dim=9, heads=3, query=(0, 0)))
     assert "cross window" not in {pattern.name for pattern in layers}
     assert len(layers) == len(PATTERNS) - 1
-    assert notes == ["cross window left out: half of the heads look each way, and there are 3"]
+    assert notes == ["cross window left out: half of its heads look each way, and 3 cannot be halved"]
 
 
 def test_what_memory_does_not_hold_is_left_out_and_named() -> None:

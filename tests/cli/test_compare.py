@@ -59,7 +59,7 @@ def test_the_command_says_how_to_measure_the_same_again(
 def test_a_pattern_that_the_heads_do_not_fit_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--dim", "9", "--heads", "3", "--only", "cross", "slide"]) == 0
     out = capsys.readouterr().out
-    assert "\ncross window left out: half of the heads look each way, and there are 3\n" in out
+    assert "\ncross window left out: half of its heads look each way, and 3 cannot be halved\n" in out
     assert "\nslide  " in out
 
 
@@ -70,9 +70,9 @@ BAD = [
     (["--batch", "0"], "--batch must be at least 1, got 0"),
     (["--rounds", "0"], "--rounds must be at least 1, got 0"),
     (["--heads", "3"], "--dim must be a multiple of --heads, got 8 and 3; use --dim 9"),
-    (["--query", "6", "0"], "--query must be from 0 to 5, got 6"),
-    (["--query", "0", "-1"], "--query must be from 0 to 5, got -1"),
-    (["--only", "linear"], "no pattern is left; widen --only"),
+    (["--query", "6", "0"], "--query's row must be from 0 to 5, got 6"),
+    (["--query", "0", "-1"], "--query's column must be from 0 to 5, got -1"),
+    (["--only", "linear"], "no pattern is left; --only takes parts of global"),
     (["--only", "cross", "--dim", "3", "--heads", "3"], "no pattern is left; cross window left out"),
     (["--device", "nowhere"], "--device must be one that is here, got 'nowhere'"),
     (["--dtype", "float128"], "argument --dtype: invalid choice: 'float128'"),

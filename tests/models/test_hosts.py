@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -197,3 +198,29 @@ def test_swins_constants_of_another_shape_are_refused(name: str, shape: tuple[in
 def test_a_family_without_public_weights_is_told() -> None:
     with pytest.raises(UserError, match=r"must be one of SlideSwin, .*got Linear"):
         convert_host(nn.Linear, {})
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (None, "must be a state dict, tensors by name, got NoneType; read a file"),
+        ({"a": 3, "b": torch.zeros(1)}, r"some are not: 'a' \(int\); leave out"),
+        ({7: torch.zeros(1)}, r"some are not: 7 \(Tensor\)"),
+        ({"model": {"a": torch.zeros(1)}, "epoch": 3}, "hand over what is in 'model'"),
+        ({"module.a": torch.zeros(1)}, "cut it off every name"),
+        ({f"a{i}": torch.zeros(1) for i in range(30)}, r"a19 and 10 more$"),
+    ],
+    ids=["None", "number", "no name", "wrapped", "parallel", "many"],
+)
+def test_what_is_no_state_dict_of_theirs_is_told(state: Any, message: str) -> None:
+    model = small("slide_pvt_v2_b1", slide_stages=())
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    with pytest.raises(UserError, match=message):
+        load_host(model, state)
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+
+
+def test_our_own_state_dict_is_told_from_theirs() -> None:
+    model = small("slide_pvt_v2_b1", slide_stages=())
+    with pytest.raises(UserError, match="our own names already"):
+        load_host(model, model.state_dict())

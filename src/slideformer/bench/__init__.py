@@ -15,10 +15,12 @@ from slideformer.bench.measurement import Group, Measurement, measure
 from slideformer.bench.memory import available_bytes
 from slideformer.bench.model import model_candidates
 from slideformer.bench.operator import Problem, operator_candidates
+from slideformer.bench.patterns import PATTERNS
 from slideformer.bench.report import conditions, from_dict, markdown, text, to_dict
 
 __all__ = [
     "DTYPES",
+    "PATTERNS",
     "Candidate",
     "Comparison",
     "Group",

@@ -114,7 +114,7 @@ def pattern_layers(
         laid_out = pattern.laid_out(maps.dim, maps.heads, maps.size) * maps.size**2 * a_number
         if pattern.even_heads and maps.heads % 2:
             notes.append(
-                f"{pattern.name} left out: half of the heads look each way, and there are {maps.heads}"
+                f"{pattern.name} left out: half of its heads look each way, and {maps.heads} cannot be halved"
             )
         elif laid_out > memory:
             notes.append(f"{pattern.name} left out: it may lay out {laid_out / 2**30:.1f} GiB")

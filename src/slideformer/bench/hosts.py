@@ -67,8 +67,8 @@ COLUMNS: dict[str, Cell] = {
     "host ms": lambda host, model: milliseconds(host.median_ms),
     "host quartiles ms": lambda host, model: span(host.quartiles_ms),
     "x host": lambda host, model: f"{host.median_ms / model.median_ms:.2f}",
-    "GFLOP": lambda host, model: f"{model.gflop:.0f}",
-    "host GFLOP": lambda host, model: f"{host.gflop:.0f}",
+    "GFLOP in all": lambda host, model: f"{model.gflop:.1f}",
+    "host GFLOP in all": lambda host, model: f"{host.gflop:.1f}",
     "extra MiB": lambda host, model: mebibytes(model.memory_mib),
     "host extra MiB": lambda host, model: mebibytes(host.memory_mib),
 }

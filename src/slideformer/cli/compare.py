@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, print and draw."""
     from slideformer.bench import (
         DTYPES,
+        PATTERNS,
         Maps,
         Setting,
         available_bytes,
@@ -60,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         maps, only=arguments.only, memory=memory, number_bytes=setting.dtype.itemsize
     )
     if not layers:
-        raise UserError(f"no pattern is left; {'; '.join(notes) or 'widen --only'}")
+        names = ", ".join(pattern.name for pattern in PATTERNS)
+        raise UserError(f"no pattern is left; {'; '.join(notes) or f'--only takes parts of {names}'}")
     comparison, footprints = compare(
         layers, maps, setting, rounds=arguments.rounds, notes=notes, progress=measuring.progress
     )
@@ -98,8 +100,8 @@ def check(arguments: argparse.Namespace) -> None:
             f"--dim must be a multiple of --heads, got {arguments.dim} and {arguments.heads}; "
             f"use --dim {fitting}"
         )
-    for place in arguments.query or ():
-        check_range("--query", place, 0, arguments.size - 1)
+    for axis, place in zip(("row", "column"), arguments.query or (), strict=False):
+        check_range(f"--query's {axis}", place, 0, arguments.size - 1)
 
 
 def command(arguments: argparse.Namespace, maps: Maps) -> str:

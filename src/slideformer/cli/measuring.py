@@ -61,7 +61,8 @@ def check(arguments: argparse.Namespace, sizes: Mapping[str, int]) -> None:
     try:
         torch.empty(1, device=arguments.device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        # PyTorch appends all that it knows of its own build.
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise UserError(f"--device must be one that is here, got {arguments.device!r}: {reason}") from error
 
 

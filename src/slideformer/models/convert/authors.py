@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from slideformer.errors import UserError
 from slideformer.layers.window_attention import EXCLUDED, relative_position_index
-from slideformer.models.convert.state import check_apart, load_whole
+from slideformer.models.convert.state import check_apart, check_state, load_whole
 from slideformer.models.merge import is_merged
 
 # Ours for theirs, where a name is all that differs; the first that fits counts.
@@ -162,4 +162,5 @@ def load_authors(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     if is_merged(model):
         raise UserError("the authors' weights need a model that is not merged; load first, then merge")
+    check_state(model, state)
     load_whole(model, convert(state))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from slideformer.errors import UserError
 from slideformer.layers.slide_attention import SlideAttention
 from slideformer.models.convert.authors import check_constant
-from slideformer.models.convert.state import check_apart, load_whole
+from slideformer.models.convert.state import check_apart, check_state, load_whole
 from slideformer.models.slide_cswin import SlideCSwin
 from slideformer.models.slide_dat import SlideDat
 from slideformer.models.slide_mvit_v2 import SlideMvitV2
@@ -245,4 +245,5 @@ def load_host(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     if any(isinstance(module, SlideAttention) for module in model.modules()):
         raise UserError("a plain host's weights need a model without slide attention; use slide_stages=()")
+    check_state(model, state)
     load_whole(model, convert_host(type(model), state))

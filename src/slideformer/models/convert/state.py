@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from slideformer.errors import UserError
 
+# So many names does an error tell.
+MOST_NAMES = 20
 # Names under which files hold weights beside other things, the ones to be used first.
 WRAPPERS = ("model", "state_dict_ema", "state_dict")
 
@@ -25,6 +27,8 @@ def read_authors(path: str | Path) -> dict[str, Tensor]:
         UserError: the file is no such thing.
     """
     path = Path(path)
+    if not path.is_file():
+        raise UserError(f"the weights must be a file that exists, got {path}; check the path")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -32,17 +36,47 @@ def read_authors(path: str | Path) -> dict[str, Tensor]:
             raise UserError(f"{path} is no whole safetensors file ({error}); fetch it again") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"{path} is no checkpoint of plain tensors; save its state dict by itself with torch.save"
+            f"{path} is no PyTorch checkpoint, or holds more than plain tensors, which might run code; "
+            "save its state dict by itself with torch.save"
         ) from error
     # Trainers store the weights beside optimiser and schedule, CSwin's the averaged ones as well.
     state = content
     if isinstance(content, dict):
         state = next((content[name] for name in WRAPPERS if name in content), content)
     if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
-        raise UserError(f"{path} holds no state dict; save one with torch.save(model.state_dict(), path)")
+        raise UserError(
+            f"{path} must hold a state dict, by itself or as one of {', '.join(WRAPPERS)}; "
+            "save one with torch.save(model.state_dict(), path)"
+        )
     return state
+
+
+def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Refuse what is no state dict of theirs, before it is converted.
+
+    Raises:
+        UserError: it is none, holds other things than tensors, or has names that are not theirs.
+    """
+    if not isinstance(state, Mapping):
+        raise UserError(
+            f"the weights must be a state dict, tensors by name, got {type(state).__name__}; "
+            "read a file with read_authors(path)"
+        )
+    others = [
+        f"{name!r} ({type(x).__name__})"
+        for name, x in state.items()
+        if not (isinstance(name, str) and isinstance(x, Tensor))
+    ]
+    if others:
+        wrapper = next((name for name in WRAPPERS if isinstance(state.get(name), Mapping)), None)
+        hint = "leave out what is none" if wrapper is None else f"hand over what is in {wrapper!r}"
+        raise UserError(f"the weights must be tensors by name, but some are not: {listed(others)}; {hint}")
+    if state and all(name.startswith("module.") for name in state):
+        raise UserError("no name may start with 'module.', as in a parallel model's; cut it off every name")
+    if state and set(state) == set(model.state_dict()):
+        raise UserError("these weights have our own names already; use model.load_state_dict(state)")
 
 
 def check_apart(names: Mapping[str, str]) -> None:
@@ -87,7 +121,13 @@ def load_whole(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         "unexpected": [name for name in state if name not in own],
         "of another shape": misshaped,
     }
-    told = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
+    told = "; ".join(f"{fault}: {listed(names)}" for fault, names in faults.items() if names)
     if told:
         raise UserError(f"the weights must fit the model, but some do not, so nothing was loaded; {told}")
     model.load_state_dict(dict(state))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence, the first of them if there are too many to read."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:MOST_NAMES])} and {more} more"
