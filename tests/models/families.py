@@ -44,6 +44,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 # The stages that slide unless told otherwise, where these are not the first two.
 SLIDING = {"slide_dat_tiny": [0, 1, 2], "slide_nat_mini": [0]}
+# The last stage that may slide, where that is not the last stage.
+LAST_SLIDING = {"slide_dat_tiny": 2, "slide_pvt_tiny": 2}
 # What makes these smaller still where they are traced, which takes long: one block of each kind.
 TRACED: dict[str, dict[str, Any]] = {
     "slide_dat_tiny": {

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import slideformer.models as models
-from tests.models.families import FAMILIES, SLIDING, kinds, small
+from tests.models.families import FAMILIES, LAST_SLIDING, SLIDING, kinds, small
 
 pytestmark = pytest.mark.parametrize("name", FAMILIES)
 
@@ -29,10 +29,11 @@ def test_slide_stages_are_an_argument(name: str) -> None:
     assert sliding(small(name, slide_stages=())) == []
 
 
-@pytest.mark.parametrize("stages", [(0, 4), (-1,)], ids=str)
-def test_a_stage_that_does_not_exist_cannot_slide(name: str, stages: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="slide_stages must be from 0, the first, to 3, got"):
-        small(name, slide_stages=stages)
+@pytest.mark.parametrize("beyond", [True, False], ids=["beyond", "before"])
+def test_a_stage_that_cannot_slide_is_refused(name: str, beyond: bool) -> None:
+    last = LAST_SLIDING.get(name, 3)
+    with pytest.raises(ValueError, match=rf"slide_stages must be from 0, the first, to {last}\b.*, got \("):
+        small(name, slide_stages=(0, last + 1) if beyond else (-1,))
 
 
 def test_what_is_given_for_each_stage_must_be_given_for_all(name: str) -> None:

@@ -66,7 +66,7 @@ def test_weight_decay_leaves_the_class_token_alone() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"slide_stages": (0, 3)}, r"slide_stages must be less than 3, .* got \(0, 3\)"),
+        ({"slide_stages": (0, 3)}, r"to 2, because .* class token, got \(0, 3\)"),
         ({"reductions": (8, 4, 2, 2)}, r"the last of reductions must be 1, .* got \(8, 4, 2, 2\)"),
         ({"global_pool": "max"}, "global_pool must be 'token', 'avg' or '', got 'max'"),
         ({"mlp_ratios": (4, 4)}, r"mlp_ratios must have one entry for each stage, got .* and \(4, 4\)"),

@@ -249,7 +249,11 @@ class Pyramid(nn.Module):
 
 
 def check_stages(
-    depths: Sequence[int], per_stage: Mapping[str, Sequence[Any]], slide_stages: Sequence[int]
+    depths: Sequence[int],
+    per_stage: Mapping[str, Sequence[Any]],
+    slide_stages: Sequence[int],
+    *,
+    last_stays: str = "",
 ) -> None:
     """Refuse stages that do not fit together.
 
@@ -257,6 +261,7 @@ def check_stages(
         depths: blocks of each stage, at least one.
         per_stage: further arguments that have one entry for each stage, by name.
         slide_stages: the stages that slide.
+        last_stays: why the last stage cannot slide, where it cannot.
 
     Raises:
         ValueError: says what must hold.
@@ -275,10 +280,11 @@ def check_stages(
         )
     if min(depths) < 1:
         raise ValueError(f"depths must be at least 1 block in each stage, got {tuple(depths)}")
-    if not set(slide_stages) <= set(range(len(depths))):
-        raise ValueError(
-            f"slide_stages must be from 0, the first, to {len(depths) - 1}, got {tuple(slide_stages)}"
-        )
+    sliding = range(len(depths) - bool(last_stays))
+    if not set(slide_stages) <= set(sliding):
+        bounds = f"from 0, the first, to {len(sliding) - 1}" if sliding else "()"
+        reason = f", because {last_stays}" if last_stays else ""
+        raise ValueError(f"slide_stages must be {bounds}{reason}, got {tuple(slide_stages)}")
 
 
 def drop_path_rates(last: float, depths: Sequence[int]) -> list[list[float]]:

@@ -137,13 +137,8 @@ class SlideDat(Pyramid):
             "strides": strides,
             "offset_kernel_sizes": offset_kernel_sizes,
         }
-        check_stages(depths, per_stage, slide_stages)
+        check_stages(depths, per_stage, slide_stages, last_stays="the last stage has no local attention")
         last, patch_size = len(depths) - 1, Config.patch_size
-        if last in slide_stages:
-            raise ValueError(
-                f"slide_stages must be less than {last}, the stage without local attention, "
-                f"got {tuple(slide_stages)}"
-            )
         norm = get_norm_layer(norm_layer)
         shared = AttentionOptions(qkv_bias=qkv_bias, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)
         drop_paths = drop_path_rates(drop_path_rate, depths)

@@ -163,8 +163,12 @@ class SlidePvt(Pyramid):
             "reductions": reductions,
             "mlp_ratios": mlp_ratios,
         }
-        check_stages(depths, per_stage, slide_stages)
-        check_last_stage(len(depths) - 1, reductions, slide_stages)
+        # Its class token lies nowhere on the map, and attention that slides or reduces asks where it lies.
+        check_stages(depths, per_stage, slide_stages, last_stays="the last stage has the class token")
+        if reductions[-1] != 1:
+            raise ValueError(
+                f"the last of reductions must be 1, for the class token's sake, got {tuple(reductions)}"
+            )
         norm = get_norm_layer(norm_layer)
         shared = AttentionOptions(qkv_bias=qkv_bias, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)
         drop_paths = drop_path_rates(drop_path_rate, depths)
@@ -220,18 +224,6 @@ class SlidePvt(Pyramid):
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone, beside those of one dimension."""
         return super().no_weight_decay() | self.parameters_named("class_token")
-
-
-def check_last_stage(last: int, reductions: Sequence[int], slide_stages: Sequence[int]) -> None:
-    """Refuse a last stage whose attention asks where a position lies: the class token lies nowhere."""
-    if last in slide_stages:
-        raise ValueError(
-            f"slide_stages must be less than {last}, the stage of the class token, got {tuple(slide_stages)}"
-        )
-    if reductions[last] != 1:
-        raise ValueError(
-            f"the last of reductions must be 1, for the class token's sake, got {tuple(reductions)}"
-        )
 
 
 default_cfgs = registry.default_cfgs(VARIANTS)
