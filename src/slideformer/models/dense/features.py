@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A backbone as dense heads take it: a list of maps, from fine to coarse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import timm
+import torch
+from timm.layers import LayerNorm2d
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from slideformer.errors import UserError
+from slideformer.models.names import pretrained_cfg
+
+MAPS = 4
+# What makes timm's models of one image size take any; the first that a model knows is passed.
+ANY_SIZE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True})
+
+
+class Features(nn.Module):
+    """The maps after the last four stages of a backbone, each normalised, from pictures as they are stored.
+
+    Args:
+        backbone: timm's name of it, ours or another's.
+        norm: whether every map is normalised over its channels, as the authors of Swin do for dense tasks:
+            a stage's output is a sum that no normalisation has seen.
+        frozen_stages: how many stages, the stem with them, are not trained; 0 for none.
+        drop_path_rate: stochastic depth; None for the model's own.
+        grad_checkpointing: whether blocks are computed anew in the backward pass, for less memory.
+        options: further arguments of the backbone.
+
+    Shape: ``(B, 3, height, width) -> [(B, C, height / stride, width / stride), ...]``, pixels in [0, 1].
+
+    Raises:
+        UserError: there is no such backbone, it does not take the arguments or gives no maps.
+        ValueError: ``frozen_stages`` is negative or more than there are.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        norm: bool = True,
+        frozen_stages: int = 0,
+        drop_path_rate: float | None = None,
+        grad_checkpointing: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        facts = pretrained_cfg(backbone)
+        arguments = dict(options or {})
+        if drop_path_rate is not None:
+            arguments["drop_path_rate"] = drop_path_rate
+        self.model = create(backbone, arguments, fixed=bool(facts.get("fixed_input_size")))
+        self.indices: Sequence[int] = cast("Any", self.model).prune_intermediate_layers(MAPS, prune_norm=True)
+        info = [cast("Any", self.model).feature_info[index] for index in self.indices]
+        self.channels = [int(entry["num_chs"]) for entry in info]
+        self.strides = [int(entry["reduction"]) for entry in info]
+        self.norms = nn.ModuleList(LayerNorm2d(c) if norm else nn.Identity() for c in self.channels)
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(facts[name]).view(3, 1, 1), persistent=False)
+        self.frozen_stages = frozen_stages
+        self.freeze(frozen_stages)
+        if grad_checkpointing:
+            cast("Any", self.model).set_grad_checkpointing(True)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Maps, from fine to coarse: ``(B, 3, height, width) -> [(B, C, H, W), ...]``."""
+        maps = cast("Any", self.model).forward_intermediates(
+            (image - self.mean) / self.std,
+            indices=list(self.indices),
+            intermediates_only=True,
+            output_fmt="NCHW",
+        )
+        return [norm(x) for norm, x in zip(self.norms, maps, strict=True)]
+
+    def freeze(self, stages: int) -> None:
+        """Stop training the stem and the first stages.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        if not 0 <= stages <= len(self.channels):
+            raise ValueError(f"frozen_stages must be from 0 to {len(self.channels)}, got {stages}")
+        matcher = cast("Any", self.model).group_matcher(coarse=True)
+        layers = group_parameters(self.model, matcher, reverse=True)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not stages or layers[name] > stages)
+
+    def train(self, mode: bool = True) -> Features:
+        """Switch to training, all but what is frozen: its statistics and its depth stay."""
+        super().train(mode)
+        if mode and self.frozen_stages:
+            for module in self.model.modules():
+                weights = list(module.parameters())
+                if weights and not any(weight.requires_grad for weight in weights):
+                    module.eval()
+        return self
+
+
+def create(backbone: str, arguments: Mapping[str, Any], *, fixed: bool) -> nn.Module:
+    """The backbone without a classifier, for any image size where it can be had.
+
+    Raises:
+        UserError: it does not take the arguments, or gives no maps.
+    """
+    attempts = ({**extra, **arguments} for extra in ((*ANY_SIZE, {}) if fixed else ({},)))
+    errors: list[Exception] = []
+    for attempt in attempts:
+        try:
+            model = timm.create_model(backbone, num_classes=0, **attempt)
+        except (TypeError, ValueError) as error:
+            errors.append(error)
+            continue
+        if not hasattr(model, "forward_intermediates") or len(cast("Any", model).feature_info) < MAPS:
+            raise UserError(f"the backbone must give {MAPS} maps, got {backbone}; choose another")
+        return model
+    raise UserError(f"{backbone} must be given arguments that it takes, got {dict(arguments)}: {errors[-1]}")
