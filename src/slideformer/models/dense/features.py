@@ -72,8 +72,12 @@ class Features(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Maps, from fine to coarse: ``(B, 3, height, width) -> [(B, C, H, W), ...]``."""
+        return self.of_normalised((image - self.mean) / self.std)
+
+    def of_normalised(self, image: Tensor) -> list[Tensor]:
+        """Maps of pictures that have lost the mean and are divided by the deviation, of the same shapes."""
         maps = cast("Any", self.model).forward_intermediates(
-            (image - self.mean) / self.std,
+            image,
             indices=list(self.indices),
             intermediates_only=True,
             output_fmt="NCHW",
