@@ -75,7 +75,7 @@ def test_a_detection_lies_in_its_picture_and_has_a_class_from_1(head: str) -> No
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("head", ["mask_rcnn", "retinanet"])
 def test_any_backbone_trains_and_detects(head: str, backbone: str) -> None:
-    detector = small(head, backbone, backbone_options=BACKBONES[backbone])
+    detector = small(head, backbone, options=BACKBONES[backbone])
     assert all(loss.isfinite() for loss in seeded_losses(detector).values())
     assert len(detector(pictures())) == 2
 
@@ -128,7 +128,7 @@ def test_a_box_without_width_is_refused(head: str) -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_detector_learns_the_object_that_it_is_shown(head: str) -> None:
-    detector = small(head, drop_path_rate=0.0, backbone_options={"depths": (1, 1, 1, 1)})
+    detector = small(head, drop_path_rate=0.0, options={"depths": (1, 1, 1, 1)})
     picture = torch.zeros(3, 64, 64)
     picture[:, 16:40, 20:52] = 1
     shown = [objects([[20, 16, 52, 40]], [2], 64, 64)]
@@ -225,6 +225,11 @@ FAULTS = {
         "retinanet takes .*, got mask_chan",
     ),
     "channels": (("retinanet", "slide_swin_nano", 2), {"fpn_channels": 0}, "fpn_channels must be at least 1"),
+    "word": (
+        ("retinanet", "slide_swin_nano", 2),
+        {"min_size": "big"},
+        "min_size must be a number, got 'big'",
+    ),
     "share": (("retinanet", "slide_swin_nano", 2), {"nms_threshold": 2}, "nms_threshold must be from 0 to 1"),
     "loss": (
         ("cascade_mask_rcnn", "slide_swin_nano", 2),

@@ -77,11 +77,11 @@ def create_detector(head: str, backbone: str, num_classes: int, **arguments: Any
     facts = pretrained_cfg(backbone)
     features = Features(
         backbone,
-        norm=options.map_norm,
+        norm=options.norm,
         frozen_stages=options.frozen_stages,
         drop_path_rate=options.drop_path_rate,
         grad_checkpointing=options.grad_checkpointing,
-        options=options.backbone_options,
+        options=options.options,
     )
     transform = GeneralizedRCNNTransform(
         options.min_size,

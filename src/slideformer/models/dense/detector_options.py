@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from math import inf
 from typing import Any, TypeVar
 
 from slideformer.errors import UserError, check_range
@@ -32,8 +33,8 @@ class DetectorOptions:
         frozen_stages: how many stages of the backbone, the stem with them, are not trained.
         drop_path_rate: stochastic depth of the backbone; None for its own.
         grad_checkpointing: whether the backbone's blocks are computed anew in the backward pass.
-        map_norm: whether the backbone's maps are normalised before the pyramid.
-        backbone_options: further arguments of the backbone.
+        norm: whether the backbone's maps are normalised before the pyramid.
+        options: further arguments of the backbone.
         fpn_channels: channels of the pyramid's maps, and of the convolutions on them.
         anchor_scale: side of the smallest anchor of a map, in the map's strides; None for the head's own.
         min_size: shorter side of the picture in evaluation, in pixels.
@@ -46,8 +47,8 @@ class DetectorOptions:
     frozen_stages: int = 0
     drop_path_rate: float | None = None
     grad_checkpointing: bool = False
-    map_norm: bool = True
-    backbone_options: Mapping[str, Any] = field(default_factory=dict)
+    norm: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
     fpn_channels: int = 256
     anchor_scale: float | None = None
     min_size: int = 800
@@ -57,10 +58,12 @@ class DetectorOptions:
     detections: int = 100
 
     def __post_init__(self) -> None:
-        for name in POSITIVE:
-            check_range(name, getattr(self, name, None), 1)
-        for name in SHARES:
-            check_range(name, getattr(self, name, None), 0, 1)
+        for names, low, high in ((POSITIVE, 1, inf), (SHARES, 0, 1)):
+            for name in names:
+                value = getattr(self, name, None)
+                if value is not None and not isinstance(value, (int, float)):
+                    raise UserError(f"{name} must be a number, got {value!r}")
+                check_range(name, value, low, high)
 
 
 @dataclass(frozen=True)

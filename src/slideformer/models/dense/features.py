@@ -57,6 +57,7 @@ class Features(nn.Module):
         arguments = dict(options or {})
         if drop_path_rate is not None:
             arguments["drop_path_rate"] = drop_path_rate
+        self.backbone, self.arguments = backbone, arguments
         self.model = create(backbone, arguments, fixed=bool(facts.get("fixed_input_size")))
         self.indices: Sequence[int] = cast("Any", self.model).prune_intermediate_layers(MAPS, prune_norm=True)
         info = [cast("Any", self.model).feature_info[index] for index in self.indices]
