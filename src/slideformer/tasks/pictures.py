@@ -23,24 +23,28 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBom
 OnBadImage = Literal["skip", "stop"]
 
 
-def read_image(file: str | Path | BinaryIO | bytes) -> Image.Image:
-    """Read a picture as RGB of 8 bits, upright as its camera meant it.
+def read_image(file: str | Path | BinaryIO | bytes, *, upright: bool = True) -> Image.Image:
+    """Read a picture as RGB of 8 bits.
 
     Grey, palette and 16-bit pictures are converted, transparency is dropped, of an animation the first
     frame is taken.
+
+    Args:
+        file: its path or its bytes.
+        upright: turn it as its camera meant it; annotations may mean it as it is stored.
 
     Raises:
         OSError, SyntaxError, ValueError, EOFError: one of `UNREADABLE`, the bytes are no whole picture.
     """
     with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):  # 16 bits of grey: PIL would clip, not scale
-            grey = np.asarray(upright, dtype=np.float64) / 257
-            upright = Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
-        if "transparency" in upright.info:  # of a palette: PIL wants to be told that it is dropped
-            upright = upright.convert("RGBA")
-        return upright.convert("RGB")
+        turned: Image.Image = ImageOps.exif_transpose(image) if upright else image
+        if turned.mode.startswith("I"):  # 16 bits of grey: PIL would clip, not scale
+            grey = np.asarray(turned, dtype=np.float64) / 257
+            turned = Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
+        if "transparency" in turned.info:  # of a palette: PIL wants to be told that it is dropped
+            turned = turned.convert("RGBA")
+        return turned.convert("RGB")
 
 
 def is_readable(file: str | Path) -> bool:

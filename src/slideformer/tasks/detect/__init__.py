@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detection and instance segmentation: data in COCO's format, training, evaluation, prediction."""

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A look at all of a detection data set before a training begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import ExifTags, Image
+
+from slideformer.errors import UserError
+from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco
+from slideformer.tasks.detect.layout import find_split
+from slideformer.tasks.pictures import UNREADABLE, read_image
+from slideformer.tasks.training.findings import Findings
+
+# Values of a camera's orientation that turn a picture by a quarter.
+QUARTER_TURNS = (5, 6, 7, 8)
+Progress = Callable[[int, int], None]
+
+
+def check_data(
+    source: str | Path,
+    *,
+    train_annotations: str | Path | None = None,
+    val_annotations: str | Path | None = None,
+    train_images: str | Path | None = None,
+    val_images: str | Path | None = None,
+    with_masks: bool = True,
+    progress: Progress | None = None,
+) -> Findings:
+    """Look at annotations and pictures of both sides, every picture read whole.
+
+    Args:
+        source: folder in COCO's layout.
+        train_annotations: file, where it lies elsewhere.
+        val_annotations: file, where it lies elsewhere.
+        train_images: folder, where it lies elsewhere.
+        val_images: folder, where it lies elsewhere.
+        with_masks: whether masks are needed.
+        progress: called after each picture with the number done and the number of all.
+    """
+    findings = Findings()
+    sides = (("train", train_annotations, train_images), ("val", val_annotations, val_images))
+    sets = []
+    for side in sides:
+        try:
+            split = find_split(source, *side)
+            sets.append(read_coco(split, findings, with_masks=with_masks))
+        except UserError as error:  # of the file as a whole
+            findings.error("files that cannot be used", str(error))
+    if len(sets) == len(sides):
+        compare_categories(sets[0], sets[1], findings)
+    pictures = [(data, picture) for data in sets for picture in data.pictures if picture.file.is_file()]
+    for done, (data, picture) in enumerate(pictures, start=1):
+        check_picture(data, picture, findings)
+        try:
+            read_image(picture.file)
+        except UNREADABLE as error:
+            findings.left_out("unreadable pictures", f"{picture.file} ({type(error).__name__})")
+        if progress is not None:
+            progress(done, len(pictures))
+    return findings
+
+
+def compare_categories(train: CocoSet, val: CocoSet, findings: Findings) -> None:
+    """Find out whether both sides have the same classes."""
+    if train.categories == val.categories:
+        return
+    train_rows, val_rows = set(train.categories.items()), set(val.categories.items())
+    only_train, only_val = (
+        ", ".join(f"{number} {name}" for number, name in sorted(rows)[:5]) or "none"
+        for rows in (train_rows - val_rows, val_rows - train_rows)
+    )
+    findings.error(
+        "sides of different classes",
+        f"{train.file} and {val.file} must list the same categories, got only in the first: {only_train}; "
+        f"only in the second: {only_val}; make them agree",
+    )
+
+
+def check_picture(data: CocoSet, picture: Picture, findings: Findings) -> None:
+    """Compare a picture's own size with the one annotated, without reading its pixels."""
+    try:
+        stored, turned = sizes(picture.file)
+    except UNREADABLE:
+        return  # training leaves it out or stops, as it was told to
+    annotated = (picture.width, picture.height)
+    if annotated == stored:
+        return
+    if annotated == turned:
+        findings.note("pictures turned upright, as they are annotated", str(picture.file))
+        return
+    findings.error("pictures of another size than annotated", size_refusal(data.file, picture, stored))
+
+
+def sizes(file: Path) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Width and height of a picture as it is stored, and upright as its camera meant it."""
+    with Image.open(file) as image:
+        width, height = image.size
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    return (width, height), (height, width) if orientation in QUARTER_TURNS else (width, height)
+
+
+def size_refusal(file: Path, picture: Picture, came: tuple[int, int]) -> str:
+    """What is said of a picture whose size is not the annotated one."""
+    return (
+        f"{picture.file} (image {picture.image_id} of {file}) must be {picture.width} x {picture.height} "
+        f"pixels as annotated, got {came[0]} x {came[1]}; annotate it anew or put back the picture"
+    )

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Annotated pictures as tensors, and how a batch tells which ones were unreadable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from slideformer.errors import UserError
+from slideformer.tasks.detect import masks
+from slideformer.tasks.detect.check import size_refusal
+from slideformer.tasks.detect.coco import Annotation, CocoSet, Picture
+from slideformer.tasks.detect.transforms import without_empty_masks
+from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image, refusal
+
+Target = dict[str, Tensor]
+
+
+class DetectionBatch(NamedTuple):
+    """What a loader gives.
+
+    Attributes:
+        images: each ``(3, height, width)``, 0 to 1, of its own size.
+        targets: of each image, in torchvision's words: ``boxes`` ``(N, 4)`` left, top, right, bottom in
+            pixels, ``labels`` ``(N,)`` from 1, ``masks`` ``(N, height, width)`` in training, ``image_id``.
+        unreadable: paths of the images that had to be left out.
+        cropped_away: objects of which the random crops left nothing.
+        refusal: why the batch must not be used, or nothing. It travels with the batch because an error
+            in a process that reads would reach the user as that process's traceback.
+    """
+
+    images: list[Tensor]
+    targets: list[Target]
+    unreadable: tuple[str, ...] = ()
+    cropped_away: int = 0
+    refusal: str = ""
+
+    def check(self) -> DetectionBatch:
+        """The batch itself, if it may be used.
+
+        Raises:
+            UserError: it may not.
+        """
+        if self.refusal:
+            raise UserError(self.refusal)
+        return self
+
+
+class Unreadable(NamedTuple):
+    """Stands for an image that cannot be read.
+
+    Attributes:
+        path: of the image.
+        refusal: why that ends the work, or nothing where the image is left out.
+    """
+
+    path: str
+    refusal: str = ""
+
+
+Sample = tuple[Tensor, Target, int]
+
+
+class AnnotatedPictures(Dataset[Any]):
+    """Pictures with what is on them.
+
+    Args:
+        data: the pictures and their annotations.
+        pictures: those of them to give.
+        transform: what is done to each.
+        on_bad_image: what to do with an unreadable one.
+        training: whether targets are clipped, have masks and leave out crowds; if not, they are as annotated.
+    """
+
+    def __init__(
+        self,
+        data: CocoSet,
+        pictures: Sequence[Picture],
+        transform: v2.Transform,
+        on_bad_image: OnBadImage,
+        *,
+        training: bool,
+    ) -> None:
+        self.data, self.pictures, self.transform = data, pictures, transform
+        self.on_bad_image, self.training = on_bad_image, training
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Sample | Unreadable:
+        """A transformed picture, its target and how many objects were cropped away, or what stands for it."""
+        picture = self.pictures[index]
+        try:
+            image = v2.functional.to_image(read_picture(picture, self.data.file))
+        except UserError as error:
+            return Unreadable(str(picture.file), str(error))
+        except UNREADABLE as error:
+            path = str(picture.file)
+            return Unreadable(path, refusal(path, error) if self.on_bad_image == "stop" else "")
+        annotations = self.data.annotations[picture.image_id]
+        target = (train_target if self.training else eval_target)(annotations, picture)
+        objects = len(target["labels"])
+        pixels, target = self.transform(image, target)
+        if self.training:
+            target = without_empty_masks(target)
+        # Plain tensors, which travel between processes and through models as any others do.
+        plain = {name: torch.as_tensor(value).as_subclass(Tensor) for name, value in target.items()}
+        return pixels.as_subclass(Tensor), plain, objects - len(plain["labels"])
+
+
+def read_picture(picture: Picture, annotations: Path) -> Image.Image:
+    """A picture as it was annotated: as it is stored, which COCO's own tools read, else upright.
+
+    Raises:
+        UserError: neither has the annotated size.
+        OSError, SyntaxError, ValueError, EOFError: it cannot be read.
+    """
+    annotated = (picture.width, picture.height)
+    stored = read_image(picture.file, upright=False)
+    if stored.size == annotated:
+        return stored
+    upright = read_image(picture.file)
+    if upright.size != annotated:
+        raise UserError(size_refusal(annotations, picture, stored.size))
+    return upright
+
+
+def trainable(annotations: Sequence[Annotation]) -> list[Annotation]:
+    """The annotations to train on: neither crowds nor what has no box or mask."""
+    return [row for row in annotations if row.corners is not None and not row.crowd]
+
+
+def train_target(annotations: Sequence[Annotation], picture: Picture) -> Target:
+    """Clipped boxes, labels and masks of what is trained on."""
+    rows = trainable(annotations)
+    target = boxes_and_labels([row.corners for row in rows], rows, picture)
+    drawn = [masks.decode(row.mask) for row in rows if row.mask is not None]
+    if len(drawn) == len(rows):
+        pixels = np.stack(drawn) if drawn else np.zeros((0, picture.height, picture.width), np.uint8)
+        target["masks"] = tv_tensors.Mask(torch.from_numpy(pixels))
+    return target
+
+
+def eval_target(annotations: Sequence[Annotation], picture: Picture) -> Target:
+    """Boxes, labels, areas and crowds as annotated, of all."""
+    corners = [
+        (row.box[0], row.box[1], row.box[0] + row.box[2], row.box[1] + row.box[3]) for row in annotations
+    ]
+    target = boxes_and_labels(corners, annotations, picture)
+    target["area"] = torch.tensor([row.area for row in annotations], dtype=torch.float32)
+    target["iscrowd"] = torch.tensor([int(row.crowd) for row in annotations], dtype=torch.int64)
+    return target
+
+
+def boxes_and_labels(corners: Sequence[Any], rows: Sequence[Annotation], picture: Picture) -> Target:
+    """What every target has."""
+    boxes = torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)
+    size = (picture.height, picture.width)
+    return {
+        "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size),
+        "labels": torch.tensor([row.label for row in rows], dtype=torch.int64),
+        "image_id": torch.tensor(picture.image_id),
+    }
+
+
+def collate(samples: Sequence[Sample | Unreadable]) -> DetectionBatch:
+    """The readable images of a batch; what is to be said of the others travels with it."""
+    bad = [sample for sample in samples if isinstance(sample, Unreadable)]
+    good = [sample for sample in samples if not isinstance(sample, Unreadable)]
+    paths = tuple(sample.path for sample in bad)
+    refusals = [sample.refusal for sample in bad if sample.refusal]
+    if not good:
+        refusals.append(
+            f"a batch must hold a readable image, got {len(bad)} unreadable ones, the first {paths[0]}; "
+            "mend the images or make the batch larger"
+        )
+    return DetectionBatch(
+        images=[image for image, _, _ in good],
+        targets=[target for _, target, _ in good],
+        unreadable=paths,
+        cropped_away=sum(cropped for _, _, cropped in good),
+        refusal=refusals[0] if refusals else "",
+    )

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random changes of pictures together with their boxes and masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from slideformer.errors import UserError, check_range
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes of training pictures: DETR's and Swin's recipe, in pixels.
+
+    Attributes:
+        sides: lengths for the shorter side, of which each picture gets a random one.
+        longest_side: what the longer side may not exceed; it makes the shorter one shorter.
+        crop_probability: how often a picture is resized by ``crop_sides`` and cropped before it is resized.
+        crop_sides: lengths for the shorter side before a crop.
+        crop: sides of the random crop, from and to.
+        hflip: probability of a mirror image, left to right.
+        color_jitter: strength of random brightness, contrast and saturation; 0 for none.
+        repeats: how often one picture comes in a batch, differently changed; the epoch stays as long, of
+            fewer pictures. 0 for once.
+    """
+
+    sides: tuple[int, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
+    longest_side: int = 1333
+    crop_probability: float = 0.5
+    crop_sides: tuple[int, ...] = (400, 500, 600)
+    crop: tuple[int, int] = (384, 600)
+    hflip: float = 0.5
+    color_jitter: float = 0.0
+    repeats: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what changes nothing sensible.
+
+        Raises:
+            UserError: a probability is none, a length is not positive, a list empty or a range upside down.
+        """
+        for option in ("hflip", "crop_probability"):
+            check_range(f"--data.augment.{option}", getattr(self, option), 0, 1)
+        for option in ("color_jitter", "repeats"):
+            check_range(f"--data.augment.{option}", getattr(self, option), 0)
+        for option in ("sides", "crop_sides"):
+            sides = getattr(self, option)
+            if not sides or min(sides) < 1:
+                raise UserError(
+                    f"--data.augment.{option} must be one length or more, in pixels, got {list(sides)}"
+                )
+        check_range("--data.augment.longest_side", self.longest_side, max(self.sides))
+        low, high = self.crop
+        if not 1 <= low <= high:
+            raise UserError(f"--data.augment.crop must rise from 1 or more, got [{low}, {high}]")
+
+
+class RandomCropOfRandomSize(v2.Transform):
+    """Cut out a random rectangle.
+
+    Args:
+        smallest: least side, in pixels, or the picture's where that is smaller.
+        largest: greatest side, in pixels.
+    """
+
+    def __init__(self, smallest: int, largest: int) -> None:
+        super().__init__()
+        self.smallest, self.largest = smallest, largest
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw size and place."""
+        height, width = v2.query_size(flat_inputs)
+        rows, columns = (self.draw_side(side) for side in (height, width))
+        return {
+            "top": draw(0, height - rows),
+            "left": draw(0, width - columns),
+            "height": rows,
+            "width": columns,
+        }
+
+    def draw_side(self, side: int) -> int:
+        """A length between the bounds and within a picture's side."""
+        return draw(min(self.smallest, side), min(self.largest, side))
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Cut it out of the picture, its boxes or its masks."""
+        return self._call_kernel(v2.functional.crop, inpt, **params)
+
+
+def draw(low: int, high: int) -> int:
+    """A random whole number, both bounds included, from the generator that every loader's process seeds."""
+    return int(torch.randint(low, high + 1, ()))
+
+
+def train_transform(augment: Augment) -> v2.Transform:
+    """Random mirror image, size, crop and colours; objects that a crop cut away are removed.
+
+    Takes and gives a picture and a dict with ``boxes``, ``labels`` and, if there are, ``masks``.
+    """
+    resize = v2.RandomShortestSize(list(augment.sides), max_size=augment.longest_side)
+    crop = v2.Compose(
+        [v2.RandomShortestSize(list(augment.crop_sides)), RandomCropOfRandomSize(*augment.crop), resize]
+    )
+    share = augment.crop_probability
+    strength = augment.color_jitter
+    return v2.Compose(
+        [
+            v2.RandomHorizontalFlip(augment.hflip),
+            v2.RandomChoice([resize, crop], p=[1 - share, share]),
+            v2.ColorJitter(strength, strength, strength),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.ClampBoundingBoxes(),
+            v2.SanitizeBoundingBoxes(labels_getter=lambda inputs: inputs[1]["labels"]),
+        ]
+    )
+
+
+def eval_transform() -> v2.Transform:
+    """Values from 0 to 1; the detector resizes and normalises."""
+    return v2.Compose([v2.ToDtype(torch.float32, scale=True)])
+
+
+def without_empty_masks(target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A target without the objects of which a crop or a smaller size left a box, but no pixel."""
+    if "masks" not in target:
+        return target
+    keep = (target["masks"] != 0).flatten(1).any(1)
+    rows = ("boxes", "labels", "masks")
+    return {name: value[keep] if name in rows else value for name, value in target.items()}
