@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the verbs do for classifiers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from slideformer.cli.tasks import refuse_nothing_read
+from slideformer.errors import UserError
+from slideformer.files import write_text
+from slideformer.models import load_pretrained
+from slideformer.tasks.classify.evaluate import Evaluation, evaluate_folder
+from slideformer.tasks.classify.predict import predict as predictions
+from slideformer.tasks.pictures import find_images
+
+BATCH, TOP = 64, 5
+
+
+def evaluate(arguments: argparse.Namespace, folder: Path) -> int:
+    """Evaluate, print, write ``evaluation.json`` and ``confusion.png``."""
+    from slideformer.viz import confusion_matrix
+
+    result = evaluate_folder(
+        arguments.run,
+        arguments.data,
+        batch_size=BATCH if arguments.batch_size is None else arguments.batch_size,
+        num_workers=arguments.num_workers,
+        on_bad_image=arguments.on_bad_image,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "evaluation.json", json.dumps(result.to_dict(), indent=2) + "\n")
+    confusion_matrix(result.confusion, result.class_names, folder / "confusion.png")
+    if arguments.json:
+        print(json.dumps(result.to_dict(), indent=2))
+        return 0
+    print(table(result))
+    for path in result.unreadable:
+        print(f"left out, unreadable: {path}")
+    print(f"written: {folder / 'evaluation.json'}, {folder / 'confusion.png'}")
+    return 0
+
+
+def table(result: Evaluation) -> str:
+    """Accuracy, and one line a class."""
+    width = max(5, *(len(name) for name in result.class_names))
+    lines = [f"{'class':<{width}}{'images':>9}{'recall %':>11}{'precision %':>13}"]
+    for row in result.per_class():
+        recall, precision = (
+            "-" if row[key] is None else f"{100 * row[key]:.2f}" for key in ("recall", "precision")
+        )
+        lines.append(f"{row['name']:<{width}}{row['images']:>9}{recall:>11}{precision:>13}")
+    left_out = f", {len(result.unreadable)} left out" if result.unreadable else ""
+    lines.append(
+        f"top-1 {100 * result.top1:.2f} %   top-5 {100 * result.top5:.2f} %   loss {result.loss:.4f}   "
+        f"({result.images} images{left_out})"
+    )
+    return "\n".join(lines)
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Print a line a picture; what could not be read is told and counted."""
+    top = TOP if arguments.top is None else arguments.top
+    if top < 1:
+        raise UserError(f"--top must be at least 1, got {top}")
+    model, info = load_pretrained(arguments.run)
+    paths = find_images(arguments.images)
+    unreadable = 0
+    for prediction in predictions(model, info, paths, top=top, on_bad_image=arguments.on_bad_image):
+        if prediction.error is not None:
+            unreadable += 1
+            print(f"left out, unreadable: {prediction.path} ({prediction.error})", file=sys.stderr)
+            if arguments.json:
+                print(json.dumps({"path": prediction.path, "error": prediction.error}))
+        elif arguments.json:
+            classes = [{"name": name, "probability": share} for name, share in prediction.classes]
+            print(json.dumps({"path": prediction.path, "classes": classes}))
+        else:
+            words = "  ".join(f"{name} {100 * share:.1f} %" for name, share in prediction.classes)
+            print(f"{prediction.path}  {words}")
+    refuse_nothing_read(unreadable, len(paths))
+    return 0
