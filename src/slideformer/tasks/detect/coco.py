@@ -64,7 +64,7 @@ class CocoSet:
 
     Attributes:
         file: the annotations.
-        pictures: in the order of the file.
+        pictures: by their numbers, ascending: the order in which COCO's tools rank equal scores.
         annotations: of each picture, by its number; in the order of the file.
         categories: names by the file's own numbers, ascending; the first is label 1.
     """
@@ -107,7 +107,8 @@ def read_coco(split: Split, findings: Findings, *, with_masks: bool = True) -> C
         f"{split.name}: {len(pictures)} pictures ({empty} without an object), {objects} annotations, "
         f"{len(categories)} classes ({split.annotations})"
     )
-    return CocoSet(split.annotations, tuple(pictures.values()), annotations, categories)
+    ordered = tuple(pictures[image_id] for image_id in sorted(pictures))
+    return CocoSet(split.annotations, ordered, annotations, categories)
 
 
 def load(file: Path) -> dict[str, Any]:
@@ -255,7 +256,7 @@ class Reader:
             elif row["id"] in seen:
                 self.findings.error(
                     f"{what} numbers that are there twice",
-                    f"{self.file}: every {what} must have its own id, got {row['id']} twice; number them anew",
+                    f"{self.file}: every {what} must have its own id, got {row['id']} twice; number them",
                 )
             else:
                 seen.add(row["id"])

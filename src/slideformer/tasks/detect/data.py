@@ -25,7 +25,7 @@ class DetectionData(L.LightningDataModule):
     """Training and hold-out pictures with annotations in COCO's format.
 
     Args:
-        source: a folder as COCO's own, with ``annotations/instances_{train,val}*.json`` and ``{train,val}*/``.
+        source: a folder like COCO's, with ``annotations/instances_{train,val}*.json`` and ``{train,val}*/``.
         batch_size: pictures a batch and device. Batches of training are equal: what is left over at the end
             of an epoch, other pictures in each, is not used.
         num_workers: processes that read pictures; None for one a core, at most 8.

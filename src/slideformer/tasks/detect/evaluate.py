@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good a detector is, in COCO's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics.detection import MeanAveragePrecision
+
+from slideformer.errors import UserError
+from slideformer.tasks.detect import masks
+from slideformer.tasks.detect.coco import CocoSet, Picture
+from slideformer.tasks.detect.dataset import DetectionBatch
+from slideformer.tasks.detect.masks import RunLengths
+from slideformer.tasks.detect.results import Detections, binary_masks, width_and_height
+
+# COCO's twelve figures, and what torchmetrics calls them.
+FIGURES = {
+    "AP": "map",
+    "AP50": "map_50",
+    "AP75": "map_75",
+    "APs": "map_small",
+    "APm": "map_medium",
+    "APl": "map_large",
+    "AR1": "mar_1",
+    "AR10": "mar_10",
+    "AR100": "mar_100",
+    "ARs": "mar_small",
+    "ARm": "mar_medium",
+    "ARl": "mar_large",
+}
+KINDS: dict[str, Literal["bbox", "segm"]] = {"box": "bbox", "mask": "segm"}
+# COCO's thresholds of overlap and of recall. torchmetrics' own are rounded to float32, which shifts a figure
+# by some thousandths wherever a recall is one of them exactly.
+OVERLAPS = np.linspace(0.5, 0.95, 10).tolist()
+RECALLS = np.linspace(0, 1, 101).tolist()
+# torchmetrics takes an area of 0 for none.
+LEAST_AREA = 1e-9
+
+
+@dataclass(frozen=True)
+class Scores:
+    """COCO's figures of boxes or of masks, shares of 1; None where the set has nothing to tell it by.
+
+    Attributes:
+        figures: the twelve by name.
+        per_class: AP of each class, that of label 1 first.
+    """
+
+    figures: dict[str, float | None]
+    per_class: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class DetectionEvaluation:
+    """Results on annotated pictures.
+
+    Attributes:
+        class_names: that of label 1 first.
+        scores: by kind, ``"box"`` and, of a detector that has them, ``"mask"``.
+        images: how many pictures were looked at.
+        unreadable: paths of pictures that were left out.
+    """
+
+    class_names: tuple[str, ...]
+    scores: dict[str, Scores]
+    images: int
+    unreadable: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values, for JSON."""
+        kinds = {
+            kind: {**scores.figures, "classes": dict(zip(self.class_names, scores.per_class, strict=True))}
+            for kind, scores in self.scores.items()
+        }
+        return {"images": self.images, **kinds, "unreadable": list(self.unreadable)}
+
+    def table(self) -> str:
+        """COCO's table in percent, then AP by class."""
+        lines = ["%    " + "".join(f"{name:>7}" for name in FIGURES)]
+        for kind, scores in self.scores.items():
+            lines.append(f"{kind:<5}" + "".join(f"{percent(scores.figures[name]):>7}" for name in FIGURES))
+        width = max(5, *(len(name) for name in self.class_names))
+        lines += ["", f"{'class':<{width}}" + "".join(f"{f'{kind} AP':>10}" for kind in self.scores)]
+        for number, name in enumerate(self.class_names):
+            figures = [percent(scores.per_class[number]) for scores in self.scores.values()]
+            lines.append(f"{name:<{width}}" + "".join(f"{figure:>10}" for figure in figures))
+        return "\n".join(lines)
+
+
+def percent(figure: float | None) -> str:
+    """A share as percent, a dash for none."""
+    return "-" if figure is None else f"{100 * figure:.1f}"
+
+
+class Evaluator:
+    """Gathers detections beside the truth, picture by picture; masks are compressed at once.
+
+    Args:
+        data: the truth, crowds and all, as pycocotools reads it.
+        with_masks: whether masks are compared, too.
+
+    Attributes:
+        metric: what gathers, and knows of other devices.
+    """
+
+    def __init__(self, data: CocoSet, *, with_masks: bool) -> None:
+        masks.coco_mask()  # refuses, if the library is missing, before any work
+        self.data = data
+        self.kinds = dict(KINDS) if with_masks else {"box": KINDS["box"]}
+        self.pictures = {picture.image_id: picture for picture in data.pictures}
+        self.metric = MeanAveragePrecision(
+            box_format="xywh",
+            iou_type=tuple(self.kinds.values()),
+            iou_thresholds=OVERLAPS,
+            rec_thresholds=RECALLS,
+            extended_summary=True,
+            backend="faster_coco_eval",
+        )
+        self.metric.warn_on_many_detections = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.metric.reset()
+        self.image_ids: list[int] = []
+
+    def update(self, outputs: Sequence[Mapping[str, Tensor]], image_ids: Sequence[int]) -> None:
+        """Take in what was found on some pictures.
+
+        Args:
+            outputs: of a detector of torchvision's kind.
+            image_ids: numbers of the pictures.
+        """
+        found = []
+        for output in outputs:
+            row = {
+                "boxes": width_and_height(output["boxes"]),
+                "labels": output["labels"].cpu(),
+                "scores": output["scores"].float().cpu(),
+            }
+            pixels = binary_masks(output) if "mask" in self.kinds else None
+            found.append(row if pixels is None else {**row, "masks": pixels})
+        self.metric.update(found, [self.truth(self.pictures[image_id]) for image_id in image_ids])
+        self.image_ids += image_ids
+
+    def truth(self, picture: Picture) -> dict[str, Tensor]:
+        """All annotations of a picture."""
+        rows = self.data.annotations[picture.image_id]
+        truth = {
+            "boxes": torch.tensor([row.box for row in rows], dtype=torch.float64).reshape(-1, 4),
+            "labels": torch.tensor([row.label for row in rows], dtype=torch.int64),
+            "iscrowd": torch.tensor([int(row.crowd) for row in rows], dtype=torch.int64),
+            "area": torch.tensor([row.area for row in rows], dtype=torch.float64).clamp(min=LEAST_AREA),
+        }
+        if "mask" in self.kinds:
+            empty = RunLengths(picture.height, picture.width, b"")
+            drawn = [torch.from_numpy(masks.decode(empty if row.mask is None else row.mask)) for row in rows]
+            nothing = torch.zeros(0, picture.height, picture.width, dtype=torch.uint8)
+            truth["masks"] = torch.stack(drawn) if drawn else nothing
+        return truth
+
+    def found(self) -> Iterator[Detections]:
+        """What was found on each picture of this device, for COCO's results."""
+        metric: Any = self.metric
+        for number, image_id in enumerate(self.image_ids):
+            compressed = None
+            if "mask" in self.kinds:
+                compressed = tuple(
+                    RunLengths(height, width, counts)
+                    for (height, width), counts in metric.detection_mask[number]
+                )
+            yield Detections(
+                image_id,
+                metric.detection_box[number],
+                metric.detection_labels[number],
+                metric.detection_scores[number],
+                compressed,
+            )
+
+    def compute(self) -> dict[str, Scores]:
+        """COCO's figures by kind, over all devices."""
+        figures = self.metric.compute()
+        labels = figures["classes"].reshape(-1).tolist()
+        scores = {}
+        for kind, word in self.kinds.items():
+            prefix = f"{word}_" if len(self.kinds) > 1 else ""
+            precision = figures.get(f"{prefix}precision")
+            by_label = dict.fromkeys(labels) if precision is None else class_precision(precision, labels)
+            scores[kind] = Scores(
+                {name: known(float(figures[f"{prefix}{key}"])) for name, key in FIGURES.items()},
+                tuple(by_label.get(label) for label in range(1, len(self.data.categories) + 1)),
+            )
+        return scores
+
+
+def class_precision(precision: Tensor, labels: Sequence[int]) -> dict[int, float | None]:
+    """AP of each label.
+
+    Args:
+        precision: ``(thresholds, recalls, labels, sizes, limits)``, -1 where there is nothing; the first size
+            is any, the last limit the highest.
+        labels: in their order.
+    """
+    found = {}
+    for number, label in enumerate(labels):
+        values = precision[:, :, number, 0, -1]
+        values = values[values > -1]
+        found[label] = float(values.mean()) if values.numel() else None
+    return found
+
+
+def known(figure: float) -> float | None:
+    """A figure, or None for COCO's -1."""
+    return None if figure < 0 else figure
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[DetectionBatch],
+    evaluator: Evaluator,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> DetectionEvaluation:
+    """Look for objects on every picture once.
+
+    Args:
+        model: in evaluation mode; torchvision's convention, see `found_by`.
+        batches: pictures of the evaluator's set.
+        evaluator: gathers what is found; it can give it for COCO's results afterwards.
+        progress: called after each batch with the number of pictures done and of all.
+
+    Raises:
+        UserError: there is no readable picture.
+    """
+    device = next(model.parameters()).device
+    unreadable: list[str] = []
+    images = 0
+    for batch in batches:
+        outputs = model([image.to(device) for image in batch.check().images])
+        evaluator.update(outputs, [int(target["image_id"]) for target in batch.targets])
+        unreadable += batch.unreadable
+        images += len(batch.images)
+        if progress is not None:
+            progress(images + len(unreadable), len(evaluator.pictures))
+    if not images:
+        raise UserError("there must be a picture to evaluate, got none; check the folder")
+    names = tuple(evaluator.data.class_names)
+    return DetectionEvaluation(names, evaluator.compute(), images, tuple(unreadable))
