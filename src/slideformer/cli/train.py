@@ -7,7 +7,6 @@ import signal
 from collections.abc import Sequence
 
 from slideformer.cli import tasks
-from slideformer.errors import UserError
 
 
 def run_words(words: Sequence[str]) -> int:

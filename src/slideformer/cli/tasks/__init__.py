@@ -111,6 +111,11 @@ def told(things: str) -> Callable[[int, int], None]:
 
     def tell(done: int, total: int) -> None:
         if sys.stderr.isatty():
-            print(f"\r{done} of {total} {things}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
+            print(
+                f"\r{done} of {total} {things}",
+                end="\n" if done >= total else "",
+                file=sys.stderr,
+                flush=True,
+            )
 
     return tell
