@@ -77,9 +77,11 @@ def _signals_and_seed_as_before() -> Iterator[None]:
 
 def train(photos: Path, folder: Path, *words: str) -> Path:
     """Train in this process; the folder of the run."""
-    from slideformer.tasks.classify.train import fit  # slow to import, of no use to most tests
+    # Slow to import, of no use to most tests.
+    from slideformer.tasks.classify.task import CLASSIFY
+    from slideformer.tasks.training.fit import fit
 
-    return fit([*QUICK, f"--data={photos}", f"--output={folder}", *words]).path
+    return fit(CLASSIFY, [*QUICK, f"--data={photos}", f"--output={folder}", *words]).path
 
 
 def command(*words: object) -> subprocess.Popen[str]:

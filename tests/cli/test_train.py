@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from slideformer.cli.main import main
-from slideformer.tasks.classify.run_folder import RunFolder
+from slideformer.tasks.training.run_folder import RunFolder
 from tests.conftest import QUICK
 
 

@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     from slideformer.deploy import check_sizes, export_onnx
     from slideformer.models import count, load_pretrained
     from slideformer.tasks.classify.evaluate import evaluate_folder
-    from slideformer.tasks.classify.train import fit
+    from slideformer.tasks.classify.task import CLASSIFY
+    from slideformer.tasks.training.fit import fit
     from slideformer.viz import confusion_matrix, training_curves
 
     folder: Path = arguments.output
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     epochs = []
     if arguments.epochs is not None:  # with the warm-up that suits so many, not the recipe's
         epochs = [f"--trainer.max_epochs={arguments.epochs}", "--model.optimise.warmup_epochs=null"]
-    fit(["--config", "digits", "--output", str(folder), "--resume=false", *epochs])
+    fit(CLASSIFY, ["--config", "digits", "--output", str(folder), "--resume=false", *epochs])
     seconds = time.perf_counter() - start
 
     result = evaluate_folder(folder, "digits")

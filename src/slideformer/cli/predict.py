@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print a line a picture; what could not be read is told and counted."""
     from slideformer.errors import UserError
     from slideformer.models import load_pretrained
-    from slideformer.tasks.classify.predict import find_images, predict
+    from slideformer.tasks.classify.predict import predict
+    from slideformer.tasks.pictures import find_images
 
     if arguments.top < 1:
         raise UserError(f"--top must be at least 1, got {arguments.top}")

@@ -3,13 +3,23 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from slideformer.errors import UserError
 
+if TYPE_CHECKING:
+    from slideformer.tasks.training.task import Task
+
+# What can be trained: where its row is, and the extra that its packages come with.
+TASKS = {
+    "classify": ("slideformer.tasks.classify.task", "CLASSIFY", "train"),
+}
+
 EXAMPLES = """\
-usage: slideformer train --model NAME --data SOURCE --output RUN [options]
+usage: slideformer train [TASK] --model NAME --data SOURCE --output RUN [options]
 
   slideformer train --config digits --output runs/digits
   slideformer train --model slide_swin_tiny --data DIR --output runs/mine --trainer.max_epochs 50
@@ -25,15 +35,36 @@ Every value of a recipe can be overridden by its path, as in --model.optimise.lr
 def run_words(words: Sequence[str]) -> int:
     """Train; the words are parsed by Lightning."""
     try:
-        from slideformer.tasks.classify.command_line import recipes
-        from slideformer.tasks.classify.train import fit
+        from slideformer.tasks.training.command_line import task_of
+        from slideformer.tasks.training.fit import fit
     except ImportError as error:
         raise UserError(
             f"training needs {error.name}, which is not installed; pip install 'slideformer[train]'"
         ) from error
+    named = bool(words) and words[0] in TASKS
+    task = find_task(words[0] if named else task_of(words))
+    words = words[1:] if named else words
     if {"-h", "--help"} & set(words):
-        print(EXAMPLES.format(recipes=", ".join(recipes())))
+        print(EXAMPLES.format(recipes=", ".join(task.recipes())))
     # A scheduler's polite kill is told like Ctrl-C: the last whole epoch is kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    fit(words)
+    fit(task, words)
     return 0
+
+
+def find_task(name: str) -> Task:
+    """The row of a task.
+
+    Raises:
+        UserError: there is no such task, or a package that it needs is not installed.
+    """
+    if name not in TASKS:
+        raise UserError(f"the task must be one of {', '.join(TASKS)}, got {name}; correct it")
+    module, row, extra = TASKS[name]
+    try:
+        task: Task = getattr(importlib.import_module(module), row)
+    except ImportError as error:
+        raise UserError(
+            f"training needs {error.name}, which is not installed; pip install 'slideformer[{extra}]'"
+        ) from error
+    return task

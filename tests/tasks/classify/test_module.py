@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify.datasets import Batch, collate
+from slideformer.tasks.classify.mix import Mix
 from slideformer.tasks.classify.module import Classifier
-from slideformer.tasks.classify.optimise import Mix, Optimise
+from slideformer.tasks.training.optimise import Optimise
 
 FAST = Optimise(lr=1e-3, warmup_epochs=0)
 

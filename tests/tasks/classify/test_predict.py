@@ -12,8 +12,8 @@ from timm.data import create_transform
 from slideformer.errors import UserError
 from slideformer.models import load_pretrained
 from slideformer.tasks.classify import predict as module
-from slideformer.tasks.classify.images import read_image
-from slideformer.tasks.classify.predict import find_images, predict
+from slideformer.tasks.classify.predict import predict
+from slideformer.tasks.pictures import find_images, read_image
 
 
 def test_files_folders_and_globs_give_each_picture_once(

@@ -9,14 +9,15 @@ import pytest
 import yaml
 
 from slideformer.models.slide_swin import VARIANTS
-from slideformer.tasks.classify.command_line import TrainCLI, expand, parse, recipe_path, recipes
-from slideformer.tasks.classify.train import quiet
+from slideformer.tasks.classify.task import CLASSIFY
+from slideformer.tasks.training.command_line import TrainCLI, expand, parse
+from slideformer.tasks.training.fit import quiet
 
-IMAGENET = [name for name in recipes() if name.startswith("imagenet")]
+IMAGENET = [name for name in CLASSIFY.recipes() if name.startswith("imagenet")]
 
 
 def recipe(name: str) -> dict[str, Any]:
-    with open(recipe_path(name), encoding="utf-8") as file:
+    with open(CLASSIFY.recipe_path(name), encoding="utf-8") as file:
         return yaml.safe_load(file)
 
 
@@ -25,10 +26,10 @@ def parsed(request: pytest.FixtureRequest, tmp_path: Any) -> TrainCLI:
     words = ["--config", request.param, "--data", "digits", "--output", str(tmp_path / "run")]
     # The machine of the tests has neither the devices nor the precision of the recipes.
     with quiet():
-        return parse(expand([*words, "--trainer.accelerator=cpu"]))
+        return parse(CLASSIFY, expand(CLASSIFY, [*words, "--trainer.accelerator=cpu"]))
 
 
-@pytest.mark.parametrize("parsed", recipes(), indirect=True)
+@pytest.mark.parametrize("parsed", CLASSIFY.recipes(), indirect=True)
 def test_every_recipe_builds_its_model_data_and_trainer(parsed: TrainCLI) -> None:
     assert parsed.model.hparams["num_classes"] == 10
     assert parsed.trainer.max_epochs == parsed.config.trainer.max_epochs
@@ -62,9 +63,9 @@ def test_imagenet_is_trained_as_in_the_paper(name: str) -> None:
     assert (trainer["max_epochs"], trainer["gradient_clip_val"]) == (300, 5.0)
 
 
-@pytest.mark.parametrize("name", recipes())
+@pytest.mark.parametrize("name", CLASSIFY.recipes())
 def test_a_recipe_opens_with_what_it_reaches(name: str) -> None:
-    with open(recipe_path(name), encoding="utf-8") as file:
+    with open(CLASSIFY.recipe_path(name), encoding="utf-8") as file:
         lines = file.read().splitlines()
     assert lines[1].startswith("# Reaches: ")
     assert any(line.startswith("# Use: slideformer train --config ") for line in lines)

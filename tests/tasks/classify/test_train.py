@@ -19,8 +19,9 @@ from torch import Tensor
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify.module import Classifier
-from slideformer.tasks.classify.run_folder import RunFolder
-from slideformer.tasks.classify.train import fit
+from slideformer.tasks.classify.task import CLASSIFY
+from slideformer.tasks.training.fit import fit
+from slideformer.tasks.training.run_folder import RunFolder
 from tests.conftest import CLASSES, QUICK, command, train
 
 STEPS = 3  # an epoch: 24 images in batches of 8
@@ -88,7 +89,7 @@ def test_a_finished_run_has_learnt_and_says_so(finished_run: Path) -> None:
 def test_the_resolved_configuration_repeats_the_run(finished_run: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((finished_run / "config.yaml").read_text())
     assert config["model"]["optimise"]["weight_decay"] == 0.05  # a default, written out
-    again = fit([f"--config={finished_run / 'config.yaml'}", f"--output={tmp_path / 'again'}"]).path
+    again = fit(CLASSIFY, [f"--config={finished_run / 'config.yaml'}", f"--output={tmp_path / 'again'}"]).path
     assert_same(weights(again), weights(finished_run))
 
 
@@ -131,7 +132,7 @@ def test_a_broken_run_goes_on_as_if_nothing_had_happened(
     broken = tmp_path / "broken"
     with pytest.raises(BrokenError):
         train(all_photos, broken, "--trainer.log_every_n_steps=1", *options)
-    fit(["--resume", str(broken)])
+    fit(CLASSIFY, ["--resume", str(broken)])
     assert_same(weights(broken), weights(whole))
     assert losses(broken) == losses(whole)
     assert [step for step, _ in losses(broken)] == list(range(STEPS * EPOCHS))
@@ -141,7 +142,7 @@ def test_a_longer_resumed_run_has_the_rates_of_its_new_length(finished_run: Path
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))
     with (run / "metrics.csv").open("a") as file:
         file.write("torn,")  # by a kill
-    fit([f"--resume={run}", "--trainer.max_epochs=6", "--trainer.log_every_n_steps=1"])
+    fit(CLASSIFY, [f"--resume={run}", "--trainer.max_epochs=6", "--trainer.log_every_n_steps=1"])
     with (run / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["lr-AdamW/pg1"]]
     rates = [float(row["lr-AdamW/pg1"]) for row in rows]
@@ -200,7 +201,7 @@ def test_a_killed_process_loses_no_more_than_its_epoch(
     config = yaml.safe_load(folder.config.read_text())
     config["trainer"]["max_epochs"] = done + 1
     folder.config.write_text(yaml.safe_dump(config))
-    fit(["--resume", str(run)])
+    fit(CLASSIFY, ["--resume", str(run)])
     assert torch.load(folder.last, weights_only=True)["epoch"] == done
     assert {"model.safetensors", "config.json"} <= {path.name for path in run.iterdir()}
 

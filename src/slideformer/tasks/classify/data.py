@@ -22,9 +22,9 @@ from slideformer.tasks.classify.datasets import (
     open_reader,
     source_class_names,
 )
-from slideformer.tasks.classify.images import OnBadImage
 from slideformer.tasks.classify.loaders import eval_loader, transform_config
-from slideformer.tasks.classify.sampling import EachOnce, SeededLoader, train_sampler
+from slideformer.tasks.pictures import OnBadImage
+from slideformer.tasks.training.sampling import EachOnce, SeededLoader, train_sampler
 
 # Sources that timm reads itself, by the prefix of their name.
 TIMM_SOURCES = ("wds/", "hfds/", "hfids/", "tfds/", "torch/")
@@ -147,6 +147,11 @@ class ClassificationData(L.LightningDataModule):
     def label_names(self) -> list[str]:
         """Names of the classes, or nothing where a source does not tell them."""
         return [] if self.by_timm else self.class_names
+
+    @property
+    def evaluable(self) -> bool:
+        """Whether ``slideformer evaluate`` reads the source."""
+        return not self.by_timm
 
     @property
     def num_classes(self) -> int:

@@ -14,7 +14,14 @@ from torch.utils.data import Dataset
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify import digits, folders
-from slideformer.tasks.classify.images import UNREADABLE, OnBadImage, is_readable, read_image, refusal
+from slideformer.tasks.pictures import (
+    UNREADABLE,
+    OnBadImage,
+    image_paths,
+    is_readable,
+    read_image,
+    refusal,
+)
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -82,7 +89,7 @@ class FolderReader:
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.images = [
-            (path, number) for number, name in enumerate(names) for path in folders.image_paths(folder / name)
+            (path, number) for number, name in enumerate(names) for path in image_paths(folder / name)
         ]
 
     def __len__(self) -> int:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from slideformer.errors import UserError
 from slideformer.models import load_pretrained
 from slideformer.tasks.classify.datasets import Batch, hold_out_class_names
-from slideformer.tasks.classify.images import OnBadImage
 from slideformer.tasks.classify.loaders import eval_loader
+from slideformer.tasks.pictures import OnBadImage
 
 
 @dataclass(frozen=True)

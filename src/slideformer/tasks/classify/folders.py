@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from slideformer.errors import UserError
-from slideformer.tasks.classify.images import SUFFIXES
+from slideformer.tasks.pictures import SUFFIXES, image_paths, refuse_no_folder
 
 
 def class_names(folder: Path) -> list[str]:
@@ -33,32 +31,6 @@ def class_names(folder: Path) -> list[str]:
             f"{', '.join(str(folder / name) for name in empty)}; add images or remove the folder"
         )
     return names
-
-
-def image_paths(folder: Path) -> Iterator[str]:
-    """Images anywhere below a folder, in the order of their names; hidden files and folders are none."""
-    seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:  # a link back to where we have been
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield os.path.join(place, name)
-
-
-def refuse_no_folder(what: str, path: Path) -> None:
-    """Refuse a path that is no folder.
-
-    Raises:
-        UserError: it does not exist, or is a file.
-    """
-    if not path.is_dir():
-        found = "which is a file; give the folder around it" if path.exists() else "which does not exist"
-        raise UserError(f"{what} must be a folder, got {path}, {found}; check the path")
 
 
 def split_folder(root: Path, split: str) -> Path:

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from slideformer.errors import check_range
 from slideformer.models.names import pretrained_cfg
 from slideformer.tasks.classify.datasets import Batch, Images, collate, open_reader
-from slideformer.tasks.classify.images import OnBadImage
-from slideformer.tasks.classify.sampling import EachOnce
+from slideformer.tasks.pictures import OnBadImage
+from slideformer.tasks.training.sampling import EachOnce
 
 
 def transform_config(model: str, image_size: int | None) -> dict[str, Any]:

@@ -3,24 +3,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
-import lightning as L
 import timm
 import torch
-from timm.scheduler.scheduler import Scheduler
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from slideformer.errors import UserError, check_range
+from slideformer.models import PREPROCESSING, save_pretrained
 from slideformer.models.names import pretrained_cfg
+from slideformer.tasks.classify.data import ClassificationData
 from slideformer.tasks.classify.datasets import Batch
-from slideformer.tasks.classify.optimise import Mix, Optimise, build_loss, build_optimiser, build_schedule
+from slideformer.tasks.classify.mix import Mix, build_loss
+from slideformer.tasks.training.learner import Learner
+from slideformer.tasks.training.optimise import Optimise
 
 
-class Classifier(L.LightningModule):
+class Classifier(Learner):
     """An image classifier in training.
 
     Args:
@@ -36,6 +38,10 @@ class Classifier(L.LightningModule):
             None for no average.
     """
 
+    score = "val/top1"
+    score_words = "top-1 on the hold-out"
+    figures = ("train/loss", "val/loss", "val/top1")
+
     def __init__(
         self,
         name: str = "slide_swin_tiny",
@@ -48,44 +54,31 @@ class Classifier(L.LightningModule):
         smoothing: float = 0.0,
         ema_decay: float | None = None,
     ) -> None:
-        super().__init__()
         check_range("--model.drop_path_rate", drop_path_rate, 0, 0.999)
         check_range("--model.smoothing", smoothing, 0, 1)
-        check_range("--model.ema_decay", ema_decay, 0, 0.9999999)
         pretrained_cfg(name)  # refuses an unknown name, with the nearest ones
         arguments = (
             dict(options or {})
             if drop_path_rate is None
             else {**(options or {}), "drop_path_rate": drop_path_rate}
         )
-        # What a resumed run may not change; rates and length it may. Plain values only, so that a
-        # checkpoint loads without running code.
-        kept = {"name": name, "num_classes": num_classes, "options": arguments, "ema_decay": ema_decay}
-        self.save_hyperparameters({**kept, **optimise.fixed()}, logger=False)
         try:
-            self.model: nn.Module = timm.create_model(name, num_classes=num_classes, **arguments)
+            model: nn.Module = timm.create_model(name, num_classes=num_classes, **arguments)
         except (TypeError, ValueError) as error:
             raise UserError(
                 f"{name} must be given arguments that it takes, got {arguments}: {error}"
             ) from error
         if grad_checkpointing:
-            cast("Any", self.model).set_grad_checkpointing(True)
-        self.ema = (
-            None if ema_decay is None else ModelEmaV3(self.model, decay=ema_decay).requires_grad_(False)
+            cast("Any", model).set_grad_checkpointing(True)
+        super().__init__(
+            model, {"name": name, "num_classes": num_classes, "options": arguments}, optimise, ema_decay
         )
-        self.optimise = optimise
         self.mixer = mix.build(num_classes, smoothing)
         self.loss = build_loss(self.mixer is not None, smoothing)
         self.val_loss = MeanMetric()
         self.top1 = MulticlassAccuracy(num_classes, average="micro")
         self.top5 = MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes))
         self.unreadable: set[str] = set()
-        self.updates = 0
-
-    @property
-    def evaluated(self) -> nn.Module:
-        """The weights that count: the moving average where there is one."""
-        return cast("nn.Module", self.model if self.ema is None else self.ema.module)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits: ``(B, 3, height, width) -> (B, num_classes)``."""
@@ -101,9 +94,7 @@ class Classifier(L.LightningModule):
         if self.mixer is not None:
             odd = len(images) % 2  # images are mixed in pairs: the odd one's partner is the first
             images, targets = self.mixer(*(torch.cat([x, x[:odd]]) for x in (images, targets)))
-        loss: Tensor = self.loss(self.model(images), targets)
-        if not torch.isfinite(loss):
-            raise UserError(self.diverged(loss))
+        loss = self.finite(self.loss(self.model(images), targets))
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -131,66 +122,24 @@ class Classifier(L.LightningModule):
                 print(f"left out, unreadable: {path}", flush=True)
         return batch.images, batch.targets
 
-    def diverged(self, loss: Tensor) -> str:
-        """What to say of a loss that is not finite."""
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        return (
-            f"the loss must be finite, got {loss.item()} at step {self.global_step}, "
-            f"learning rate {rate:.2e}; "
-            "try a lower --model.optimise.lr, a longer --model.optimise.warmup_epochs, "
-            "--trainer.gradient_clip_val 1.0 or --trainer.precision 32"
+    def left_out(self) -> list[str]:
+        """How many images were unreadable."""
+        count = len(self.unreadable)
+        return [f"images left out because they were unreadable: {count}"] if count else []
+
+    def describe(self, data: ClassificationData) -> str:
+        """What is about to be trained on what."""
+        size = "x".join(str(side) for side in data.config["input_size"])
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        name = self.hparams["name"]
+        return f"{name}, {count / 1e6:.2f} M parameters, {data.num_classes} classes, input {size}"
+
+    def save(self, folder: Path, data: ClassificationData) -> None:
+        """Write the weights where ``timm.create_model`` finds them."""
+        save_pretrained(
+            self.evaluated,
+            folder,
+            label_names=data.label_names,
+            arguments=self.hparams["options"],
+            **{key: data.config[key] for key in PREPROCESSING},
         )
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Follow the weights with the moving average, once an update."""
-        if self.ema is not None and self.global_step != self.updates:
-            self.ema.update(self.model, step=self.global_step)
-        self.updates = self.global_step
-
-    def on_train_start(self) -> None:
-        """Go on counting updates where a resumed run stopped."""
-        self.updates = self.global_step
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note what an update is made of, and leave out the schedule, a function of the update alone."""
-        checkpoint["images_per_update"] = self.images_per_update()
-        checkpoint["lr_schedulers"] = []
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on where updates would count anew.
-
-        Raises:
-            UserError: an update has another number of images, or the training is already longer.
-        """
-        before, now = checkpoint["images_per_update"], self.images_per_update()
-        if before != now:
-            raise UserError(
-                f"a resumed run must keep its {before} images an update, got {now}; resume with the same "
-                "--data.batch_size, --trainer.accumulate_grad_batches and devices"
-            )
-        done, wanted = checkpoint["epoch"] + 1, self.trainer.max_epochs or 0
-        if done > wanted:
-            raise UserError(
-                f"a resumed run must be at least as long as it is, {done} epochs, got "
-                f"--trainer.max_epochs {wanted}; choose more"
-            )
-
-    def images_per_update(self) -> int:
-        """Images of one update, over all devices and accumulated batches."""
-        data = cast("Any", self.trainer).datamodule
-        return int(data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches)
-
-    def configure_optimizers(self) -> Any:
-        """Optimiser and schedule, stepped at every update."""
-        epochs, updates = self.trainer.max_epochs, self.trainer.estimated_stepping_batches
-        if epochs is None or epochs < 1 or updates == float("inf"):
-            raise UserError(f"a schedule needs an end, got {epochs} epochs; pass --trainer.max_epochs N")
-        self.optimise.refuse_shorter(epochs)
-        batch = self.images_per_update()
-        optimiser = build_optimiser(self.model, self.optimise, batch)
-        schedule = build_schedule(optimiser, self.optimise, batch, epochs, int(updates))
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def lr_scheduler_step(self, scheduler: Scheduler, metric: Any) -> None:  # type: ignore[override]
-        """Set the rate of the next update."""
-        scheduler.step_update(self.global_step)

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from torch import nn
 
 from slideformer.errors import UserError
 from slideformer.models import Pretrained
-from slideformer.tasks.classify.folders import image_paths
-from slideformer.tasks.classify.images import UNREADABLE, OnBadImage, read_image, refusal
+from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image, refusal
 
 BATCH = 32
 
@@ -33,31 +31,6 @@ class Prediction:
     path: str
     classes: tuple[tuple[str, float], ...]
     error: str | None = None
-
-
-def find_images(patterns: Iterable[str]) -> list[Path]:
-    """The pictures that files, folders (with all below them) and globs name, in order, each once.
-
-    Raises:
-        UserError: one of them names nothing.
-    """
-    found: list[Path] = []
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            below = [Path(file) for file in image_paths(path)]
-        elif path.is_file():
-            below = [path]
-        else:
-            below = sorted(
-                Path(match) for match in glob.glob(pattern, recursive=True) if Path(match).is_file()
-            )
-        if not below:
-            raise UserError(
-                f"{pattern} must be a picture, a folder of pictures or a glob, but names none; check it"
-            )
-        found.extend(below)
-    return list(dict.fromkeys(found))
 
 
 @torch.inference_mode()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loss, optimiser and schedule, each timm's, from plain numbers."""
+"""Optimiser and schedule, both timm's, from plain numbers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, cast
 
-from timm.data import Mixup
-from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
@@ -18,7 +16,9 @@ from torch.optim import Optimizer
 from slideformer.errors import UserError, check_range
 
 # Those of timm's schedules that are a function of the update alone.
-SCHEDULES = ("cosine", "tanh", "poly")
+SCHEDULES = ("cosine", "tanh", "poly", "multistep")
+# Timm has one word for what some of them lower the rate by.
+DECAY = {"multistep": 0.1, "poly": 1.0}
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,16 @@ class Optimise:
         weight_decay: of parameters of two dimensions and more that the model does not exempt.
         betas: decay of the first and second moment of Adam's kind.
         schedule: timm's name of the schedule, stepped at every update.
+        milestones: epochs at whose end ``multistep`` lowers the rate.
+        decay: what ``multistep`` multiplies the rate by at a milestone; the exponent of ``poly``. None for
+            0.1, and for 1.
         warmup_epochs: epochs over which the rate rises linearly; None for 5, or a fifth of a short run.
+        warmup_steps: updates over which it does, in place of epochs.
         warmup_lr: rate at the start.
         min_lr: rate at the end.
         cooldown_epochs: last epochs, spent at ``min_lr``.
+        layer_decay: what the rate of a layer is multiplied by for every layer above it, so that the first
+            layers change least; None for equal rates.
     """
 
     name: str = "adamw"
@@ -45,10 +51,14 @@ class Optimise:
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: str = "cosine"
+    milestones: tuple[int, ...] = ()
+    decay: float | None = None
     warmup_epochs: int | None = None
+    warmup_steps: int | None = None
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
     cooldown_epochs: int = 0
+    layer_decay: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what timm would only refuse hours later, or not at all.
@@ -63,8 +73,21 @@ class Optimise:
             if name not in known:
                 near = ", ".join(difflib.get_close_matches(name, known) or known[:5])
                 raise UserError(f"--model.optimise.{option} must be known to timm, got {name}; try {near}")
-        for option in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "cooldown_epochs"):
+        for option in ("lr", "weight_decay", "warmup_epochs", "warmup_steps", "warmup_lr", "min_lr"):
             check_range(f"--model.optimise.{option}", getattr(self, option), 0)
+        for option in ("cooldown_epochs", "decay"):
+            check_range(f"--model.optimise.{option}", getattr(self, option), 0)
+        check_range("--model.optimise.layer_decay", self.layer_decay, 1e-6, 1)
+        if (self.schedule == "multistep") != bool(self.milestones):
+            raise UserError(
+                "--model.optimise.milestones must be given with the schedule multistep, and with no other, "
+                f"got {list(self.milestones)} with {self.schedule}; add or remove them"
+            )
+        if self.warmup_epochs is not None and self.warmup_steps is not None:
+            raise UserError(
+                "the warm-up must be given in epochs or in steps, got both --model.optimise.warmup_epochs "
+                "and warmup_steps; leave one out"
+            )
         check_range("--model.optimise.base_batch", self.base_batch, 1)
         for beta in self.betas:
             check_range("--model.optimise.betas", beta, 0, 0.9999999)
@@ -75,76 +98,31 @@ class Optimise:
             "optimiser": self.name,
             "weight_decay": self.weight_decay,
             "betas": list(self.betas),
+            "layer_decay": self.layer_decay,
         }
 
-    def warmup(self, epochs: int) -> int:
-        """Epochs of warm-up of a training of so many epochs."""
+    def warmup(self, epochs: int, updates: int) -> float:
+        """Epochs of warm-up of a training of so many epochs, and so many updates in all."""
+        if self.warmup_steps is not None:
+            return self.warmup_steps / max(1, updates // epochs)
         return min(5, epochs // 5) if self.warmup_epochs is None else self.warmup_epochs
 
-    def refuse_shorter(self, epochs: int) -> None:
+    def refuse_shorter(self, epochs: int, updates: int) -> None:
         """Refuse a training that is all warm-up and cool-down.
 
         Raises:
             UserError: it is.
         """
-        edges = self.warmup(epochs) + self.cooldown_epochs
+        edges = self.warmup(epochs, updates) + self.cooldown_epochs
         if edges >= epochs:
             raise UserError(
-                f"--trainer.max_epochs must be more than the {edges} of warm-up and cool-down, got {epochs}; "
-                "train longer, or lower --model.optimise.warmup_epochs"
+                f"--trainer.max_epochs must be more than the {edges:g} of warm-up and cool-down, got "
+                f"{epochs}; train longer, or lower --model.optimise.warmup_epochs (or warmup_steps)"
             )
 
     def factor(self, batch: int) -> float:
         """What the rates are multiplied by, for this many images an update."""
         return 1.0 if self.base_batch is None else batch / self.base_batch
-
-
-@dataclass(frozen=True)
-class Mix:
-    """Mixing of images and labels, in the words of timm's ``Mixup``.
-
-    Attributes:
-        mixup: strength of blending two images; 0 for none.
-        cutmix: strength of pasting a piece of one into another; 0 for none.
-        prob: probability that a batch is mixed.
-        switch_prob: of a mixed batch, probability of cutmix where both are on.
-    """
-
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    prob: float = 1.0
-    switch_prob: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Refuse what mixes nothing sensible.
-
-        Raises:
-            UserError: a strength is negative or a probability none.
-        """
-        for option in ("mixup", "cutmix"):
-            check_range(f"--model.mix.{option}", getattr(self, option), 0)
-        for option in ("prob", "switch_prob"):
-            check_range(f"--model.mix.{option}", getattr(self, option), 0, 1)
-
-    def build(self, num_classes: int, smoothing: float) -> Mixup | None:
-        """Timm's mixer, or None where nothing is mixed."""
-        if not self.mixup and not self.cutmix:
-            return None
-        return Mixup(
-            mixup_alpha=self.mixup,
-            cutmix_alpha=self.cutmix,
-            prob=self.prob,
-            switch_prob=self.switch_prob,
-            label_smoothing=smoothing,
-            num_classes=num_classes,
-        )
-
-
-def build_loss(mixed: bool, smoothing: float) -> nn.Module:
-    """Cross entropy with soft targets where labels are mixed, smoothed or plain otherwise."""
-    if mixed:
-        return SoftTargetCrossEntropy()
-    return LabelSmoothingCrossEntropy(smoothing) if smoothing else nn.CrossEntropyLoss()
 
 
 def build_optimiser(model: nn.Module, options: Optimise, batch: int) -> Optimizer:
@@ -160,6 +138,7 @@ def build_optimiser(model: nn.Module, options: Optimise, batch: int) -> Optimize
             lr=options.lr * options.factor(batch),
             weight_decay=options.weight_decay,
             betas=options.betas,
+            layer_decay=options.layer_decay,
         )
     except (TypeError, ValueError, IndexError, AssertionError, ImportError, RuntimeError) as error:
         raise UserError(
@@ -183,8 +162,10 @@ def build_schedule(
     schedule, _ = create_scheduler_v2(
         optimiser,
         sched=options.schedule,
+        decay_milestones=list(options.milestones),
+        decay_rate=DECAY.get(options.schedule, 0.0) if options.decay is None else options.decay,
         num_epochs=epochs - options.cooldown_epochs,
-        warmup_epochs=options.warmup(epochs),
+        warmup_epochs=cast("Any", options.warmup(epochs, updates)),
         warmup_lr=options.warmup_lr * options.factor(batch),
         min_lr=options.min_lr * options.factor(batch),
         cooldown_epochs=options.cooldown_epochs,

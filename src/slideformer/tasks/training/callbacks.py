@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from timm.utils import random_seed
 
 from slideformer.files import whole, write_text
-from slideformer.tasks.classify.sampling import EPOCHS_APART, seed
+from slideformer.tasks.training.sampling import EPOCHS_APART, seed
 
 # Steps before the speed is told, so that starting up is not counted.
 WARM_STEPS = 5
@@ -77,11 +77,8 @@ class EpochLines(Callback):
         """Print the epoch's figures."""
         if trainer.is_global_zero:
             figures = {name: float(x) for name, x in trainer.callback_metrics.items()}
-            words = [
-                f"{name} {figures[name]:.4f}"
-                for name in ("train/loss", "val/loss", "val/top1")
-                if name in figures
-            ]
+            told = cast("Any", pl_module).figures
+            words = [f"{name} {figures[name]:.4f}" for name in told if name in figures]
             speed = figures.get("images_per_second")
             words += [] if speed is None else [f"{speed:.0f} images/s"]
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(words)}", flush=True)
@@ -145,12 +142,12 @@ class Checkpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **paths, "dirpath": self.dirpath, "best_k_models": best})
 
 
-def checkpoints(folder: Path) -> list[Callback]:
-    """Keep the best epoch and the last."""
+def checkpoints(folder: Path, score: str) -> list[Callback]:
+    """Keep the epoch of the highest score and the last."""
     best = Checkpoint(
         folder,
         filename="best",
-        monitor="val/top1",
+        monitor=score,
         mode="max",
         enable_version_counter=False,
         save_weights_only=True,
@@ -161,16 +158,17 @@ def checkpoints(folder: Path) -> list[Callback]:
     return [best, last]
 
 
-def callbacks(folder: Path, terminal: bool) -> list[Callback]:
+def callbacks(folder: Path, score: str, terminal: bool) -> list[Callback]:
     """All of a run's callbacks.
 
     Args:
         folder: of the run.
+        score: name of the figure that tells the best epoch.
         terminal: whether a person watches a terminal.
     """
     lines: list[Callback] = [] if terminal else [EpochLines()]
     return [
-        *checkpoints(folder / "checkpoints"),
+        *checkpoints(folder / "checkpoints", score),
         EpochSeed(),
         LearningRateMonitor("step"),
         Throughput(),

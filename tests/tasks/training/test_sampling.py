@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from torch.utils.data import DistributedSampler
 
-from slideformer.tasks.classify.sampling import EachOnce, train_sampler
+from slideformer.tasks.training.sampling import EachOnce, train_sampler
 
 
 def order(epoch: int, repeats: int = 0, world_size: int = 1, rank: int = 0, images: int = 24) -> list[int]:

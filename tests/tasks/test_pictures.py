@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slideformer.tasks.classify.images import UNREADABLE, read_image
+from slideformer.tasks.pictures import UNREADABLE, read_image
 
 RAMP = np.linspace(0, 255, 48).round().astype(np.uint8).reshape(6, 8)
 

@@ -7,10 +7,10 @@ import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -18,50 +18,23 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from slideformer.errors import UserError, check_range
 from slideformer.files import write_text
-from slideformer.tasks.classify.callbacks import Metrics, WholeFiles, callbacks
-from slideformer.tasks.classify.data import ClassificationData
-from slideformer.tasks.classify.module import Classifier
-from slideformer.tasks.classify.run_folder import RunFolder, read_checkpoint
-
-# What a user types, and what Lightning's command line calls it.
-SHORT = {"--model": "--model.name", "--data": "--data.source"}
-RECIPES = resources.files("slideformer.tasks.classify") / "recipes"
+from slideformer.tasks.training.callbacks import Metrics, WholeFiles, callbacks
+from slideformer.tasks.training.run_folder import RunFolder, read_checkpoint
+from slideformer.tasks.training.task import Task
 
 
-def recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in RECIPES.iterdir() if entry.name.endswith(".yaml")
-    )
-
-
-def recipe_path(name: str) -> str:
-    """The file of a configuration: a path as it is, or the name of a shipped recipe.
-
-    Raises:
-        UserError: it is neither.
-    """
-    if Path(name).is_file():
-        return name
-    if name in recipes():
-        return str(RECIPES / f"{name}.yaml")
-    raise UserError(
-        f"--config must be a YAML file or one of {', '.join(recipes())}, got {name}; check the path"
-    )
-
-
-def expand(words: Sequence[str]) -> list[str]:
+def expand(task: Task, words: Sequence[str]) -> list[str]:
     """The command line in Lightning's words: short options, recipes by name, ``--resume`` with a folder."""
     result: list[str] = []
     rest = iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
-        if option in SHORT:
-            result.append(SHORT[option] + equals + value)
+        if option in task.short:
+            result.append(task.short[option] + equals + value)
         elif option == "--resume" and equals:
             result += [option, value]
         elif option == "--config":
-            result.append(f"--config={recipe_path(value if equals else next(rest, ''))}")
+            result.append(f"--config={task.recipe_path(value if equals else next(rest, ''))}")
         else:
             result.append(word)
     return expand_resume(result)
@@ -115,17 +88,37 @@ def as_list(plugins: Any) -> list[Any]:
 
 
 class TrainCLI(LightningCLI):
-    """Lightning's command line with the options of a run."""
+    """Lightning's command line with the options of a run of a task."""
+
+    def __init__(self, task: Task, words: list[str]) -> None:
+        self.task = task
+        super().__init__(
+            task.learner,
+            task.data,
+            save_config_callback=None,
+            trainer_defaults={"max_epochs": 30, "log_every_n_steps": 10, "enable_model_summary": False},
+            seed_everything_default=0,
+            args=words,
+            run=False,
+            auto_configure_optimizers=False,
+            parser_kwargs={"prog": task.words, "description": task.purpose, "exit_on_error": False},
+        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Declare the run's own options, and what the data tell the model."""
         parser.add_argument("--output", type=str, default="runs/train", help="folder of the run")
         parser.add_argument("--resume", type=bool, default=False, help="continue the run in --output")
-        parser.link_arguments("model.name", "data.model")
-        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        parser.add_argument("--task", type=str, default=self.task.name, help="what the run is of")
+        for source, target, instance in self.task.links:
+            parser.link_arguments(source, target, apply_on="instantiate" if instance else "parse")
 
     def before_instantiate_classes(self) -> None:
         """Look at the folder and at the length of the run before any work."""
+        if self.config.task != self.task.name:
+            raise UserError(
+                f"the configuration must be of {self.task.words}, got one of {self.config.task}; "
+                "choose another --config"
+            )
         check_trainer(self.config.trainer)
         self.folder = RunFolder(Path(self.config.output))
         self.checkpoint = self.folder.checkpoint_to_resume() if self.config.resume else None
@@ -149,7 +142,7 @@ class TrainCLI(LightningCLI):
         config["plugins"] = [WholeFiles(), *as_list(config.get("plugins"))]
         config["enable_progress_bar"] = terminal
         config["default_root_dir"] = str(path)
-        return self._instantiate_trainer(config, callbacks(path, terminal))
+        return self._instantiate_trainer(config, callbacks(path, self.task.learner.score, terminal))
 
     def save_config(self) -> None:
         """Write the resolved configuration, from which a new run may start as well."""
@@ -158,32 +151,38 @@ class TrainCLI(LightningCLI):
         write_text(self.folder.config, self.parser.dump(config, skip_none=False))
 
 
-def parse(words: list[str]) -> TrainCLI:
+def parse(task: Task, words: list[str]) -> TrainCLI:
     """Lightning's command line with module, data and trainer built.
 
     Raises:
         UserError: the words are wrong, or what they ask for cannot be built.
     """
     try:
-        return TrainCLI(
-            Classifier,
-            ClassificationData,
-            save_config_callback=None,
-            trainer_defaults={"max_epochs": 30, "log_every_n_steps": 10, "enable_model_summary": False},
-            seed_everything_default=0,
-            args=words,
-            run=False,
-            auto_configure_optimizers=False,
-            parser_kwargs={
-                "prog": "slideformer train",
-                "description": "Train an image classifier.",
-                "exit_on_error": False,
-            },
-        )
+        return TrainCLI(task, words)
     except UserError:
         raise
     except (ArgumentError, MisconfigurationException, ValueError) as error:
         message = " ".join(str(error).split())
-        for short, long in SHORT.items():
+        for short, long in task.short.items():
             message = re.sub(rf"(--)?{re.escape(long[2:])}\b", short, message)
-        raise UserError(f"{message}; `slideformer train --help` lists the options") from error
+        raise UserError(f"{message}; `{task.words} --help` lists the options") from error
+
+
+def task_of(words: Sequence[str]) -> str:
+    """Name of the task of the run that ``--resume`` continues; that of a classifier where none does.
+
+    Raises:
+        UserError: the run's configuration cannot be read.
+    """
+    for word, value in zip(words, [*words[1:], ""], strict=True):
+        option, equals, after = word.partition("=")
+        folder = RunFolder(Path(after if equals else value))
+        if option == "--resume" and folder.config.is_file():
+            try:
+                config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise UserError(
+                    f"{folder.config} must be the configuration of a run, but cannot be read; restore it"
+                ) from error
+            return str(config.get("task", "classify")) if isinstance(config, dict) else "classify"
+    return "classify"

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rates, decay and losses are the numbers that the options say."""
+"""Rates and decay are the numbers that the options say."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import timm
-import torch
-from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import nn
 
-from slideformer.tasks.classify.optimise import Mix, Optimise, build_loss, build_optimiser, build_schedule
+from slideformer.errors import UserError
+from slideformer.tasks.training.optimise import Optimise, build_optimiser, build_schedule
 
 PAPER = Optimise(lr=5e-4, base_batch=512, warmup_epochs=20, warmup_lr=5e-7, min_lr=5e-6)
 
@@ -62,32 +62,47 @@ def test_biases_norms_and_position_biases_do_not_decay() -> None:
     assert {decays[name] for name in decays.keys() - free} == {0.05}
 
 
+def test_the_multistep_schedule_lowers_the_rate_at_its_milestones() -> None:
+    options = Optimise(lr=1e-3, schedule="multistep", milestones=(8, 11), warmup_steps=0)
+    seen = rates(options, batch=16, epochs=12, updates=120)
+    assert seen[:78] == pytest.approx([1e-3] * 78)
+    assert seen[81:108] == pytest.approx([1e-4] * 27)
+    assert seen[111:] == pytest.approx([1e-5] * 9)
+
+
+def test_the_poly_schedule_has_the_exponent_that_is_given() -> None:
+    options = Optimise(lr=1e-3, schedule="poly", decay=0.9, warmup_steps=0, min_lr=0.0)
+    seen = rates(options, batch=16, epochs=10, updates=100)
+    assert seen[50] == pytest.approx(1e-3 * 0.5**0.9)
+    assert seen[90] == pytest.approx(1e-3 * 0.1**0.9)
+
+
+def test_a_warm_up_may_be_given_in_updates() -> None:
+    options = Optimise(lr=1e-3, schedule="poly", warmup_steps=25, warmup_lr=0.0, min_lr=0.0)
+    seen = rates(options, batch=16, epochs=10, updates=100)
+    assert seen[5] == pytest.approx(2e-4)
+    # The polynomial counts from the start of training, warm-up included.
+    assert seen[24:26] == pytest.approx([0.96e-3, 0.75e-3])
+
+
+def test_layer_decay_lowers_the_rates_of_the_first_layers() -> None:
+    model = timm.create_model("slide_swin_nano", num_classes=3)
+    optimiser = build_optimiser(model, Optimise(layer_decay=0.5), 1)
+    scales = {p: group["lr_scale"] for group in optimiser.param_groups for p in group["params"]}
+    assert scales[model.head.fc.weight] == 1
+    assert scales[model.patch_embed.proj.weight] < scales[model.stages[-1].blocks[-1].mlp.fc1.weight] < 1
+
+
 @pytest.mark.parametrize(
-    ("mixed", "smoothing", "kind"),
+    ("options", "message"),
     [
-        (False, 0.0, nn.CrossEntropyLoss),
-        (False, 0.1, LabelSmoothingCrossEntropy),
-        (True, 0.1, SoftTargetCrossEntropy),
+        ({"schedule": "multistep"}, "milestones must be given with the schedule multistep"),
+        ({"milestones": (3,)}, "milestones must be given with the schedule multistep, and with no other"),
+        ({"warmup_steps": 5, "warmup_epochs": 1}, "in epochs or in steps, got both"),
+        ({"layer_decay": 1.5}, "layer_decay must be from"),
     ],
+    ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
-def test_the_loss_fits_the_labels(mixed: bool, smoothing: float, kind: type[nn.Module]) -> None:
-    assert isinstance(build_loss(mixed, smoothing), kind)
-
-
-def test_smoothing_moves_its_share_to_all_classes_alike() -> None:
-    logits, target = torch.randn(4, 5), torch.tensor([0, 1, 2, 3])
-    soft = torch.full((4, 5), 0.1 / 5)
-    soft[range(4), target] += 0.9
-    by_hand = -(soft * logits.log_softmax(1)).sum(1).mean()
-    torch.testing.assert_close(build_loss(False, 0.1)(logits, target), by_hand)
-
-
-def test_nothing_is_mixed_unless_asked() -> None:
-    assert Mix().build(10, 0.1) is None
-
-
-def test_mixed_labels_sum_to_one() -> None:
-    mixer = Mix(mixup=0.8, cutmix=1.0).build(3, 0.1)
-    assert mixer is not None
-    _, targets = mixer(torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 0]))
-    torch.testing.assert_close(targets.sum(1), torch.ones(4))
+def test_options_that_do_not_fit_together_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Optimise(**options)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training a classifier, from the words of the command line to the folder that a run leaves."""
+"""A training, from the words of the command line to the folder that a run leaves."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ import lightning as L
 from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from torch import Tensor
 
-from slideformer.models import PREPROCESSING, save_pretrained
-from slideformer.tasks.classify.command_line import expand, parse
-from slideformer.tasks.classify.data import ClassificationData
-from slideformer.tasks.classify.module import Classifier
-from slideformer.tasks.classify.run_folder import RunFolder, read_checkpoint, refuse_other_run
+from slideformer.tasks.training.command_line import expand, parse
+from slideformer.tasks.training.learner import Learner
+from slideformer.tasks.training.run_folder import RunFolder, read_checkpoint, refuse_other_run
+from slideformer.tasks.training.task import Task
 
 # Advertisements, and deprecations that are Lightning's own to mend.
 NOISE = (
@@ -54,17 +53,18 @@ def quiet() -> Iterator[None]:
 
 
 @quiet()
-def fit(words: Sequence[str]) -> RunFolder:
-    """Train as the command line says, and leave the best weights in timm's format.
+def fit(task: Task, words: Sequence[str]) -> RunFolder:
+    """Train as the command line says, and leave the best weights in the run's folder.
 
     Args:
-        words: the command line after ``train``.
+        task: what is trained.
+        words: the command line after ``train`` and the task's name.
 
     Raises:
         UserError: a mistake in the command line, the data, the folder or a checkpoint; or a loss that is
             not finite.
     """
-    cli = parse(expand(words))
+    cli = parse(task, expand(task, words))
     folder, checkpoint = cli.folder, cli.checkpoint
     if checkpoint is not None and cli.state is not None:
         refuse_other_run(checkpoint, cli.state, dict(cli.model.hparams))
@@ -84,7 +84,7 @@ def fit(words: Sequence[str]) -> RunFolder:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:  # how Lightning ends on Ctrl-C, which it has switched off by then
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        hint = f"go on with: slideformer train --resume {shlex.quote(str(folder.path))}"
+        hint = f"go on with: {task.words} --resume {shlex.quote(str(folder.path))}"
         raise KeyboardInterrupt(*([hint] if folder.config.exists() else [])) from stop
     if cli.trainer.is_global_zero:
         best = cast("ModelCheckpoint", cli.trainer.checkpoint_callback)
@@ -92,43 +92,34 @@ def fit(words: Sequence[str]) -> RunFolder:
     return folder
 
 
-def introduction(module: Classifier, data: ClassificationData, checkpoint: Path | None, resume: bool) -> str:
-    """What is about to be trained on what."""
-    size = "x".join(str(side) for side in data.config["input_size"])
-    count = sum(parameter.numel() for parameter in module.model.parameters())
+def introduction(module: Learner, data: Any, checkpoint: Path | None, resume: bool) -> str:
+    """What is about to be trained on what, and from where."""
     start = "" if checkpoint is None else f", resumed from {checkpoint}"
     if resume and checkpoint is None:
         start = ", from the first epoch: the run to resume had not finished one"
-    name = module.hparams["name"]
-    return f"{name}, {count / 1e6:.2f} M parameters, {data.num_classes} classes, input {size}{start}"
+    return module.describe(data) + start
 
 
-def finish(module: Classifier, data: ClassificationData, folder: RunFolder, score: Tensor | None) -> None:
-    """Write the best epoch's weights, or their moving average, where ``timm.create_model`` finds them.
+def finish(module: Learner, data: Any, folder: RunFolder, score: Tensor | None) -> None:
+    """Write the best epoch's weights, or their moving average, and tell the score and what to do next.
 
     Where no epoch saw the hold-out, as with a rare ``check_val_every_n_epoch``, the last one's.
     """
     state = read_checkpoint(folder.last if score is None else folder.best)
     module.load_state_dict(state["state_dict"])
-    save_pretrained(
-        module.evaluated,
-        folder.path,
-        label_names=data.label_names,
-        arguments=module.hparams["options"],
-        **{key: data.config[key] for key in PREPROCESSING},
-    )
+    module.save(folder.path, data)
     average = "" if module.ema is None else ", moving average of the weights"
     epoch = f"epoch {state['epoch'] + 1}{average}"
     if score is None:
         print(f"the hold-out was never seen; the weights are the last ({epoch})")
     else:
-        print(f"best top-1 on the hold-out: {100 * float(score):.2f} % ({epoch})")
-    if module.unreadable:
-        print(f"images left out because they were unreadable: {len(module.unreadable)}")
+        print(f"best {module.score_words}: {100 * float(score):.2f} % ({epoch})")
+    for line in module.left_out():
+        print(line)
     run, source = (shlex.quote(str(word)) for word in (folder.path, data.source))
     print(f"the run is in {folder.path}; next:")
     print(
-        f"  slideformer export {run} --to onnx"
-        if data.by_timm
-        else f"  slideformer evaluate {run} --data {source}"
+        f"  slideformer evaluate {run} --data {source}"
+        if data.evaluable
+        else f"  slideformer export {run} --to onnx"
     )
