@@ -19,6 +19,7 @@ VERBS = {
     "train": "train an image classifier; resume a run",
     "evaluate": "accuracy of a trained classifier on labelled images",
     "predict": "class names and probabilities of pictures",
+    "scenes": "write labelled pictures to try detection and segmentation on",
     "export": "write a model for another runtime and check it there",
     "models": "list the models; count parameters and multiply-adds",
     "backends": "list the ways to run the operator, and what a call costs on each",
