@@ -111,7 +111,7 @@ def count(model: nn.Module | str, image_size: int | None = None) -> Counts:
     return Counts(size(model) + frozen(model), size(merged), multiply_adds(merged, image))
 
 
-def multiply_adds(merged: nn.Module, x: Tensor) -> int:
+def multiply_adds(merged: nn.Module, x: Tensor | list[Tensor] | dict[str, Tensor]) -> int:
     """Those of convolutions and matrix products of a merged module, which gets the backends that are counted.
 
     Args:

@@ -57,6 +57,7 @@ class Features(nn.Module):
         arguments = dict(options or {})
         if drop_path_rate is not None:
             arguments["drop_path_rate"] = drop_path_rate
+        self.backbone, self.arguments = backbone, arguments
         self.model = create(backbone, arguments, fixed=bool(facts.get("fixed_input_size")))
         self.indices: Sequence[int] = cast("Any", self.model).prune_intermediate_layers(MAPS, prune_norm=True)
         info = [cast("Any", self.model).feature_info[index] for index in self.indices]
@@ -72,8 +73,12 @@ class Features(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Maps, from fine to coarse: ``(B, 3, height, width) -> [(B, C, H, W), ...]``."""
+        return self.of_normalised((image - self.mean) / self.std)
+
+    def of_normalised(self, image: Tensor) -> list[Tensor]:
+        """Maps of pictures that have lost the mean and are divided by the deviation, of the same shapes."""
         maps = cast("Any", self.model).forward_intermediates(
-            (image - self.mean) / self.std,
+            image,
             indices=list(self.indices),
             intermediates_only=True,
             output_fmt="NCHW",

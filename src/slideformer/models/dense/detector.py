@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detectors over any backbone, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from slideformer.errors import UserError, check_range
+from slideformer.models.dense.blueprint import Blueprint
+from slideformer.models.dense.detector_options import (
+    CascadeOptions,
+    DetectorOptions,
+    MaskOptions,
+    RegionOptions,
+    make_options,
+)
+from slideformer.models.dense.features import Features
+from slideformer.models.dense.pyramid import FeaturePyramid
+from slideformer.models.dense.regions import cascade_heads, plain_heads, proposal_network
+from slideformer.models.dense.retina import Retina, retina_anchors, retina_head
+from slideformer.models.names import pretrained_cfg
+
+# Pixels a side that pictures are padded to multiples of, at least.
+MULTIPLE = 32
+
+
+@dataclass(frozen=True)
+class Head:
+    """A kind of detector.
+
+    Attributes:
+        options: what it can be told.
+        build: makes one of backbone, number of classes, options and the transform of pictures.
+        masks: whether it gives masks beside boxes.
+    """
+
+    options: type[DetectorOptions]
+    build: Callable[[Features, int, Any, GeneralizedRCNNTransform], nn.Module]
+    masks: bool = False
+
+
+def create_detector(head: str, backbone: str, num_classes: int, **arguments: Any) -> nn.Module:
+    """A detector as torchvision's are, of a head and a backbone.
+
+    In training it takes pictures as they are, a list of ``(3, height, width)`` with pixels in [0, 1], each
+    of its own size, and targets, a list of dictionaries with ``boxes`` (N, 4) as left, top, right and bottom
+    in pixels, ``labels`` (N,) from 1 and, for masks, ``masks`` (N, height, width); it gives a dictionary of
+    losses. In evaluation it resizes the pictures itself and gives for each a dictionary of ``boxes``,
+    ``labels``, ``scores`` and ``masks`` (N, 1, height, width) in [0, 1], in the picture's own pixels.
+
+    Args:
+        head: a name in `HEADS`.
+        backbone: timm's name of it, ours or another's.
+        num_classes: classes, without a background.
+        arguments: of the head's options; see `DetectorOptions` and those that are derived from it.
+
+    Raises:
+        UserError: there is no such head or backbone, or an argument is none of the head's or out of range.
+
+    Example:
+        >>> detector = create_detector("retinanet", "slide_swin_nano", 3, fpn_channels=16).eval()
+        >>> sorted(detector([torch.rand(3, 40, 60)])[0])
+        ['boxes', 'labels', 'scores']
+    """
+    if head not in HEADS:
+        raise UserError(f"the head must be one of {', '.join(HEADS)}, got {head!r}")
+    check_range("num_classes", num_classes, 1)
+    row = HEADS[head]
+    options = make_options(row.options, head, arguments)
+    facts = pretrained_cfg(backbone)
+    features = Features(
+        backbone,
+        norm=options.norm,
+        frozen_stages=options.frozen_stages,
+        drop_path_rate=options.drop_path_rate,
+        grad_checkpointing=options.grad_checkpointing,
+        options=options.options,
+    )
+    transform = GeneralizedRCNNTransform(
+        options.min_size,
+        options.max_size,
+        list(facts["mean"]),
+        list(facts["std"]),
+        size_divisible=max(MULTIPLE, features.strides[-1]),
+        # In training pictures come as they are to be learned from.
+        _skip_resize=True,
+    )
+    detector = row.build(features, num_classes, options, transform)
+    blueprint = Blueprint("detect", head, backbone, num_classes, dict(arguments))
+    detector.blueprint = blueprint  # type: ignore[assignment]
+    return detector
+
+
+def with_regions(
+    heads: Callable[[FeaturePyramid, int, Any], nn.Module],
+) -> Callable[[Features, int, Any, GeneralizedRCNNTransform], nn.Module]:
+    """The builder of a detector that proposes regions and has these heads on them."""
+
+    def build(
+        features: Features, num_classes: int, options: RegionOptions, transform: GeneralizedRCNNTransform
+    ) -> nn.Module:
+        neck = FeaturePyramid(features, options.fpn_channels, first=0, extra=LastLevelMaxPool())
+        scale = 8.0 if options.anchor_scale is None else options.anchor_scale
+        proposals = proposal_network(neck, scale, options)
+        return GeneralizedRCNN(neck, proposals, heads(neck, num_classes, options), transform)
+
+    return build
+
+
+def retinanet(
+    features: Features, num_classes: int, options: DetectorOptions, transform: GeneralizedRCNNTransform
+) -> nn.Module:
+    """A detector of one stage, on the last three of the backbone's maps and two coarser ones."""
+    channels = options.fpn_channels
+    extra = LastLevelP6P7(features.channels[-1], channels)
+    neck = FeaturePyramid(features, channels, first=1, extra=extra)
+    anchors = retina_anchors(neck, 4.0 if options.anchor_scale is None else options.anchor_scale)
+    detector = Retina(
+        neck,
+        num_classes,
+        anchor_generator=anchors,
+        head=retina_head(neck, anchors, num_classes),
+        score_thresh=options.score_threshold,
+        nms_thresh=options.nms_threshold,
+        detections_per_img=options.detections,
+    )
+    detector.transform = transform
+    return detector
+
+
+HEADS = {
+    "faster_rcnn": Head(RegionOptions, with_regions(plain_heads)),
+    "mask_rcnn": Head(MaskOptions, with_regions(plain_heads), masks=True),
+    "cascade_mask_rcnn": Head(CascadeOptions, with_regions(cascade_heads), masks=True),
+    "retinanet": Head(DetectorOptions, retinanet),
+}

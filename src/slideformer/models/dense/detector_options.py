@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be told to a detector beside its head, its backbone and the number of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from math import inf
+from typing import Any, TypeVar
+
+from slideformer.errors import UserError, check_range
+
+Options = TypeVar("Options", bound="DetectorOptions")
+# Arguments that must be a positive number where a detector has them.
+POSITIVE = (
+    "fpn_channels",
+    "head_channels",
+    "mask_channels",
+    "min_size",
+    "max_size",
+    "anchor_scale",
+    "detections",
+)
+# Those that are a share or a probability.
+SHARES = ("score_threshold", "nms_threshold", "positive_share", "drop_path_rate")
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """What every detector can be told.
+
+    Attributes:
+        frozen_stages: how many stages of the backbone, the stem with them, are not trained.
+        drop_path_rate: stochastic depth of the backbone; None for its own.
+        grad_checkpointing: whether the backbone's blocks are computed anew in the backward pass.
+        norm: whether the backbone's maps are normalised before the pyramid.
+        options: further arguments of the backbone.
+        fpn_channels: channels of the pyramid's maps, and of the convolutions on them.
+        anchor_scale: side of the smallest anchor of a map, in the map's strides; None for the head's own.
+        min_size: shorter side of the picture in evaluation, in pixels.
+        max_size: the most that the longer side may then have.
+        score_threshold: a detection below it is dropped.
+        nms_threshold: of two boxes of a class that overlap by more, the one of the lower score is dropped.
+        detections: the most of one picture.
+    """
+
+    frozen_stages: int = 0
+    drop_path_rate: float | None = None
+    grad_checkpointing: bool = False
+    norm: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    fpn_channels: int = 256
+    anchor_scale: float | None = None
+    min_size: int = 800
+    max_size: int = 1333
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    detections: int = 100
+
+    def __post_init__(self) -> None:
+        for names, low, high in ((POSITIVE, 1, inf), (SHARES, 0, 1)):
+            for name in names:
+                value = getattr(self, name, None)
+                if value is not None and not isinstance(value, (int, float)):
+                    raise UserError(f"{name} must be a number, got {value!r}")
+                check_range(name, value, low, high)
+
+
+@dataclass(frozen=True)
+class RegionOptions(DetectorOptions):
+    """What detectors with proposals can be told beside.
+
+    Attributes:
+        head_channels: of the fully connected layers on a region.
+        proposals_training: regions of a picture that the first stage proposes in training.
+        proposals: regions that it proposes in evaluation.
+        rpn_samples: anchors of a picture that the first stage learns from.
+        box_samples: proposals of a picture that the second stage learns from.
+        positive_share: the largest share of objects among these.
+    """
+
+    head_channels: int = 1024
+    proposals_training: int = 2000
+    proposals: int = 1000
+    rpn_samples: int = 256
+    box_samples: int = 512
+    positive_share: float = 0.25
+
+
+@dataclass(frozen=True)
+class MaskOptions(RegionOptions):
+    """What detectors with masks can be told beside.
+
+    Attributes:
+        mask_channels: of the convolutions that make masks.
+    """
+
+    mask_channels: int = 256
+
+
+@dataclass(frozen=True)
+class CascadeOptions(MaskOptions):
+    """What a cascade can be told beside.
+
+    Attributes:
+        box_convs: convolutions before the fully connected layer of each stage.
+        box_loss: ``"smooth_l1"`` of the coded distances, or ``"giou"`` of the boxes themselves.
+    """
+
+    box_convs: int = 4
+    box_loss: str = "smooth_l1"
+
+
+def make_options(kind: type[Options], head: str, arguments: Mapping[str, Any]) -> Options:
+    """The options of a head, from what a user wrote.
+
+    Raises:
+        UserError: it has no such option, or the value is out of range.
+    """
+    known = [entry.name for entry in fields(kind)]
+    foreign = sorted(set(arguments) - set(known))
+    if foreign:
+        raise UserError(f"{head} takes {', '.join(known)}, got {', '.join(foreign)}; correct the name")
+    return kind(**arguments)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from slideformer.errors import UserError
+from slideformer.models import reparameterize, save_pretrained
+from slideformer.models.dense.blueprint import Blueprint
+from slideformer.models.dense.detector import HEADS
+from slideformer.models.dense.saved import create_dense, load_dense, save_dense, task_of
+from tests.models.dense.small_detectors import pictures, small
+
+LABELS = ("ant", "bee", "cat")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    model = small("retinanet", options={"kernel_size": 5, "slide_stages": (0,)})
+    save_dense(model, tmp_path / "run", label_names=LABELS, category_ids=(1, 7, 90), extra={"sides": [480]})
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_saved_detector_comes_back_in_evaluation_mode(head: str, tmp_path: Path) -> None:
+    model = small(head)
+    save_dense(model, tmp_path)
+    loaded, info = load_dense(tmp_path)
+    assert not loaded.training
+    assert info.blueprint == loaded.blueprint == model.blueprint
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(pictures()), model(pictures()), atol=0, rtol=0)
+
+
+def test_names_ids_and_the_rest_come_back(folder: Path) -> None:
+    loaded, info = load_dense(folder)
+    assert (info.label_names, info.category_ids, info.extra) == (LABELS, (1, 7, 90), {"sides": [480]})
+    model = loaded.backbone.features.model
+    assert [type(stage.blocks[0].attention).__name__ for stage in model.stages[:2]] == [
+        "SlideAttention",
+        "WindowAttention",
+    ]
+    assert model.stages[0].blocks[0].attention.kernel_size == 5
+
+
+def test_saving_again_replaces_the_files_and_leaves_nothing_else(folder: Path) -> None:
+    save_dense(small("retinanet"), folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    info = load_dense(folder)[1]
+    assert (info.label_names, info.category_ids, info.extra) == ((), None, {})
+
+
+def test_the_task_of_a_folder_is_told(folder: Path, tmp_path: Path) -> None:
+    assert task_of(folder) == "detect"
+    save_pretrained(timm.create_model("slide_swin_nano", num_classes=2), tmp_path / "classifier")
+    assert task_of(tmp_path / "classifier") == "classify"
+    with pytest.raises(UserError, match="must describe a detector or segmenter, got a classifier"):
+        load_dense(tmp_path / "classifier")
+
+
+def test_a_task_that_is_not_known_is_refused(folder: Path) -> None:
+    edit(task="paint")(folder)
+    with pytest.raises(UserError, match="must be of one of classify, detect, segment, got the task 'paint'"):
+        task_of(folder)
+    with pytest.raises(UserError, match="the task must be one of detect, segment, got 'paint'"):
+        create_dense(Blueprint("paint", "x", "y", 1, {}))
+
+
+def test_a_merged_model_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a merged model cannot be saved"):
+        save_dense(reparameterize(small("retinanet")), tmp_path)
+
+
+def test_a_model_without_a_blueprint_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must have a blueprint"):
+        save_dense(torch.nn.Linear(1, 1), tmp_path)
+
+
+def test_labels_and_ids_must_fit_the_classes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="label_names must name all 3 classes, got 2"):
+        save_dense(small("retinanet"), tmp_path, label_names=("ant", "bee"))
+    with pytest.raises(ValueError, match=r"category_ids must be 3 different numbers, .*got \[1, 1, 2\]"):
+        save_dense(small("retinanet"), tmp_path, category_ids=(1, 1, 2))
+
+
+def edit(**changes: object) -> Callable[[Path], object]:
+    """A change of the configuration."""
+
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return change
+
+
+SMALL = {"fpn_channels": 16}
+FAULTS = {
+    "no_config": (lambda f: (f / "config.json").unlink(), "config.json does not exist; give the folder"),
+    "no_json": (lambda f: (f / "config.json").write_text("{"), "config.json must be JSON"),
+    "lacks": (lambda f: (f / "config.json").write_text('{"task": "detect"}'), "but lacks 'arguments'"),
+    "head": (edit(head="yolo"), "config.json describes no model that can be built .*got 'yolo'"),
+    "backbone": (edit(backbone="nosuchnet"), "must be a name that timm knows"),
+    "argument": (edit(arguments={"colour": 1}), "takes .*, got colour"),
+    "type": (edit(arguments={"options": {"depths": 3}}), "describes no model that can be built"),
+    "forbidden": (edit(arguments={"options": {"checkpoint_path": "x.pth"}}), "sets checkpoint_path, which"),
+    "labels": (edit(label_names=["ant"]), "label_names must name all 3 classes, got 1"),
+    "other_weights": (edit(arguments={"fpn_channels": 8}), "model.safetensors: the weights must fit"),
+    "no_weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors must hold the weights"),
+    "cut_weights": (
+        lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]),
+        "model.safetensors must hold the weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_folder_is_told_in_a_line(folder: Path, fault: str) -> None:
+    damage, message = FAULTS[fault]
+    damage(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        load_dense(folder)
+    assert "\n" not in str(caught.value)
