@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.ops.misc import Conv2dNormActivation
 
 from slideformer.errors import UserError, check_range
+from slideformer.models.dense.blueprint import Blueprint
 from slideformer.models.dense.features import Features
 from slideformer.models.dense.semantic_fpn import SemanticFpn
 from slideformer.models.dense.upernet import UperNet
@@ -89,6 +90,11 @@ class Segmenter(nn.Module):
         size = height + -height % stride, width + -width % stride
         return F.interpolate(logits, size, mode="bilinear", align_corners=False)[..., :height, :width]
 
+    def no_weight_decay(self) -> set[str]:
+        """Names of weights that the backbone does not want to decay, as timm asks for them."""
+        ask = getattr(self.features.model, "no_weight_decay", set)
+        return {f"features.model.{name}" for name in ask()}
+
 
 def classifier(channels: int, num_classes: int, dropout: float) -> nn.Sequential:
     """The last layer, which starts near even odds, behind its dropout."""
@@ -128,11 +134,13 @@ def create_segmenter(name: str, backbone: str, num_classes: int, **arguments: An
         check_range(option, arguments.get(option), 1)
     check_range("auxiliary_channels", arguments.get("auxiliary_channels"), 0)
     check_range("dropout", arguments.get("dropout"), 0, 0.999)
-    arguments = {"auxiliary_channels": AUXILIARY.get(name, 0), **arguments}
-    of_features, of_head, own = (chosen(arguments, words) for words in known.values())
+    complete = {"auxiliary_channels": AUXILIARY.get(name, 0), **arguments}
+    of_features, of_head, own = (chosen(complete, words) for words in known.values())
     features = Features(backbone, **of_features)
     head = HEADS[name](features.channels, **of_head)
-    return Segmenter(features, head, num_classes, **own)
+    model = Segmenter(features, head, num_classes, **own)
+    model.blueprint = Blueprint("segment", name, backbone, num_classes, arguments)  # type: ignore[assignment]
+    return model
 
 
 def keywords(part: type[nn.Module]) -> frozenset[str]:
