@@ -64,7 +64,9 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "of the backbone": lambda row: f"{row['parts']['backbone'] / 1e9:.1f}",
     "paper G": lambda row: f"{row['paper_multiply_adds_g']:g}",
     "G off %": lambda row: f"{row['multiply_adds_off_percent']:+.1f}",
-    "the paper's accuracy": lambda row: ", ".join(f"{k} {x:g}" for k, x in row["paper_accuracy"].items()) or "-",
+    "the paper's accuracy": lambda row: (
+        ", ".join(f"{k} {x:g}" for k, x in row["paper_accuracy"].items()) or "-"
+    ),
 }
 
 
@@ -104,5 +106,7 @@ def report(task: str, form: str) -> str:
     lines = [list(COLUMNS), *([cell(row) for cell in COLUMNS.values()] for row in rows)]
     notes = [f"{head}: {note}." for head, note in dict.fromkeys((r["head"], r["note"]) for r in rows) if note]
     if form == "markdown":
-        return "\n".join([*piped(lines), "", table.conditions, *([""] if notes else []), *(f"- {x}" for x in notes)])
+        return "\n".join(
+            [*piped(lines), "", table.conditions, *([""] if notes else []), *(f"- {x}" for x in notes)]
+        )
     return "\n".join([*aligned(lines), "", table.conditions, *notes])

@@ -73,7 +73,9 @@ class DetectionData(L.LightningDataModule):
             find_split(source, "train", train_annotations, train_images),
             find_split(source, "val", val_annotations, val_images),
         )
-        self.train, self.val = (read_coco(split, self.findings, with_masks=HEADS[detector].masks) for split in splits)
+        self.train, self.val = (
+            read_coco(split, self.findings, with_masks=HEADS[detector].masks) for split in splits
+        )
         compare_categories(self.train, self.val, self.findings)
         self.findings.refuse()
         self.train_pictures = self.chosen(keep_empty)
