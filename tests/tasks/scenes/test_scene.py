@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
+from slideformer.errors import UserError
 from slideformer.tasks.scenes.objects import Thing, draw_thing
 from slideformer.tasks.scenes.photographs import load_photographs
 from slideformer.tasks.scenes.scene import LEAST_SEEN, draw_scene, fairly_seen, seen
@@ -60,6 +63,14 @@ def test_masks_share_no_pixel_and_the_label_map_is_made_of_them() -> None:
         for label, mask in zip(scene.labels, scene.masks, strict=True):
             assert set(scene.label_map()[mask]) == {label}
         assert (scene.label_map() > 0).sum() == scene.masks.sum()
+
+
+def test_without_scikit_image_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(
+        UserError, match=r"need skimage, which is not installed; pip install 'slideformer\[detect\]'"
+    ):
+        load_photographs("train")
 
 
 def test_training_and_hold_out_have_different_backgrounds() -> None:

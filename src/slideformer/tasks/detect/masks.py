@@ -105,7 +105,7 @@ def compressed(segmentation: dict[str, Any], height: int, width: int) -> bytes:
     if size != [height, width]:
         raise ValueError(f"must have the picture's size [{height}, {width}], got {size}")
     if isinstance(counts, str):
-        lengths = run_lengths(counts.encode("ascii", errors="replace"))
+        lengths = run_lengths(counts.encode("utf-8"))
     elif isinstance(counts, list) and all(type(length) is int for length in counts):
         lengths = counts
     else:
