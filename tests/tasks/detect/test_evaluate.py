@@ -108,10 +108,9 @@ def test_pictures_shared_out_among_devices_are_scored_together(
     found = examples.detections(split, 5)
     alone = scored(data, found).compute()
     numbers = sorted(found)
-    # Of the first device more pictures than of the second, in its own order.
-    shares = [
-        scored(data, {n: found[n] for n in part}) for part in (numbers[::3], numbers[1::3] + numbers[2::3])
-    ]
+    # Not equally many on each device.
+    parts = (numbers[::3], numbers[1::3] + numbers[2::3])
+    shares = [scored(data, {number: found[number] for number in part}) for part in parts]
 
     def gather(shares_out: list[Any], own: Any) -> None:
         shares_out[:] = [(e.image_ids, {k: v for k, v in e.metric.metric_state.items() if v}) for e in shares]

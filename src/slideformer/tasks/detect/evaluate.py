@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -190,7 +190,8 @@ class Evaluator:
 
         Its own exchange waits for ever where devices have not equally many pictures.
         """
-        lists = {name: value for name, value in self.metric.metric_state.items() if value}
+        state = cast("dict[str, list[Any]]", self.metric.metric_state)
+        lists = {name: value for name, value in state.items() if value}
         everything = ordered(exchanged((self.image_ids, lists)))
         try:
             for name, value in everything.items():
