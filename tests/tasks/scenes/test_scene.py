@@ -11,7 +11,7 @@ import pytest
 from slideformer.errors import UserError
 from slideformer.tasks.scenes.objects import Thing, draw_thing
 from slideformer.tasks.scenes.photographs import load_photographs
-from slideformer.tasks.scenes.scene import LEAST_SEEN, draw_scene, fairly_seen, seen
+from slideformer.tasks.scenes.scene import LEAST_PIXELS, LEAST_SEEN, draw_scene, fairly_seen, seen
 
 SIZE = 64
 
@@ -39,6 +39,12 @@ def test_what_the_border_cuts_counts_as_hidden() -> None:
     cut = block(slice(0, 4))
     whole = Thing(1, cut.coverage, cut.colours, cut.shadow, cut.area / LEAST_SEEN * 1.01)
     assert fairly_seen([whole]) == []
+
+
+def test_what_few_pixels_show_is_left_out() -> None:
+    for seed in range(20):
+        scene = draw_scene(load_photographs("val"), 32, np.random.default_rng(seed))
+        assert scene.masks.sum((1, 2)).min() >= LEAST_PIXELS
 
 
 def test_an_object_is_as_large_with_and_without_the_border() -> None:
