@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from slideformer.cli.dense_models import TABLES, report
 from slideformer.errors import UserError
 
 HELP = "list the models, and with --counts their parameters and multiply-adds beside the paper's"
@@ -44,15 +45,23 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare which models, and how they are printed."""
-    parser.add_argument("filter", nargs="?", default="slide_*", help='such as "*_tiny" (default: all)')
+    parser.add_argument("filter", nargs="?", default=None, help='such as "*_tiny"; all if not given')
     parser.add_argument("--counts", action="store_true", help="count parameters and multiply-adds")
+    parser.add_argument(
+        "--task",
+        choices=("classify", *TABLES),
+        default="classify",
+        help="with --counts, the paper's classifiers, detectors or segmenters",
+    )
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one line a model."""
-    names = matching(arguments.filter)
+    if arguments.task != "classify":
+        return run_dense(arguments)
+    names = matching("slide_*" if arguments.filter is None else arguments.filter)
     if arguments.markdown and not arguments.counts:
         raise UserError("--markdown prints the table of --counts; add --counts")
     rows = [describe(name) if arguments.counts else {"model": name} for name in names]
@@ -64,6 +73,21 @@ def run(arguments: argparse.Namespace) -> int:
         print(text(rows))
     else:
         print("\n".join(names))
+    return 0
+
+
+def run_dense(arguments: argparse.Namespace) -> int:
+    """Print the table of a dense task.
+
+    Raises:
+        UserError: it is asked for something else.
+    """
+    if not arguments.counts or arguments.filter is not None:
+        raise UserError(
+            "--task detect and segment print the paper's rows with --counts, all of them; "
+            "add --counts and leave a filter out"
+        )
+    print(report(arguments.task, "json" if arguments.json else "markdown" if arguments.markdown else "text"))
     return 0
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,52 @@ def refuse_nothing_read(unreadable: int, count: int) -> None:
         raise UserError(f"there must be a picture that can be read, got {unreadable} unreadable ones")
     if unreadable:
         print(f"{unreadable} of {count} pictures were unreadable", file=sys.stderr)
+
+
+def tell_unreadable(path: Path | str, error: str, as_json: bool) -> None:
+    """Tell of a picture that could not be read, and as JSON as well where the answer is."""
+    print(f"left out, unreadable: {path} ({error})", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"path": str(path), "error": error}))
+
+
+def output_folder(arguments: argparse.Namespace) -> Path:
+    """Where pictures are drawn.
+
+    Raises:
+        UserError: it is a file.
+    """
+    folder: Path = arguments.run / "predictions" if arguments.output is None else arguments.output
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output must be a folder, got the file {folder}; choose another place")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def picture_files(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """A PNG in a folder for each picture: of its name, with a number where two have the same."""
+    taken: set[str] = set()
+    files = {}
+    for path in paths:
+        name, number = path.stem, 1
+        while name in taken:
+            number += 1
+            name = f"{path.stem}-{number}"
+        taken.add(name)
+        files[path] = folder / f"{name}.png"
+    return files
+
+
+def told(things: str) -> Callable[[int, int], None]:
+    """What tells how far a work is, on the line of the terminal that it is on, and nowhere else."""
+
+    def tell(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(
+                f"\r{done} of {total} {things}",
+                end="\n" if done >= total else "",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    return tell

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from slideformer.cli.tasks import refuse_nothing_read
+from slideformer.cli.tasks import refuse_nothing_read, tell_unreadable
 from slideformer.errors import UserError
 from slideformer.files import write_text
 from slideformer.models import load_pretrained
@@ -16,7 +16,36 @@ from slideformer.tasks.classify.evaluate import Evaluation, evaluate_folder
 from slideformer.tasks.classify.predict import predict as predictions
 from slideformer.tasks.pictures import find_images
 
+if TYPE_CHECKING:
+    from slideformer.tasks.training.task import Task
+
 BATCH, TOP = 64, 5
+EXAMPLES = """\
+usage: slideformer train --model NAME --data SOURCE --output RUN [options]
+
+  slideformer train --config digits --output runs/digits
+  slideformer train --model slide_swin_tiny --data DIR --output runs/mine --trainer.max_epochs 50
+  slideformer train --config imagenet_slide_swin_tiny --data DIR --output runs/imagenet --trainer.devices 8
+  slideformer train --resume runs/mine
+  slideformer train detect --help
+  slideformer train segment --help
+
+SOURCE is a folder with train/ and val/, each with a folder of images a class; `digits`; or a source of
+timm such as wds/NAME. --config takes a YAML file or a recipe: {recipes}.
+Every value of a recipe can be overridden by its path, as in --model.optimise.lr 1e-3.
+"""
+
+
+def training() -> Task:
+    """What is trained, and on what."""
+    from slideformer.tasks.classify.task import CLASSIFY
+
+    return CLASSIFY
+
+
+def examples() -> str:
+    """What ``slideformer train --help`` begins with."""
+    return EXAMPLES.format(recipes=", ".join(training().recipes()))
 
 
 def evaluate(arguments: argparse.Namespace, folder: Path) -> int:
@@ -71,9 +100,7 @@ def predict(arguments: argparse.Namespace) -> int:
     for prediction in predictions(model, info, paths, top=top, on_bad_image=arguments.on_bad_image):
         if prediction.error is not None:
             unreadable += 1
-            print(f"left out, unreadable: {prediction.path} ({prediction.error})", file=sys.stderr)
-            if arguments.json:
-                print(json.dumps({"path": prediction.path, "error": prediction.error}))
+            tell_unreadable(prediction.path, prediction.error, arguments.json)
         elif arguments.json:
             classes = [{"name": name, "probability": share} for name, share in prediction.classes]
             print(json.dumps({"path": prediction.path, "classes": classes}))

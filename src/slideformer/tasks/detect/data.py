@@ -11,6 +11,7 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from slideformer.errors import UserError, check_range
+from slideformer.models.dense.detector import HEADS
 from slideformer.tasks.detect.check import check_picture, compare_categories
 from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco
 from slideformer.tasks.detect.dataset import AnnotatedPictures, collate, trainable
@@ -31,7 +32,7 @@ class DetectionData(L.LightningDataModule):
         num_workers: processes that read pictures; None for one a core, at most 8.
         augment: random changes of training pictures.
         on_bad_image: ``skip`` leaves an unreadable picture out, tells its path and counts it; ``stop`` stops.
-        masks: whether masks are trained on and evaluated.
+        detector: kind of the detector, which tells whether masks are needed.
         keep_empty: whether pictures without an object are trained on.
         train_annotations: file of COCO's JSON, where it lies elsewhere.
         val_annotations: file of COCO's JSON, where it lies elsewhere.
@@ -54,7 +55,7 @@ class DetectionData(L.LightningDataModule):
         num_workers: int | None = None,
         augment: Augment = Augment(),  # noqa: B008 - frozen
         on_bad_image: OnBadImage = "skip",
-        masks: bool = True,
+        detector: str = "mask_rcnn",
         keep_empty: bool = True,
         train_annotations: str | None = None,
         val_annotations: str | None = None,
@@ -72,7 +73,7 @@ class DetectionData(L.LightningDataModule):
             find_split(source, "train", train_annotations, train_images),
             find_split(source, "val", val_annotations, val_images),
         )
-        self.train, self.val = (read_coco(split, self.findings, with_masks=masks) for split in splits)
+        self.train, self.val = (read_coco(split, self.findings, with_masks=HEADS[detector].masks) for split in splits)
         compare_categories(self.train, self.val, self.findings)
         self.findings.refuse()
         self.train_pictures = self.chosen(keep_empty)

@@ -14,5 +14,5 @@ DETECT = Task(
     data=DetectionData,
     package="slideformer.tasks.detect",
     short={"--model": "--model.name", "--backbone": "--model.backbone", "--data": "--data.source"},
-    links=(("data.num_classes", "model.num_classes", True),),
+    links=(("model.name", "data.detector", False), ("data.num_classes", "model.num_classes", True),),
 )

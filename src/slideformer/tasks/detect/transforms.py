@@ -24,6 +24,7 @@ class Augment:
         crop_sides: lengths for the shorter side before a crop.
         crop: sides of the random crop, from and to.
         hflip: probability of a mirror image, left to right.
+        vflip: probability of a mirror image, top to bottom.
         color_jitter: strength of random brightness, contrast and saturation; 0 for none.
         repeats: how often one picture comes in a batch, differently changed; the epoch stays as long, of
             fewer pictures. 0 for once.
@@ -35,6 +36,7 @@ class Augment:
     crop_sides: tuple[int, ...] = (400, 500, 600)
     crop: tuple[int, int] = (384, 600)
     hflip: float = 0.5
+    vflip: float = 0.0
     color_jitter: float = 0.0
     repeats: int = 0
 
@@ -44,7 +46,7 @@ class Augment:
         Raises:
             UserError: a probability is none, a length is not positive, a list empty or a range upside down.
         """
-        for option in ("hflip", "crop_probability"):
+        for option in ("hflip", "vflip", "crop_probability"):
             check_range(f"--data.augment.{option}", getattr(self, option), 0, 1)
         for option in ("color_jitter", "repeats"):
             check_range(f"--data.augment.{option}", getattr(self, option), 0)
@@ -111,6 +113,7 @@ def train_transform(augment: Augment) -> v2.Transform:
     return v2.Compose(
         [
             v2.RandomHorizontalFlip(augment.hflip),
+            v2.RandomVerticalFlip(augment.vflip),
             v2.RandomChoice([resize, crop], p=[1 - share, share]),
             v2.ColorJitter(strength, strength, strength),
             v2.ToDtype(torch.float32, scale=True),

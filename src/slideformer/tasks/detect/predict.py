@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects in pictures that nobody has annotated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms.v2 import functional
+
+from slideformer.errors import UserError
+from slideformer.tasks.detect.results import Detections, found_by
+from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image, refusal
+
+
+@dataclass(frozen=True)
+class PictureDetections:
+    """What was found in one picture.
+
+    Attributes:
+        path: of the picture.
+        picture: itself; None if it could not be read.
+        found: objects, the surest first; None if it could not be read.
+        error: why it could not be read, or None.
+    """
+
+    path: Path
+    picture: Image.Image | None
+    found: Detections | None
+    error: str | None = None
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module, paths: Sequence[Path], *, score: float = 0.5, on_bad_image: OnBadImage = "skip"
+) -> Iterator[PictureDetections]:
+    """Look for objects, picture by picture; their numbers count from 1 in the order of the paths.
+
+    Args:
+        model: a detector in evaluation mode.
+        paths: of the pictures.
+        score: the least that is told.
+        on_bad_image: ``skip`` gives a result that says what is wrong; ``stop`` raises it.
+
+    Raises:
+        UserError: a picture cannot be read and ``on_bad_image`` is ``stop``.
+    """
+    for number, path in enumerate(paths, start=1):
+        try:
+            picture = read_image(path)
+        except UNREADABLE as error:
+            if on_bad_image == "stop":
+                raise UserError(refusal(str(path), error)) from error
+            yield PictureDetections(path, None, None, f"{type(error).__name__}: {error}")
+            continue
+        (output,) = model([functional.to_dtype(functional.pil_to_tensor(picture), torch.float32, scale=True)])
+        sure = output["scores"] >= score
+        yield PictureDetections(path, picture, found_by({key: x[sure] for key, x in output.items()}, number))

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A look at all of a segmentation data set before a training begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slideformer.errors import UserError
+from slideformer.tasks.pictures import UNREADABLE
+from slideformer.tasks.segment.labels import IGNORED, LabelError, read_pair
+from slideformer.tasks.segment.layout import Pair, Source, Split, open_source
+from slideformer.tasks.training.findings import Findings
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at one pair has found.
+
+    Attributes:
+        pixels: ``(256,)``, how many have each label.
+        notes: what to know of it.
+        fault: why it cannot be used, or None.
+        unreadable: why it cannot be read, or nothing.
+    """
+
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    notes: tuple[str, ...] = ()
+    fault: LabelError | None = None
+    unreadable: str = ""
+
+
+def check_data(source: str | Path, *, progress: Progress | None = None) -> Findings:
+    """Look at pictures and label maps of both sides, every one read whole.
+
+    Args:
+        source: folder in one of the layouts.
+        progress: called after each pair with the number done and the number of all.
+    """
+    findings = Findings()
+    try:
+        opened = open_source(source)
+        splits = {name: opened.split(name) for name in ("train", "val")}
+    except UserError as error:  # of the folder as a whole
+        findings.error("folders that cannot be used", str(error))
+        return findings
+    findings.facts.append(f"{len(opened.class_names)} classes: {', '.join(opened.class_names)}")
+    total, done = sum(len(split.pairs) for split in splits.values()), 0
+    for name, split in splits.items():
+        check_names(split, findings)
+        pixels = np.zeros(256, np.int64)
+        for pair, look in zip(split.pairs, looks(split, opened), strict=True):
+            tell(pair, look, findings)
+            pixels += look.pixels
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        check_classes(name, split, opened, pixels, findings)
+    return findings
+
+
+def check_names(split: Split, findings: Findings) -> None:
+    """Tell what has no partner, or too many."""
+    for path in split.images_alone:
+        findings.error(
+            "pictures without a label map", f"{path} must have a label map of its name, got none; add it"
+        )
+    for path in split.labels_alone:
+        findings.error(
+            "label maps without a picture", f"{path} must have a picture of its name, got none; add it"
+        )
+    for path in split.doubles:
+        findings.error(
+            "names of two files",
+            f"{path} must have a name of its own, got one that another file has but for its end; rename it",
+        )
+
+
+def looks(split: Split, source: Source) -> Iterator[Look]:
+    """What is found of each pair, in order, several read at a time."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(partial(look_at, source=source), split.pairs)
+
+
+def look_at(pair: Pair, source: Source) -> Look:
+    """Read one pair."""
+    try:
+        labelled = read_pair(pair, source)
+    except LabelError as fault:
+        return Look(fault=fault)
+    except UNREADABLE as error:
+        return Look(unreadable=f"{pair.image} or {pair.labels} ({type(error).__name__})")
+    return Look(np.bincount(labelled.labels.ravel(), minlength=256), labelled.notes)
+
+
+def tell(pair: Pair, look: Look, findings: Findings) -> None:
+    """Add one pair to the findings."""
+    if look.fault is not None:
+        findings.error(look.fault.kind, str(look.fault))
+    elif look.unreadable:
+        findings.left_out("unreadable pictures or label maps", look.unreadable)
+    elif not look.pixels[:IGNORED].any():
+        findings.note("label maps without any label", str(pair.labels))
+    for note in look.notes:
+        findings.note(note, str(pair.labels))
+
+
+def check_classes(
+    name: str, split: Split, source: Source, pixels: NDArray[np.int64], findings: Findings
+) -> None:
+    """Tell how much there is of a side, and which classes it lacks."""
+    labelled = int(pixels[:IGNORED].sum())
+    share = 100 * labelled / max(1, int(pixels.sum()))
+    findings.facts.append(f"{name}: {len(split.pairs)} pictures, {share:.1f} % of the pixels labelled")
+    if not labelled and not findings.errors:
+        findings.error(
+            "sides without a label", f"{name} of {source.root} must hold labelled pixels, got none; add some"
+        )
+    for number, class_name in enumerate(source.class_names):
+        if labelled and not pixels[number]:
+            findings.note(f"classes that {name} lacks", class_name)

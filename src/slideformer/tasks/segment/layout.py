@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a data set keeps its pictures and label maps, and what its classes are called."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from slideformer.errors import UserError
+from slideformer.tasks.pictures import image_paths, refuse_no_folder
+
+CLASSES, ADE_CLASSES = "classes.txt", "objectInfo150.txt"
+ADE_COUNT = 150
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How folders are named.
+
+    Attributes:
+        images: folder of a split's pictures; braces stand for the split.
+        labels: folder of its label maps.
+        splits: the names of ``train`` and ``val``.
+        unlabelled_zero: whether 0 stands for what has no label, and the classes begin with 1, as ADE20K's do.
+    """
+
+    images: str
+    labels: str
+    splits: tuple[str, str] = ("train", "val")
+    unlabelled_zero: bool = False
+
+    def folders(self, root: Path, split: str) -> tuple[Path, Path]:
+        """The folders of the pictures and of the label maps of ``train`` or ``val``."""
+        name = self.splits[split == "val"]
+        return root / self.images.format(name), root / self.labels.format(name)
+
+
+LAYOUTS = (
+    Layout("images/{}", "masks/{}"),
+    Layout("{}", "masks/{}"),
+    Layout("images/{}", "annotations/{}", ("training", "validation"), unlabelled_zero=True),
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and its label map.
+
+    Attributes:
+        image: file of the picture.
+        labels: file of the label map.
+    """
+
+    image: Path
+    labels: Path
+
+
+@dataclass(frozen=True)
+class Split:
+    """The files of a split.
+
+    Attributes:
+        pairs: pictures with label maps, in the order of their names.
+        images_alone: pictures without a label map.
+        labels_alone: label maps without a picture.
+        doubles: files whose name, but for its end, another file has before them.
+    """
+
+    pairs: tuple[Pair, ...]
+    images_alone: tuple[Path, ...]
+    labels_alone: tuple[Path, ...]
+    doubles: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set.
+
+    Attributes:
+        root: its folder.
+        layout: how its folders are named.
+        class_names: in the order of their numbers.
+    """
+
+    root: Path
+    layout: Layout
+    class_names: tuple[str, ...]
+
+    def split(self, split: str) -> Split:
+        """The files of ``train`` or ``val``, matched by name.
+
+        Raises:
+            UserError: there is no such split.
+        """
+        folders = self.layout.folders(self.root, split)
+        for what, folder in zip(("pictures", "label maps"), folders, strict=True):
+            refuse_no_folder(f"the {what} of {split}", folder)
+        (images, doubles), (labels, more) = (by_name(folder) for folder in folders)
+        return Split(
+            tuple(Pair(images[name], labels[name]) for name in images if name in labels),
+            tuple(path for name, path in images.items() if name not in labels),
+            tuple(path for name, path in labels.items() if name not in images),
+            (*doubles, *more),
+        )
+
+
+def by_name(folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Pictures below a folder by their path in it without its end, and those whose name was taken."""
+    files: dict[str, Path] = {}
+    doubles = []
+    for path in map(Path, image_paths(folder)):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if files.setdefault(name, path) is not path:
+            doubles.append(path)
+    return files, doubles
+
+
+def open_source(root: str | Path) -> Source:
+    """The data set in a folder.
+
+    Raises:
+        UserError: the folder has none of the layouts, or does not name its classes.
+    """
+    root = Path(root)
+    refuse_no_folder("--data", root)
+    for layout in LAYOUTS:
+        if any(all(folder.is_dir() for folder in layout.folders(root, split)) for split in ("train", "val")):
+            return Source(root, layout, ade_names(root) if layout.unlabelled_zero else class_names(root))
+    known = "; ".join(
+        f"{layout.images.format(split)}/ and {layout.labels.format(split)}/"
+        for layout in LAYOUTS
+        for split in layout.splits[:1]
+    )
+    found = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir())) or "nothing"
+    raise UserError(f"{root} must hold pictures and label maps as {known}, got {found}; rename its folders")
+
+
+def class_names(root: Path) -> tuple[str, ...]:
+    """The lines of ``classes.txt``, the name of label 0 first.
+
+    Raises:
+        UserError: there is no such file, or it does not name two different classes or more, at most 255.
+    """
+    path = root / CLASSES
+    if not path.is_file():
+        raise UserError(f"{root} must hold {CLASSES}, one class a line, that of label 0 first; write it")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    names = [line for line in lines if line]
+    if not 2 <= len(names) <= 255 or len(set(names)) < len(names):
+        raise UserError(
+            f"{path} must name 2 to 255 different classes, one a line, got {len(names)} names, "
+            f"{len(set(names))} of them different; correct it"
+        )
+    return tuple(names)
+
+
+def ade_names(root: Path) -> tuple[str, ...]:
+    """ADE20K's classes by its own table, or their numbers where it does not lie with the data.
+
+    Raises:
+        UserError: the table is not ADE20K's.
+    """
+    path = root / ADE_CLASSES
+    if not path.is_file():
+        return tuple(str(number) for number in range(1, ADE_COUNT + 1))
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{key: x for key, x in row.items() if key} for row in csv.DictReader(file, delimiter="\t")]
+    try:
+        names = [(row.get("Name") or row["Stuff"] or "").strip() for row in rows]
+    except KeyError as error:
+        raise UserError(
+            f"{path} must be ADE20K's table with a column Name, got none; put the original back"
+        ) from error
+    if len(names) != ADE_COUNT or not all(names):
+        raise UserError(f"{path} must name {ADE_COUNT} classes, got {len(names)}; put the original back")
+    return tuple(names)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Semantic segmentation as a LightningModule: what a step computes, nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from slideformer.errors import check_range
+from slideformer.models.dense.saved import save_dense
+from slideformer.models.dense.segmenter import Segmenter, create_segmenter
+from slideformer.models.dense.trained import load_backbone
+from slideformer.tasks.segment.data import SegmentationData
+from slideformer.tasks.segment.dataset import SegmentationBatch
+from slideformer.tasks.segment.evaluate import SegmentationEvaluation
+from slideformer.tasks.segment.labels import IGNORED
+from slideformer.tasks.training.learner import Learner
+from slideformer.tasks.training.optimise import Optimise
+
+
+class SegmenterLearner(Learner):
+    """A segmenter in training.
+
+    Args:
+        name: of the head, ``semantic_fpn`` or ``upernet``.
+        backbone: timm's name of the backbone.
+        num_classes: number of classes; the data tell it.
+        weights: what the backbone starts from: a classification run's folder, a file of weights, or
+            ``timm``; None for fresh ones.
+        drop_path_rate: stochastic depth; None for the backbone's own.
+        frozen_stages: how many stages of the backbone, the stem with them, are not trained.
+        grad_checkpointing: recompute activations in the backward pass, for less memory.
+        options: further arguments of the backbone, such as ``{kernel_size: 5}``.
+        head: further arguments of the head, such as ``{channels: 64}``.
+        auxiliary_weight: of the auxiliary head's loss, where there is one.
+        optimise: optimiser and schedule.
+        ema_decay: decay of the moving average of the weights, which is then what is evaluated and saved;
+            None for no average.
+    """
+
+    score = "val/miou"
+    score_words = "mIoU on the hold-out"
+    figures = ("train/loss", "val/loss", "val/miou", "val/aacc")
+
+    def __init__(
+        self,
+        name: str = "semantic_fpn",
+        backbone: str = "slide_swin_tiny",
+        num_classes: int = 150,
+        weights: str | None = None,
+        drop_path_rate: float | None = None,
+        frozen_stages: int = 0,
+        grad_checkpointing: bool = False,
+        options: dict[str, Any] | None = None,
+        head: dict[str, Any] | None = None,
+        auxiliary_weight: float = 0.4,
+        optimise: Optimise = Optimise(),  # noqa: B008 - frozen
+        ema_decay: float | None = None,
+    ) -> None:
+        check_range("--model.drop_path_rate", drop_path_rate, 0, 0.999)
+        check_range("--model.frozen_stages", frozen_stages, 0, 4)
+        check_range("--model.auxiliary_weight", auxiliary_weight, 0)
+        arguments = {**(head or {}), "drop_path_rate": drop_path_rate, "frozen_stages": frozen_stages}
+        arguments = {**arguments, "grad_checkpointing": grad_checkpointing, "options": options}
+        # What is as it would be anyway need not be kept.
+        arguments = {option: value for option, value in arguments.items() if value not in (None, 0, False)}
+        model = create_segmenter(name, backbone, num_classes, **arguments)
+        kept = {"name": name, "backbone": backbone, "num_classes": num_classes, "arguments": arguments}
+        super().__init__(model, kept, optimise, ema_decay)
+        self.weights, self.auxiliary_weight = weights, auxiliary_weight
+        self.told = [] if weights is None else load_backbone(model.features, weights)
+        self.val_loss = MeanMetric()
+        self.confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORED, validate_args=False)
+        self.unreadable: set[str] = set()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits: ``(B, 3, height, width) -> (B, num_classes, height, width)``."""
+        return cast("Tensor", self.evaluated(images))
+
+    def training_step(self, batch: SegmentationBatch, index: int) -> Tensor:
+        """Loss of one batch.
+
+        Raises:
+            UserError: the loss is not finite.
+        """
+        images, masks = self.readable(batch)
+        logits, auxiliary = cast("Segmenter", self.model).forward_train(images)
+        loss = cross_entropy(logits, masks)
+        if auxiliary is not None:
+            loss = loss + self.auxiliary_weight * cross_entropy(auxiliary, masks)
+        self.log("train/loss", self.finite(loss), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: SegmentationBatch, index: int) -> None:
+        """Loss and confusion of one batch of the hold-out."""
+        images, masks = self.readable(batch)
+        if not len(images):
+            return
+        logits = self(images)
+        if logits.shape[-2:] != masks.shape[-2:]:
+            logits = F.interpolate(logits, masks.shape[-2:], mode="bilinear", align_corners=False)
+        self.confusion.update(logits.argmax(1), masks)
+        self.val_loss(cross_entropy(logits, masks), len(images))
+        self.log("val/loss", self.val_loss, batch_size=len(images))
+
+    def on_validation_epoch_end(self) -> None:
+        """Tell what all pictures together give."""
+        names = tuple(map(str, range(self.hparams["num_classes"])))
+        found = SegmentationEvaluation(names, self.confusion.compute().cpu())
+        self.confusion.reset()
+        # Every device has the same, of all pictures.
+        self.log("val/miou", found.miou, prog_bar=True, sync_dist=True)
+        self.log("val/macc", found.macc, sync_dist=True)
+        self.log("val/aacc", found.aacc, sync_dist=True)
+
+    def readable(self, batch: SegmentationBatch) -> tuple[Tensor, Tensor]:
+        """Images and masks of a batch; says, once each, which pictures were left out.
+
+        Raises:
+            UserError: the batch must not be used.
+        """
+        for name in batch.check().unreadable:
+            if name not in self.unreadable:
+                self.unreadable.add(name)
+                print(f"left out, unreadable: {name}", flush=True)
+        return batch.images, batch.masks
+
+    def left_out(self) -> list[str]:
+        """How many pictures were unreadable."""
+        count = len(self.unreadable)
+        return [f"pictures left out because they were unreadable: {count}"] if count else []
+
+    def describe(self, data: SegmentationData) -> str:
+        """What is about to be trained on what."""
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        name, backbone = self.hparams["name"], self.hparams["backbone"]
+        start = "" if self.weights is None else f", backbone from {self.weights}"
+        lines = [
+            f"{name} over {backbone}, {count / 1e6:.2f} M parameters, {data.num_classes} classes, "
+            f"crops of {data.crop_size} x {data.crop_size}{start}",
+            *self.told,
+        ]
+        return "\n".join(lines)
+
+    def save(self, folder: Path, data: SegmentationData) -> None:
+        """Write the weights where ``load_dense`` finds them."""
+        extra = {"short_side": data.short_side, "crop_size": data.crop_size}
+        save_dense(self.evaluated, folder, label_names=data.label_names, extra=extra)
+
+
+def cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
+    """Mean over labelled pixels; 0 where there is none, as a crop of the unlabelled gives."""
+    total = F.cross_entropy(logits.float(), masks, ignore_index=IGNORED, reduction="sum")
+    return total / torch.clamp((masks != IGNORED).sum(), min=1)
