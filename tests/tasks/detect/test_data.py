@@ -154,7 +154,7 @@ def test_nothing_to_train_on_is_refused(scenes: Path, tmp_path: Path) -> None:
 
 
 def test_without_masks_none_are_given(scenes: Path) -> None:
-    assert all("masks" not in target for _, target in samples(loaded(scenes, masks=False)))
+    assert all("masks" not in target for _, target in samples(loaded(scenes, detector="retinanet")))
 
 
 @pytest.mark.parametrize("policy", ["skip", "stop"])
