@@ -33,7 +33,7 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
         main([verb, "--help"])
     assert stop.value.code == 0
     assert f"usage: slideformer {verb}" in capsys.readouterr().out
-    module = importlib.import_module(f"slideformer.cli.{verb}")
+    module = importlib.import_module(f"slideformer.cli.{verb.replace('-', '_')}")
     assert hasattr(module, "run") or hasattr(module, "run_words")
 
 

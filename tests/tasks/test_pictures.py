@@ -52,6 +52,13 @@ def test_a_photo_stands_upright() -> None:
     np.testing.assert_array_equal(np.asarray(image)[..., 0], np.rot90(RAMP, -1))
 
 
+def test_a_photo_may_be_left_as_it_is_stored() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = read_image(encoded(Image.fromarray(RAMP), "png", exif=exif), upright=False)
+    np.testing.assert_array_equal(np.asarray(image)[..., 0], RAMP)
+
+
 def test_of_an_animation_the_first_frame_is_taken() -> None:
     frames = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (10, 200)]
     image = read_image(encoded(frames[0], "gif", save_all=True, append_images=frames[1:]))

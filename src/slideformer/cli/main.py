@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from slideformer.errors import UserError
 from slideformer.version import __version__
 
-# Verb -> what it does. Its module, ``slideformer.cli.VERB``, is imported when it is called, so that no
-# verb waits for, or needs, what only another one imports.
+# Verb -> what it does. Its module, ``slideformer.cli.VERB`` with _ for -, is imported when it is called, so
+# that no verb waits for, or needs, what only another one imports.
 VERBS = {
     "train": "train an image classifier; resume a run",
     "evaluate": "accuracy of a trained classifier on labelled images",
     "predict": "class names and probabilities of pictures",
     "scenes": "write labelled pictures to try detection and segmentation on",
+    "check-data": "look for mistakes in a data set for detection or segmentation",
     "export": "write a model for another runtime and check it there",
     "models": "list the models; count parameters and multiply-adds",
     "backends": "list the ways to run the operator, and what a call costs on each",
@@ -39,7 +40,7 @@ class Parser(argparse.ArgumentParser):
 
 def usage() -> str:
     """The text of ``slideformer --help``."""
-    verbs = "\n".join(f"  {verb:<10}{text}" for verb, text in VERBS.items())
+    verbs = "\n".join(f"  {verb:<12}{text}" for verb, text in VERBS.items())
     return (
         "usage: slideformer VERB [options]\n\n"
         "Local attention for vision, and the Slide-Transformer models built on it.\n\n"
@@ -67,7 +68,7 @@ def dispatch(words: Sequence[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else "`slideformer --help` lists them"
         raise UserError(f"the first word must be a verb, got {verb!r}; {hint}")
-    module = importlib.import_module(f"slideformer.cli.{verb}")
+    module = importlib.import_module(f"slideformer.cli.{verb.replace('-', '_')}")
     if hasattr(module, "run_words"):  # a verb whose options another library parses
         return int(module.run_words(words[1:]))
     parser = Parser(prog=f"slideformer {verb}", description=module.HELP, formatter_class=HelpFormatter)

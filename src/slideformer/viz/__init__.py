@@ -4,6 +4,7 @@
 from slideformer.viz.attention import attention_map
 from slideformer.viz.benchmark import benchmark_curves
 from slideformer.viz.confusion import confusion_matrix
+from slideformer.viz.detections import draw_detections, save_detections
 from slideformer.viz.patterns import pattern_map
 from slideformer.viz.predictions import prediction_grid
 from slideformer.viz.training import training_curves
@@ -12,7 +13,9 @@ __all__ = [
     "attention_map",
     "benchmark_curves",
     "confusion_matrix",
+    "draw_detections",
     "pattern_map",
     "prediction_grid",
+    "save_detections",
     "training_curves",
 ]

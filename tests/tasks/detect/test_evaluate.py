@@ -100,6 +100,29 @@ def test_boxes_alone_are_scored_alike(tmp_path: Path) -> None:
     assert_same(scores["box"], pycocotools_scores(split.annotations, files[0], "box"))
 
 
+def test_pictures_shared_out_among_devices_are_scored_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = examples.annotations(tmp_path, 2)
+    data = read_coco(split, Findings())
+    found = examples.detections(split, 5)
+    alone = scored(data, found).compute()
+    numbers = sorted(found)
+    # Not equally many on each device.
+    parts = (numbers[::3], numbers[1::3] + numbers[2::3])
+    shares = [scored(data, {number: found[number] for number in part}) for part in parts]
+
+    def gather(shares_out: list[Any], own: Any) -> None:
+        shares_out[:] = [(e.image_ids, {k: v for k, v in e.metric.metric_state.items() if v}) for e in shares]
+        assert own[0] == shares[0].image_ids
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    assert shares[0].compute() == alone
+    assert len(shares[0].metric.detection_box) == len(numbers[::3])
+
+
 class Recorded(nn.Module):
     """A detector that says what it was told to."""
 

@@ -77,6 +77,9 @@ def test_an_earlier_set_is_replaced_and_anything_else_is_not(tmp_path: Path) -> 
         UserError, match="photos must be empty or an earlier set of scenes, got other content"
     ):
         generate(tmp_path / "photos")
+    (folder / "run").mkdir()  # of somebody who trained right there
+    with pytest.raises(UserError, match="set must be empty or an earlier set of scenes, got other content"):
+        generate(folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "set"]
 
 

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
+from slideformer.errors import UserError
 from slideformer.tasks.scenes.objects import Thing, draw_thing
 from slideformer.tasks.scenes.photographs import load_photographs
-from slideformer.tasks.scenes.scene import LEAST_SEEN, draw_scene, fairly_seen, seen
+from slideformer.tasks.scenes.scene import LEAST_PIXELS, LEAST_SEEN, draw_scene, fairly_seen, seen
 
 SIZE = 64
 
@@ -38,6 +41,12 @@ def test_what_the_border_cuts_counts_as_hidden() -> None:
     assert fairly_seen([whole]) == []
 
 
+def test_what_few_pixels_show_is_left_out() -> None:
+    for seed in range(20):
+        scene = draw_scene(load_photographs("val"), 32, np.random.default_rng(seed))
+        assert scene.masks.sum((1, 2)).min() >= LEAST_PIXELS
+
+
 def test_an_object_is_as_large_with_and_without_the_border() -> None:
     things = [draw_thing(SIZE, 0.0, np.random.default_rng(seed)) for seed in range(20)]
     inside = [thing for thing in things if not edges(thing.coverage).any()]
@@ -60,6 +69,14 @@ def test_masks_share_no_pixel_and_the_label_map_is_made_of_them() -> None:
         for label, mask in zip(scene.labels, scene.masks, strict=True):
             assert set(scene.label_map()[mask]) == {label}
         assert (scene.label_map() > 0).sum() == scene.masks.sum()
+
+
+def test_without_scikit_image_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(
+        UserError, match=r"need skimage, which is not installed; pip install 'slideformer\[detect\]'"
+    ):
+        load_photographs("train")
 
 
 def test_training_and_hold_out_have_different_backgrounds() -> None:

@@ -31,6 +31,18 @@ def find(task: str) -> Any:
         raise missing(task, error) from error
 
 
+def find_check(task: str) -> Any:
+    """The function ``check_data`` of a task.
+
+    Raises:
+        UserError: a package that it needs is not installed.
+    """
+    try:
+        return importlib.import_module(f"slideformer.tasks.{task}.check").check_data
+    except ImportError as error:
+        raise missing(task, error) from error
+
+
 def missing(task: str, error: ImportError) -> UserError:
     """What is said of a package that is not installed."""
     return UserError(

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torchmetrics.detection import MeanAveragePrecision
 
 from slideformer.errors import UserError
@@ -106,7 +106,8 @@ class Evaluator:
         with_masks: whether masks are compared, too.
 
     Attributes:
-        metric: what gathers, and knows of other devices.
+        metric: what gathers; a list a kind of thing, with an entry for each picture.
+        image_ids: number of each picture.
     """
 
     def __init__(self, data: CocoSet, *, with_masks: bool) -> None:
@@ -121,6 +122,7 @@ class Evaluator:
             rec_thresholds=RECALLS,
             extended_summary=True,
             backend="faster_coco_eval",
+            sync_on_compute=False,
         )
         self.metric.warn_on_many_detections = False
         self.reset()
@@ -183,9 +185,25 @@ class Evaluator:
                 compressed,
             )
 
+    def figures(self) -> dict[str, Tensor]:
+        """What torchmetrics computes of the pictures of all devices, in the order of their numbers.
+
+        Its own exchange waits for ever where devices have not equally many pictures.
+        """
+        state = cast("dict[str, list[Any]]", self.metric.metric_state)
+        lists = {name: value for name, value in state.items() if value}
+        everything = ordered(exchanged((self.image_ids, lists)))
+        try:
+            for name, value in everything.items():
+                setattr(self.metric, name, value)
+            return self.metric.compute()
+        finally:
+            for name in everything:
+                setattr(self.metric, name, lists.get(name, []))
+
     def compute(self) -> dict[str, Scores]:
         """COCO's figures by kind, over all devices."""
-        figures = self.metric.compute()
+        figures = self.figures()
         labels = figures["classes"].reshape(-1).tolist()
         scores = {}
         for kind, word in self.kinds.items():
@@ -197,6 +215,29 @@ class Evaluator:
                 tuple(by_label.get(label) for label in range(1, len(self.data.categories) + 1)),
             )
         return scores
+
+
+Share = tuple[list[int], dict[str, list[Any]]]
+
+
+def exchanged(share: Share) -> list[Share]:
+    """The shares of all devices."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [share]
+    shares: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(shares, share)
+    return shares
+
+
+def ordered(shares: Sequence[Share]) -> dict[str, list[Any]]:
+    """Lists of all shares as one each, in the order in which COCO's tools go through the pictures."""
+    image_ids = [image_id for numbers, _ in shares for image_id in numbers]
+    order = sorted(range(len(image_ids)), key=image_ids.__getitem__)
+    merged = {}
+    for name in dict.fromkeys(name for _, lists in shares for name in lists):
+        values = [value for _, lists in shares for value in lists.get(name, [])]
+        merged[name] = [values[place] for place in order]
+    return merged
 
 
 def class_precision(precision: Tensor, labels: Sequence[int]) -> dict[int, float | None]:

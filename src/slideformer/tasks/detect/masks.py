@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,7 +67,9 @@ def decode(mask: RunLengths) -> NDArray[np.uint8]:
 
 def area(mask: RunLengths) -> int:
     """How many pixels a mask has."""
-    return sum(run_lengths(mask.counts)[1::2])
+    if not mask.counts:
+        return 0
+    return int(coco_mask().area({"size": [mask.height, mask.width], "counts": mask.counts}))
 
 
 def from_annotation(segmentation: Any, height: int, width: int) -> RunLengths | None:
@@ -105,7 +108,7 @@ def compressed(segmentation: dict[str, Any], height: int, width: int) -> bytes:
     if size != [height, width]:
         raise ValueError(f"must have the picture's size [{height}, {width}], got {size}")
     if isinstance(counts, str):
-        lengths = run_lengths(counts.encode("ascii", errors="replace"))
+        lengths = run_lengths(counts.encode("utf-8"))
     elif isinstance(counts, list) and all(type(length) is int for length in counts):
         lengths = counts
     else:
@@ -133,12 +136,13 @@ def drawn(polygons: list[Any], height: int, width: int) -> bytes:
     if not whole:
         return b""
     mask = coco_mask()
-    return bytes(mask.merge(mask.frPyObjects(whole, height, width))["counts"])
+    parts = mask.frPyObjects(whole, height, width)
+    return bytes((mask.merge(parts) if len(parts) > 1 else parts[0])["counts"])
 
 
 def is_number(value: Any) -> bool:
     """Whether a value of JSON is a finite number."""
-    return type(value) in (int, float) and bool(np.isfinite(value))
+    return type(value) in (int, float) and isfinite(value)
 
 
 def run_lengths(counts: bytes) -> list[int]:

@@ -21,6 +21,7 @@ from slideformer.tasks.scenes.shapes import CLASS_NAMES
 
 # Tells that a folder was generated, so that it may be generated anew.
 MARK = "scenes.json"
+CONTENT = {MARK, "annotations", "classes.txt", "masks", "train", "val"}
 SMALLEST = 32
 BACKGROUND = "background"
 # Colours of the label maps, for whoever looks at one: the background first.
@@ -104,9 +105,10 @@ def refuse_other_content(folder: Path) -> None:
     Raises:
         UserError: there is something else.
     """
-    if not folder.exists() or (folder / MARK).is_file():
+    if not folder.exists():
         return
-    if not folder.is_dir() or any(folder.iterdir()):
+    earlier = CONTENT if (folder / MARK).is_file() else set()
+    if not folder.is_dir() or {entry.name for entry in folder.iterdir()} - earlier:
         raise UserError(
             f"{folder} must be empty or an earlier set of scenes, got other content; choose another folder"
         )

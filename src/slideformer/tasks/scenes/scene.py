@@ -14,8 +14,8 @@ from slideformer.tasks.scenes.objects import Thing, draw_thing
 from slideformer.tasks.scenes.photographs import background
 
 MOST_OBJECTS = 6
-# An object of which less is seen, by the share of its area, is no fair question.
-LEAST_SEEN = 0.5
+# An object of which less is seen, by the share of its area or by pixels, is no fair question.
+LEAST_SEEN, LEAST_PIXELS = 0.5, 16
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def fairly_seen(things: list[Thing]) -> list[Thing]:
     The most hidden one goes first, since what it hid is seen then.
     """
     while things:
-        shares = seen(things).sum((1, 2)) / [thing.area for thing in things]
+        pixels = seen(things)
+        shares = pixels.sum((1, 2)) / [thing.area for thing in things]
+        shares[(pixels > 0.5).sum((1, 2)) < LEAST_PIXELS] = 0
         most_hidden = int(shares.argmin())
         if shares[most_hidden] >= LEAST_SEEN:
             break
