@@ -6,13 +6,19 @@ WORKERS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint format types wheel clean
+.PHONY: help demo demo-detect demo-segment test lint format types wheel clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(READY)  ## train, evaluate, merge, export and draw on handwritten digits (about 4 minutes)
 	$(BIN)/slideformer demo --output runs/demo
+
+demo-detect: $(READY)  ## train a Mask R-CNN on generated scenes, evaluate and draw (about 7 minutes)
+	$(BIN)/slideformer demo detect --output runs/demo-detect
+
+demo-segment: $(READY)  ## train a Semantic FPN on generated scenes, evaluate and draw (about 5 minutes)
+	$(BIN)/slideformer demo segment --output runs/demo-segment
 
 test: $(READY)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

@@ -10,25 +10,39 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slideformer.cli.dense_demo import REACHED, run_demo
 from slideformer.errors import UserError
 from slideformer.files import write_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-HELP = "Train a small Slide-Swin on handwritten digits, evaluate, merge, export, check, and draw."
+HELP = """Train a small model on one machine, evaluate and draw: a Slide-Swin on handwritten digits, with
+merging and export; or, on generated scenes, a Mask R-CNN (detect) or a Semantic FPN (segment)."""
 MARK = ".slideformer-demo"
 SHOWN = 40  # digits in the picture of predictions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare folder and length."""
-    parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder, made anew")
+    """Declare task, folder and length."""
+    parser.add_argument(
+        "task", nargs="?", choices=("classify", *REACHED), default="classify", help="what is learnt"
+    )
+    parser.add_argument("--output", type=Path, default=None, help="folder, made anew; runs/demo if not given")
     parser.add_argument("--epochs", type=int, default=None, help="epochs; the recipe's if not given")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Go the whole way and print a table of what was reached."""
+    """Go the whole way and print what was reached."""
+    folder: Path = Path("runs/demo") if arguments.output is None else arguments.output
+    start_anew(folder)
+    if arguments.task != "classify":
+        return run_demo(arguments.task, folder, arguments.epochs)
+    return run_digits(folder, arguments.epochs)
+
+
+def run_digits(folder: Path, epochs: int | None) -> int:
+    """Classification: handwritten digits."""
     from slideformer.cli.export import table as difference_table
     from slideformer.deploy import check_sizes, export_onnx
     from slideformer.models import count, load_pretrained
@@ -37,13 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     from slideformer.tasks.training.fit import fit
     from slideformer.viz import confusion_matrix, training_curves
 
-    folder: Path = arguments.output
-    start_anew(folder)
     start = time.perf_counter()
-    epochs = []
-    if arguments.epochs is not None:  # with the warm-up that suits so many, not the recipe's
-        epochs = [f"--trainer.max_epochs={arguments.epochs}", "--model.optimise.warmup_epochs=null"]
-    fit(CLASSIFY, ["--config", "digits", "--output", str(folder), "--resume=false", *epochs])
+    short = []
+    if epochs is not None:  # with the warm-up that suits so many, not the recipe's
+        short = [f"--trainer.max_epochs={epochs}", "--model.optimise.warmup_epochs=null"]
+    fit(CLASSIFY, ["--config", "digits", "--output", str(folder), "--resume=false", *short])
     seconds = time.perf_counter() - start
 
     result = evaluate_folder(folder, "digits")

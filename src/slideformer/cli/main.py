@@ -16,9 +16,9 @@ from slideformer.version import __version__
 # Verb -> what it does. Its module, ``slideformer.cli.VERB`` with _ for -, is imported when it is called, so
 # that no verb waits for, or needs, what only another one imports.
 VERBS = {
-    "train": "train an image classifier; resume a run",
-    "evaluate": "accuracy of a trained classifier on labelled images",
-    "predict": "class names and probabilities of pictures",
+    "train": "train a classifier, a detector or a segmenter; resume a run",
+    "evaluate": "how good a trained model is on data whose answers are known",
+    "predict": "what a trained model sees in pictures",
     "scenes": "write labelled pictures to try detection and segmentation on",
     "check-data": "look for mistakes in a data set for detection or segmentation",
     "export": "write a model for another runtime and check it there",
@@ -26,7 +26,7 @@ VERBS = {
     "backends": "list the ways to run the operator, and what a call costs on each",
     "bench": "measure the operator beside its alternatives",
     "compare": "compare attention patterns: cost, speed, memory, reach and runtimes",
-    "demo": "train, evaluate, merge, export and draw on handwritten digits",
+    "demo": "train, evaluate and draw: on handwritten digits, or detect and segment on scenes",
 }
 
 

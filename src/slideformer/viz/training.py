@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 PANELS = {
     "loss": {"train/loss": ("training", 1.0), "val/loss": ("hold-out", 1.0)},
     "accuracy, %": {"val/top1": ("top-1", 100.0), "val/top5": ("top-5", 100.0)},
+    "AP, %": {
+        "val/box_AP": ("box AP", 100.0),
+        "val/box_AP50": ("box AP50", 100.0),
+        "val/mask_AP": ("mask AP", 100.0),
+        "val/mask_AP50": ("mask AP50", 100.0),
+    },
+    "mIoU, %": {"val/miou": ("", 100.0)},
     "learning rate": {"lr": ("", 1.0)},
 }
 

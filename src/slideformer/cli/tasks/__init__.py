@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from slideformer.cli.measuring import progress
 from slideformer.errors import UserError
 
 # A module here for each task, and the extra that its packages come with.
@@ -119,15 +120,5 @@ def picture_files(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
 
 
 def told(things: str) -> Callable[[int, int], None]:
-    """What tells how far a work is, on the line of the terminal that it is on, and nowhere else."""
-
-    def tell(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(
-                f"\r{done} of {total} {things}",
-                end="\n" if done >= total else "",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    return tell
+    """What tells a terminal how far a work is, and clears its line at the end."""
+    return lambda done, total: progress("" if done >= total else f"{done} of {total} {things}")

@@ -112,7 +112,7 @@ def refuse_other_categories(info: DenseInfo, data: CocoSet) -> None:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Print a line a picture; draw what was found, and write it as COCO's results."""
-    from slideformer.viz import draw_detections
+    from slideformer.viz import draw_detections, save_detections
 
     score = SCORE if arguments.score is None else arguments.score
     check_range("--score", score, 0, 1)
@@ -126,7 +126,9 @@ def predict(arguments: argparse.Namespace) -> int:
             tell_unreadable(row.path, str(row.error), arguments.json)
             continue
         found.append(row.found)
-        draw_detections(row.picture, row.found, classes.names, files[row.path])
+        save_detections(
+            draw_detections(row.picture, class_names=classes.names, **row.drawable()), files[row.path]
+        )
         if arguments.json:
             print(json.dumps({"path": str(row.path), "detections": classes.rows(row.found)}))
         else:

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
 from slideformer.errors import UserError
-from slideformer.tasks.detect.results import Detections, found_by
+from slideformer.tasks.detect.results import Detections, binary_masks, found_by
 from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image, refusal
 
 
@@ -25,13 +26,25 @@ class PictureDetections:
         path: of the picture.
         picture: itself; None if it could not be read.
         found: objects, the surest first; None if it could not be read.
+        output: the detector's own, of the same objects.
         error: why it could not be read, or None.
     """
 
     path: Path
     picture: Image.Image | None
     found: Detections | None
+    output: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     error: str | None = None
+
+    def drawable(self) -> dict[str, Any]:
+        """What there is to draw: ``boxes``, ``labels``, ``scores`` and ``masks``, None where there are none."""
+        masks = binary_masks(self.output)
+        return {
+            "boxes": self.output["boxes"].numpy(),
+            "labels": self.output["labels"].tolist(),
+            "scores": self.output["scores"].tolist(),
+            "masks": None if masks is None else masks.numpy(),
+        }
 
 
 @torch.inference_mode()
@@ -55,8 +68,9 @@ def predict(
         except UNREADABLE as error:
             if on_bad_image == "stop":
                 raise UserError(refusal(str(path), error)) from error
-            yield PictureDetections(path, None, None, f"{type(error).__name__}: {error}")
+            yield PictureDetections(path, None, None, error=f"{type(error).__name__}: {error}")
             continue
         (output,) = model([functional.to_dtype(functional.pil_to_tensor(picture), torch.float32, scale=True)])
         sure = output["scores"] >= score
-        yield PictureDetections(path, picture, found_by({key: x[sure] for key, x in output.items()}, number))
+        told = {key: x[sure].cpu() for key, x in output.items()}
+        yield PictureDetections(path, picture, found_by(told, number), told)
