@@ -59,7 +59,8 @@ def overlay(image: Any, labels: Any, colours: Sequence[Sequence[int]], opacity: 
     if classes.size and int(classes.max()) >= len(colours):
         raise ValueError(f"every class must have a colour, got {len(colours)} for class {int(classes.max())}")
     palette = np.asarray(colours, dtype=np.float32)
-    shown = palette.any(1)[classes][..., None] * np.float32(opacity)
+    seen = (palette.max(1) > 0).astype(np.float32) * np.float32(opacity)
+    shown = seen[classes][..., None]
     return (picture * (1 - shown) + palette[classes] * shown).round().astype(np.uint8)
 
 
@@ -82,7 +83,7 @@ def segmentation_figure(
     shares = dict(zip(present.tolist(), (100 * counts / total).tolist(), strict=True))
     patches = [
         Patch(
-            facecolor=[value / 255 for value in colours[n]] if any(colours[n]) else "white",
+            facecolor="#{:02x}{:02x}{:02x}".format(*colours[n]) if any(colours[n]) else "white",
             edgecolor=INK,
             linewidth=0.5,
             label=f"{class_names[n]}  {shares[n]:.1f} %",

@@ -37,7 +37,7 @@ class PictureDetections:
     error: str | None = None
 
     def drawable(self) -> dict[str, Any]:
-        """What there is to draw: ``boxes``, ``labels``, ``scores`` and ``masks``, None where there are none."""
+        """What there is to draw: ``boxes``, ``labels``, ``scores`` and ``masks``, or None for these."""
         masks = binary_masks(self.output)
         return {
             "boxes": self.output["boxes"].numpy(),

@@ -30,8 +30,7 @@ class Segmentation:
     Attributes:
         path: of the picture.
         shares: name of each class that is there, and its share of the pixels, the largest first.
-        labels: ``(height, width)``, 8-bit class numbers, of the upright picture; None if it could not be
-            read.
+        labels: ``(height, width)``, 8-bit class numbers of the upright picture; None if it was not read.
         image: ``(height, width, 3)``, the picture itself, 8-bit RGB; None likewise.
         error: why it could not be read, or None.
     """

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from slideformer.errors import UserError
+from slideformer.models.dense.saved import load_dense
+from slideformer.tasks.segment.dataset import SegmentationBatch
+from slideformer.tasks.segment.evaluate import evaluate_folder
+from slideformer.tasks.segment.module import SegmenterLearner, cross_entropy
+from slideformer.tasks.segment.task import SEGMENT
+from slideformer.tasks.training.fit import fit
+
+QUICK = (
+    "--model=semantic_fpn",
+    "--backbone=slide_swin_nano",
+    "--model.head={channels: 16, head_channels: 16}",
+    "--data.batch_size=3",
+    "--data.num_workers=0",
+    "--data.crop_size=32",
+    "--data.augment.scale=[1.0, 1.0]",
+    "--trainer.accelerator=cpu",
+    "--trainer.num_sanity_val_steps=0",
+)
+
+
+def learner(**arguments: Any) -> SegmenterLearner:
+    return SegmenterLearner("upernet", "slide_swin_nano", 3, head={"channels": 8}, **arguments)
+
+
+def test_the_loss_is_that_of_labelled_pixels() -> None:
+    logits, masks = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
+    masks[0, :2] = 255
+    wanted = F.cross_entropy(logits.permute(0, 2, 3, 1)[masks != 255], masks[masks != 255])
+    torch.testing.assert_close(cross_entropy(logits, masks), wanted)
+    assert cross_entropy(logits, torch.full_like(masks, 255)) == 0
+
+
+@pytest.mark.parametrize("weight", [0.4, 0.0])
+def test_the_auxiliary_loss_has_its_weight(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = learner(auxiliary_weight=weight)
+    monkeypatch.setattr(module, "log", lambda *words, **options: None)
+    batch = SegmentationBatch(torch.rand(2, 3, 32, 32), torch.randint(0, 3, (2, 32, 32)))
+    torch.manual_seed(0)
+    loss = module.training_step(batch, 0)
+    torch.manual_seed(0)
+    logits, auxiliary = module.model.forward_train(batch.images)  # type: ignore[operator]
+    wanted = F.cross_entropy(logits, batch.masks) + weight * F.cross_entropy(auxiliary, batch.masks)
+    torch.testing.assert_close(loss, wanted)
+
+
+def test_a_run_learns_saves_and_is_evaluated_to_the_same_score(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    fit(SEGMENT, [*QUICK, f"--data={labelled}", f"--output={folder}", "--trainer.max_epochs=12"])
+    said = capsys.readouterr().out
+    assert "semantic_fpn over slide_swin_nano" in said
+    found = evaluate_folder(folder, labelled)
+    assert f"best mIoU on the hold-out: {100 * found.miou:.2f} %" in said
+    assert found.miou > 0.6  # a third of it is chance
+    _, info = load_dense(folder)
+    assert info.label_names == ("ground", "square", "bar")
+    assert dict(info.extra) == {"short_side": None, "crop_size": 32}
+    with pytest.raises(UserError, match="holds a run; continue it with --resume"):
+        fit(SEGMENT, [*QUICK, f"--data={labelled}", f"--output={folder}"])
+
+
+def test_bad_data_stop_a_run_before_it_begins(labelled: Path, tmp_path: Path) -> None:
+    (labelled / "masks" / "val" / "0.png").unlink()
+    with pytest.raises(UserError, match=r"val/0.jpg must have a label map of its name"):
+        fit(SEGMENT, [*QUICK, f"--data={labelled}", f"--output={tmp_path / 'run'}"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"frozen_stages": 5}, "--model.frozen_stages must be from 0 to 4, got 5"),
+        ({"auxiliary_weight": -1}, "--model.auxiliary_weight must be at least 0"),
+        ({"drop_path_rate": 1.0}, "--model.drop_path_rate must be from 0 to 0.999"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        learner(**arguments)
