@@ -77,15 +77,14 @@ class RetinaGraph(nn.Module):
         Returns:
             Boxes ``(K, 4)``, scores ``(K,)`` and labels ``(K,)`` from 0.
         """
-        answers = self.head([x])
-        classes = answers["cls_logits"].shape[-1]
-        scores = answers["cls_logits"].sigmoid().flatten()
-        count = torch.sym_min(self.candidates, scores.shape[0])
-        scores, chosen = scores.topk(count)
-        places = torch.div(chosen, classes, rounding_mode="floor")
-        every = around(x, anchors, image)
-        boxes = self.coder.decode_single(answers["bbox_regression"][0][places], every[places])
-        return boxes, scores, chosen % classes
+        # As the heads order their answers, but without their reshaping, which takes an exporter long to follow.
+        classify, regress = self.head.classification_head, self.head.regression_head
+        scores = classify.cls_logits(classify.conv(x))[0].permute(1, 2, 0).flatten().sigmoid()
+        deltas = regress.bbox_reg(regress.conv(x))[0].permute(1, 2, 0).reshape(-1, 4)
+        scores, chosen = scores.topk(torch.sym_min(self.candidates, scores.shape[0]))
+        places = torch.div(chosen, classify.num_classes, rounding_mode="floor")
+        boxes = self.coder.decode_single(deltas[places], around(x, anchors, image)[places])
+        return boxes, scores, chosen % classify.num_classes
 
 
 def around(x: Tensor, anchors: Tensor, image: Tensor) -> Tensor:
