@@ -77,7 +77,7 @@ class RetinaGraph(nn.Module):
         Returns:
             Boxes ``(K, 4)``, scores ``(K,)`` and labels ``(K,)`` from 0.
         """
-        # As the heads order their answers, but without their reshaping, which takes an exporter long to follow.
+        # In the order of the heads' own answers, without their reshaping, which an exporter follows slowly.
         classify, regress = self.head.classification_head, self.head.regression_head
         scores = classify.cls_logits(classify.conv(x))[0].permute(1, 2, 0).flatten().sigmoid()
         deltas = regress.bbox_reg(regress.conv(x))[0].permute(1, 2, 0).reshape(-1, 4)
