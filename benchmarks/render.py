@@ -19,7 +19,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from slideformer.bench import comparison_from_dict, comparison_markdown, from_dict, hosts_markdown, markdown
+from slideformer.bench import (
+    comparison_from_dict,
+    comparison_markdown,
+    detector_markdown,
+    from_dict,
+    hosts_markdown,
+    markdown,
+)
 from slideformer.cli import models
 from slideformer.files import write_text
 
@@ -33,6 +40,7 @@ PLACE = re.compile(r"(<!-- bench: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 TABLES: dict[str | None, Callable[[Mapping[str, Any]], str]] = {
     None: lambda figures: markdown(*from_dict(figures)),
     "hosts": lambda figures: hosts_markdown(*from_dict(figures)),
+    "detector": lambda figures: detector_markdown(*from_dict(figures)),
     "compare": lambda figures: comparison_markdown(*comparison_from_dict(figures)),
 }
 

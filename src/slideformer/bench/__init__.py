@@ -9,6 +9,12 @@ from slideformer.bench.comparison_report import (
     comparison_text,
     comparison_to_dict,
 )
+from slideformer.bench.detector import (
+    detector_candidates,
+    detector_markdown,
+    detector_text,
+    detector_to_dict,
+)
 from slideformer.bench.hosts import host_candidates, host_names, hosts_markdown, hosts_text, hosts_to_dict
 from slideformer.bench.layer import layer_candidates
 from slideformer.bench.measurement import Group, Measurement, measure
@@ -35,6 +41,10 @@ __all__ = [
     "comparison_text",
     "comparison_to_dict",
     "conditions",
+    "detector_candidates",
+    "detector_markdown",
+    "detector_text",
+    "detector_to_dict",
     "from_dict",
     "host_candidates",
     "host_names",

@@ -12,7 +12,7 @@ import torch
 
 from slideformer.bench.candidate import Candidate, Setting
 from slideformer.bench.machine import COPY, GEMM, Machine, probes
-from slideformer.bench.memory import peak_mib
+from slideformer.bench.memory import peak_mib, process_peak_mib
 
 # A visit to a candidate is one call to bring its data near, then calls for this long, and their mean.
 VISIT_MS, MOST_CALLS = 25.0, 50
@@ -33,6 +33,8 @@ class Measurement:
         megabytes: that a step has to move at least, in 10^6; None where nobody knows.
         images: images, or maps, in a step.
         error: largest difference from the reference, relative to its largest number; None without one.
+        process_mib: memory of the whole process at the step's peak, in MiB, with all candidates in it; None
+            where it cannot be measured.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Measurement:
     megabytes: float | None
     images: int
     error: float | None
+    process_mib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def measure(
                 megabytes=c.megabytes,
                 images=c.images,
                 error=c.error,
+                process_mib=process_peak_mib(setting.device),
             )
         )
     return Group(size, rows, machine, list(notes))

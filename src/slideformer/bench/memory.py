@@ -44,6 +44,16 @@ def peak_mib(step: Callable[[], Sequence[Tensor]], device: str) -> float | None:
     return (peak - sum(kept.values())) / 2**20
 
 
+def process_peak_mib(device: str) -> float | None:
+    """The largest memory of the whole process since `peak_mib` started its last step, in MiB.
+
+    On a GPU all that PyTorch's allocator held there; None where the system does not tell.
+    """
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return pages("VmHWM") / 2**20 if RESET.exists() else None
+
+
 def return_pages() -> bool:
     """Give what is free back to the system and start the peak anew; False where that cannot be done."""
     try:

@@ -18,13 +18,24 @@ Time and memory beside the alternatives, alternating in one process, with the ma
 `operator`: our backends, the paper authors' two convolutions, their merged form, F.unfold, NATTEN.
 `layer`: the same between their projections, and window attention. `model`: ours, the same in the
 authors' form, and models of timm. `hosts`: ours, each beside the plain host that it improves.
+`detector`: one over several backbones, and each backbone alone.
 Whatever has a reference is checked against it first."""
 
 MODELS = ("swin_tiny_patch4_window7_224", "pvt_v2_b2", "slide_swin_tiny")
-MODELS_HELP = f"of `model`, {', '.join(MODELS)} unless told; of `hosts`, all that slide"
+BACKBONES = ("swin_tiny_patch4_window7_224", "slide_swin_tiny")
+MODELS_HELP = (
+    f"of `model`, {', '.join(MODELS)} unless told; of `hosts`, all that slide; of `detector`, backbones, "
+    f"{' and '.join(BACKBONES)} unless told"
+)
 # What --size and --batch are where they are not given.
-SIZES = {"operator": 56, "layer": 56, "model": 224, "hosts": 224}
-OF_MODELS = ("model", "hosts")
+SIZES = {"operator": 56, "layer": 56, "model": 224, "hosts": 224, "detector": 1024}
+BATCHES = {"detector": 1}
+OF_MODELS = ("model", "hosts", "detector")
+# What has a table of its own: the names of the functions that make text, Markdown and plain values.
+FORMS = {
+    "hosts": ("hosts_text", "hosts_markdown", "hosts_to_dict"),
+    "detector": ("detector_text", "detector_markdown", "detector_to_dict"),
+}
 POSITIVE = ("heads", "head_dim", "kernel_size")
 
 
@@ -52,27 +63,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--border", choices=("zeros", "mask", "clamp"), default="zeros", help="of our backends, with --plain"
     )
+    parser.add_argument("--head", default="mask_rcnn", help="of `detector`")
+    parser.add_argument(
+        "--checkpointing", action="store_true", help="of `detector`: compute blocks anew in the backward pass"
+    )
     parser.add_argument("--compile", action="store_true", help="layers and models under torch.compile")
-    measuring.add_arguments(parser, plot="draw time and memory by size")
+    measuring.add_arguments(parser, plot="draw time and memory by size", batch=None)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     from slideformer import bench
 
+    if arguments.batch is None:
+        arguments.batch = BATCHES.get(arguments.what, measuring.BATCH)
     check(arguments)
     setting = bench.Setting(
         arguments.work, arguments.device, bench.DTYPES[arguments.dtype], arguments.compile
     )
-    hosts = arguments.what == "hosts"
-    groups = (pairs if hosts else measured)(arguments, setting, measuring.progress)
+    groups = GROUPS.get(arguments.what, measured)(arguments, setting, measuring.progress)
     measuring.progress("")
     facts = bench.conditions(subject(arguments), setting, rounds=arguments.rounds, command=command(arguments))
-    if arguments.markdown:
-        print((bench.hosts_markdown if hosts else bench.markdown)(groups, facts))
-    else:
-        print((bench.hosts_text if hosts else bench.text)(groups, facts))
-    measuring.write_json(arguments, (bench.hosts_to_dict if hosts else bench.to_dict)(groups, facts))
+    text, markdown, to_dict = (
+        getattr(bench, name) for name in FORMS.get(arguments.what, ("text", "markdown", "to_dict"))
+    )
+    print((markdown if arguments.markdown else text)(groups, facts))
+    measuring.write_json(arguments, to_dict(groups, facts))
     if arguments.plot is not None:
         from slideformer.viz import benchmark_curves
 
@@ -142,9 +158,34 @@ def pairs(arguments: argparse.Namespace, setting: Setting, progress: Callable[[s
     return groups
 
 
+def detectors(
+    arguments: argparse.Namespace, setting: Setting, progress: Callable[[str], None]
+) -> list[Group]:
+    """One group: each backbone in the detector and alone."""
+    from slideformer.bench import detector_candidates, measure
+
+    size, *_ = arguments.size or [SIZES["detector"]]
+    candidates = detector_candidates(
+        arguments.models or BACKBONES,
+        arguments.head,
+        size,
+        arguments.batch,
+        setting,
+        grad_checkpointing=arguments.checkpointing,
+        progress=progress,
+    )
+    return [measure(candidates, setting, size=size, rounds=arguments.rounds, progress=progress)]
+
+
+GROUPS = {"hosts": pairs, "detector": detectors}
+
+
 def subject(arguments: argparse.Namespace) -> str:
     """What is measured, in words."""
     sides = ", ".join(f"{size} x {size}" for size in arguments.size or [SIZES[arguments.what]])
+    if arguments.what == "detector":
+        saving = ", checkpointing" if arguments.checkpointing else ""
+        return f"{arguments.head}{saving}, batch {arguments.batch}, pictures of {sides}"
     if arguments.what in OF_MODELS:
         return f"batch {arguments.batch}, images of {sides}"
     kind = f"plain, border {arguments.border}," if arguments.plain else "deformed"
@@ -172,10 +213,13 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError("the operator alone has no training step; use --work backward, or a layer or model")
     if arguments.models and arguments.what not in OF_MODELS:
         raise UserError(
-            f"names of models go with `bench model` or `bench hosts`, got {' '.join(arguments.models)}"
+            f"names of models go with `bench model`, `bench hosts` or `bench detector`, "
+            f"got {' '.join(arguments.models)}"
         )
-    if arguments.what == "hosts" and (len(arguments.size or ()) > 1 or arguments.plot is not None):
-        raise UserError("`bench hosts` takes one --size and draws nothing; leave --plot out")
+    if arguments.what in FORMS and (len(arguments.size or ()) > 1 or arguments.plot is not None):
+        raise UserError(f"`bench {arguments.what}` takes one --size and draws nothing; leave --plot out")
+    if arguments.what == "detector" and (arguments.work == "backward" or arguments.compile or arguments.only):
+        raise UserError("`bench detector` measures --work forward or step of all that is named, not compiled")
 
 
 def command(arguments: argparse.Namespace) -> str:
@@ -191,5 +235,7 @@ def command(arguments: argparse.Namespace) -> str:
         ]
     words += ["--plain"] if arguments.plain else []
     words += [f"--border {arguments.border}"] if arguments.border != "zeros" else []
+    words += [f"--head {arguments.head}"] if arguments.what == "detector" else []
+    words += ["--checkpointing"] if arguments.checkpointing else []
     words += ["--compile"] if arguments.compile else []
     return measuring.command(words, arguments)

@@ -14,6 +14,7 @@ from typing import Any
 from slideformer.errors import UserError, check_range
 from slideformer.files import write_text
 
+BATCH = 8
 # What changes the figures without standing in the command: instruction sets and threads.
 ENVIRONMENT = (
     "ATEN_CPU_CAPABILITY",
@@ -24,9 +25,15 @@ ENVIRONMENT = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, plot: str) -> None:
-    """Declare them; ``plot`` says what the picture shows."""
-    parser.add_argument("--batch", type=int, default=8, help="batch B")
+def add_arguments(parser: argparse.ArgumentParser, *, plot: str, batch: int | None = BATCH) -> None:
+    """Declare them.
+
+    Args:
+        parser: of the verb.
+        plot: what the picture shows.
+        batch: where it is not given; None where the verb decides.
+    """
+    parser.add_argument("--batch", type=int, default=batch, help=f"batch B, {BATCH} unless told")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the maps"

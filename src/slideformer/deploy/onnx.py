@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from slideformer.deploy.verify import Difference, verify_onnx
+from slideformer.deploy.retina import RetinaGraph
+from slideformer.deploy.verify import DetectionDifference, Difference, verify_detector, verify_onnx
 from slideformer.errors import UserError
 from slideformer.files import whole
 from slideformer.models import reparameterize
@@ -19,6 +20,10 @@ from slideformer.version import __version__
 
 TOLERANCE = 1e-4
 INPUT, OUTPUT = "image", "logits"
+DETECTIONS = ("boxes", "scores", "labels")
+# The share of boxes that may be others: of two that overlap and whose scores are equal but for rounding,
+# either may be kept.
+UNMATCHED = 0.05
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -66,14 +71,76 @@ def export_onnx(
     return differences
 
 
+def export_detector(
+    detector: nn.Module,
+    file: str | Path,
+    *,
+    input_size: tuple[int, int, int],
+    sizes: Sequence[tuple[int, int]],
+    metadata: Mapping[str, object],
+    tolerance: float = TOLERANCE,
+) -> list[DetectionDifference]:
+    """Write a RetinaNet as ONNX and check the file in ONNX Runtime against the model.
+
+    The file takes one picture ``(1, 3, height, width)`` of any size with pixels in [0, 1] and gives what
+    `RetinaGraph` does: boxes in the picture's pixels, scores in descending order and labels from 1.
+
+    Args:
+        detector: a RetinaNet of ours, in evaluation mode; stays as it is.
+        file: to write; like those of `export_onnx`, it is there once it has passed.
+        input_size: channels, height and width of the example to trace with.
+        sizes: height and width of each picture to check with.
+        metadata: kept in the file as text, numbers and lists as JSON.
+        tolerance: largest difference of a score that passes.
+
+    Returns:
+        The difference at each size.
+
+    Raises:
+        UserError: a package is missing, the detector is of another kind, or the file differs from it.
+    """
+    require_packages()
+    graph = RetinaGraph(reparameterize(detector)).eval()
+    with whole(file) as unfinished:
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        write(graph, unfinished, input_size, metadata, outputs=DETECTIONS, single=True)
+        differences = verify_detector(unfinished, RetinaGraph(detector).eval(), sizes=sizes)
+        for row in differences:
+            if not (row.score <= tolerance and row.unmatched <= UNMATCHED * row.detections):
+                raise UserError(
+                    f"the exported file must agree with the model to {tolerance:.0e}, got scores that differ "
+                    f"by {row.score:.2e} and {row.unmatched} of {row.detections} boxes that are not the "
+                    f"model's at {row.height} x {row.width}; nothing was kept"
+                )
+    return differences
+
+
 def write(
-    model: nn.Module, file: Path, input_size: tuple[int, int, int], metadata: Mapping[str, object]
+    model: nn.Module,
+    file: Path,
+    input_size: tuple[int, int, int],
+    metadata: Mapping[str, object],
+    *,
+    outputs: Sequence[str] = (OUTPUT,),
+    single: bool = False,
 ) -> None:
-    """Trace the model for any batch, height and width, and write one file with weights and metadata."""
-    any_size = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    """Trace the model for any batch, height and width, and write one file with weights and metadata.
+
+    Args:
+        model: to be traced, merged.
+        file: to write.
+        input_size: channels, height and width of the example to trace with.
+        metadata: kept in the file as text.
+        outputs: names of what the model gives.
+        single: whether the batch is one image, always.
+    """
+    any_size = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    if not single:
+        any_size[0] = torch.export.Dim.DYNAMIC
     parameter = next(model.parameters())
-    # Two images: an example of one would make the batch a constant.
-    example = torch.zeros(2, *input_size, dtype=parameter.dtype, device=parameter.device)
+    # Two images where there may be any number: an example of one would make the batch a constant.
+    images = 1 if single else 2
+    example = torch.zeros(images, *input_size, dtype=parameter.dtype, device=parameter.device)
     with warnings.catch_warnings():
         # The exporter's own deprecations and remarks, of no use to whoever exports.
         warnings.simplefilter("ignore")
@@ -84,7 +151,7 @@ def write(
             verbose=False,
             dynamic_shapes=(any_size,),
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=list(outputs),
         )
     assert program is not None  # dynamo=True gives a program
     texts = {key: x if isinstance(x, str) else json.dumps(x) for key, x in metadata.items()}

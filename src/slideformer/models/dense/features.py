@@ -16,8 +16,13 @@ from slideformer.errors import UserError
 from slideformer.models.names import pretrained_cfg
 
 MAPS = 4
-# What makes timm's models of one image size take any; the first that a model knows is passed.
-ANY_SIZE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True})
+# What makes timm's models of one image size take any; the first that a model knows is passed. Timm shifts no
+# windows of Swin where the image that it is made for leaves but one of them: it is made for a larger image.
+ANY_SIZE: tuple[dict[str, Any], ...] = (
+    {"strict_img_size": False, "always_partition": False, "img_size": 448},
+    {"strict_img_size": False},
+    {"dynamic_img_size": True},
+)
 
 
 class Features(nn.Module):

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A RetinaNet as a graph finds what the detector finds, in PyTorch and in ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from slideformer.deploy import DetectionDifference, RetinaGraph, export_detector, verify_detector
+from slideformer.deploy.verify import compare_detections
+from slideformer.errors import UserError
+from tests.models.dense.small_detectors import small
+
+SIZES = [(64, 96), (70, 90), (133, 201)]
+
+
+def sharp(**arguments: object) -> nn.Module:
+    """A small RetinaNet whose scores and boxes differ by more than rounding."""
+    options = {"depths": (1, 1, 1, 1), "embed_dim": 16, "num_heads": (1, 1, 2, 2)}
+    detector = small("retinanet", fpn_channels=8, options=options, **arguments)
+    for head in (detector.head.classification_head, detector.head.regression_head):
+        for module in head.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+    return detector
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[DetectionDifference]]:
+    file = tmp_path_factory.mktemp("export") / "model.onnx"
+    facts = {"class_names": ["ant", "bee", "cat"], "min_size": 64}
+    rows = export_detector(sharp(), file, input_size=(3, 96, 160), sizes=SIZES, metadata=facts)
+    return file, rows
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_graph_finds_what_the_detector_finds(size: tuple[int, int]) -> None:
+    detector = sharp(min_size=min(size), max_size=max(size))
+    picture = torch.rand(3, *size, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        boxes, scores, labels = RetinaGraph(detector)(picture[None])
+        (wanted,) = detector([picture])
+    assert len(boxes) > 5
+    torch.testing.assert_close(boxes, wanted["boxes"], atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(scores, wanted["scores"])
+    assert labels.tolist() == wanted["labels"].tolist()
+
+
+def test_the_file_agrees_with_the_model_at_every_size(
+    exported: tuple[Path, list[DetectionDifference]],
+) -> None:
+    _, rows = exported
+    assert [(row.height, row.width) for row in rows] == SIZES
+    for row in rows:
+        assert row.detections > 5
+        assert row.unmatched == 0
+        assert row.box < 1e-2
+        assert row.score < 1e-5
+
+
+def test_a_script_without_pytorch_finds_the_same(exported: tuple[Path, list[DetectionDifference]]) -> None:
+    session = onnxruntime.InferenceSession(str(exported[0]))
+    facts = session.get_modelmeta().custom_metadata_map
+    picture = np.random.default_rng(0).random((1, 3, 80, 112), dtype=np.float32)
+    boxes, scores, labels = session.run(["boxes", "scores", "labels"], {"image": picture})
+    with torch.inference_mode():
+        wanted = RetinaGraph(sharp())(torch.from_numpy(picture))
+    np.testing.assert_allclose(boxes, wanted[0].numpy(), atol=1e-2)
+    np.testing.assert_allclose(scores, wanted[1].numpy(), atol=1e-5)
+    assert (np.diff(scores) <= 0).all()
+    names = json.loads(facts["class_names"])
+    assert [names[label - 1] for label in labels] == [names[label - 1] for label in wanted[2]]
+
+
+def test_a_file_with_another_weight_is_found_out(
+    exported: tuple[Path, list[DetectionDifference]], tmp_path: Path
+) -> None:
+    program = onnx.load(exported[0])
+    weight = max(program.graph.initializer, key=lambda entry: entry.ByteSize())
+    changed = onnx.numpy_helper.to_array(weight) * np.float32(1.1)
+    weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
+    onnx.save(program, tmp_path / "changed.onnx")
+    (row,) = verify_detector(tmp_path / "changed.onnx", RetinaGraph(sharp()), sizes=SIZES[:1])
+    assert row.unmatched > 0.05 * row.detections or row.score > 1e-4
+
+
+def detections(*rows: tuple[float, float, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes of ten pixels a side, from their left, their score and label."""
+    left, scores, labels = (torch.tensor(column) for column in zip(*rows, strict=True))
+    zero = torch.zeros_like(left)
+    return torch.stack([left, zero, left + 10, zero + 10], dim=1), scores, labels
+
+
+def test_differences_are_counted_in_both_directions() -> None:
+    wanted = detections((0.0, 0.9, 1), (20.0, 0.8, 2), (40.0, 0.7, 1))
+    found = detections((20.01, 0.8, 2), (0.0, 0.85, 1), (40.0, 0.7, 3))
+    row = compare_detections(5, 6, found, wanted)
+    assert (row.height, row.width, row.detections, row.unmatched) == (5, 6, 3, 2)
+    assert row.box == pytest.approx(0.01, abs=1e-4)
+    assert row.score == pytest.approx(0.05, abs=1e-6)
+
+
+def test_boxes_that_are_no_numbers_match_nothing() -> None:
+    wanted = detections((0.0, 0.9, 1))
+    found = (torch.full((1, 4), torch.nan), wanted[1], wanted[2])
+    assert compare_detections(5, 6, found, wanted).unmatched == 2
+
+
+def test_a_file_that_does_not_pass_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slideformer.deploy.onnx.write", lambda *given, **more: None)
+    monkeypatch.setattr(
+        "slideformer.deploy.onnx.verify_detector",
+        lambda *given, **more: [DetectionDifference(5, 6, 10, 1, 0.0, 0.0)],
+    )
+    with pytest.raises(UserError, match=r"1 of 10 boxes that are not the model's at 5 x 6; nothing was kept"):
+        export_detector(sharp(), tmp_path / "x.onnx", input_size=(3, 8, 8), sizes=(), metadata={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_detector_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must be a retinanet to be exported, got a GeneralizedRCNN"):
+        export_detector(
+            small("faster_rcnn"), tmp_path / "x.onnx", input_size=(3, 8, 8), sizes=(), metadata={}
+        )
