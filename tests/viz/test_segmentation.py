@@ -19,9 +19,10 @@ def test_colours_of_classes_differ() -> None:
 
 
 def test_a_class_is_blended_over_the_picture_and_black_is_not() -> None:
-    image = np.full((2, 2, 3), 100, np.uint8)
-    found = overlay(image, [[0, 1], [1, 0]], [(0, 0, 0), (200, 0, 100)], opacity=0.5)
-    assert found[0].tolist() == [[100, 100, 100], [150, 50, 100]]
+    image = np.full((1, 4, 3), 100, np.uint8)
+    found = overlay(image, [[1, 1, 0, 0]], [(0, 0, 0), (200, 0, 100)], opacity=0.5)
+    # The second pixel is where the class ends.
+    assert found[0].tolist() == [[150, 50, 100], [200, 0, 100], [100, 100, 100], [100, 100, 100]]
 
 
 @pytest.mark.parametrize(
