@@ -69,10 +69,8 @@ def create_detector(head: str, backbone: str, num_classes: int, **arguments: Any
         >>> sorted(detector([torch.rand(3, 40, 60)])[0])
         ['boxes', 'labels', 'scores']
     """
-    if head not in HEADS:
-        raise UserError(f"the head must be one of {', '.join(HEADS)}, got {head!r}")
+    row = find_head(head)
     check_range("num_classes", num_classes, 1)
-    row = HEADS[head]
     options = make_options(row.options, head, arguments)
     facts = pretrained_cfg(backbone)
     features = Features(
@@ -141,3 +139,14 @@ HEADS = {
     "cascade_mask_rcnn": Head(CascadeOptions, with_regions(cascade_heads), masks=True),
     "retinanet": Head(DetectorOptions, retinanet),
 }
+
+
+def find_head(name: str) -> Head:
+    """The row of a kind of detector.
+
+    Raises:
+        UserError: there is no such kind.
+    """
+    if name not in HEADS:
+        raise UserError(f"the head must be one of {', '.join(HEADS)}, got {name!r}")
+    return HEADS[name]

@@ -11,7 +11,7 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from slideformer.errors import UserError, check_range
-from slideformer.models.dense.detector import HEADS
+from slideformer.models.dense.detector import find_head
 from slideformer.tasks.detect.check import check_picture, compare_categories
 from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco
 from slideformer.tasks.detect.dataset import AnnotatedPictures, collate, trainable
@@ -74,7 +74,7 @@ class DetectionData(L.LightningDataModule):
             find_split(source, "val", val_annotations, val_images),
         )
         self.train, self.val = (
-            read_coco(split, self.findings, with_masks=HEADS[detector].masks) for split in splits
+            read_coco(split, self.findings, with_masks=find_head(detector).masks) for split in splits
         )
         compare_categories(self.train, self.val, self.findings)
         self.findings.refuse()

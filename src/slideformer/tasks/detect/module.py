@@ -23,7 +23,7 @@ from slideformer.tasks.training.optimise import Optimise
 LOGGED = ("AP", "AP50", "AP75")
 
 
-class DetectionLearner(Learner):
+class DetectorLearner(Learner):
     """A detector in training.
 
     Args:
@@ -35,7 +35,8 @@ class DetectionLearner(Learner):
         drop_path_rate: stochastic depth of the backbone; None for its own.
         frozen_stages: how many stages of the backbone, the stem with them, are not trained.
         grad_checkpointing: recompute the backbone's activations in the backward pass, for less memory.
-        options: further arguments of the detector, such as ``{fpn_channels: 64}``.
+        options: further arguments of the backbone, such as ``{kernel_size: 5}``.
+        head: further arguments of the detector, such as ``{fpn_channels: 64}``; see `DetectorOptions`.
         optimise: optimiser and schedule.
         ema_decay: decay of the moving average of the weights, which is then what is evaluated and saved;
             None for no average.
@@ -55,12 +56,14 @@ class DetectionLearner(Learner):
         frozen_stages: int = 0,
         grad_checkpointing: bool = False,
         options: dict[str, Any] | None = None,
+        head: dict[str, Any] | None = None,
         optimise: Optimise = Optimise(),  # noqa: B008 - frozen
         ema_decay: float | None = None,
     ) -> None:
         check_range("--model.drop_path_rate", drop_path_rate, 0, 0.999)
         arguments = {
-            **(options or {}),
+            **(head or {}),
+            "options": options or {},
             "drop_path_rate": drop_path_rate,
             "frozen_stages": frozen_stages,
             "grad_checkpointing": grad_checkpointing,
@@ -69,7 +72,13 @@ class DetectionLearner(Learner):
         if weights is not None:
             for line in load_backbone(features_of(model), weights):
                 print(line, flush=True)
-        kept = {"name": name, "backbone": backbone, "num_classes": num_classes, "options": options or {}}
+        kept = {
+            "name": name,
+            "backbone": backbone,
+            "num_classes": num_classes,
+            "frozen_stages": frozen_stages,
+        }
+        kept |= {"options": options or {}, "head": head or {}}
         super().__init__(model, kept, optimise, ema_decay)
         self.with_masks = HEADS[name].masks
         self.evaluator: Evaluator | None = None

@@ -169,20 +169,28 @@ def parse(task: Task, words: list[str]) -> TrainCLI:
 
 
 def task_of(words: Sequence[str]) -> str:
-    """Name of the task of the run that ``--resume`` continues; that of a classifier where none does.
+    """Name of the task of the run that ``--resume`` continues or whose configuration ``--config`` names.
+
+    That of a classifier where none is named.
 
     Raises:
         UserError: the run's configuration cannot be read.
     """
     for word, value in zip(words, [*words[1:], ""], strict=True):
         option, equals, after = word.partition("=")
-        folder = RunFolder(Path(after if equals else value))
-        if option == "--resume" and folder.config.is_file():
-            try:
-                config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise UserError(
-                    f"{folder.config} must be the configuration of a run, but cannot be read; restore it"
-                ) from error
-            return str(config.get("task", "classify")) if isinstance(config, dict) else "classify"
+        path = Path(after if equals else value)
+        files = {"--resume": RunFolder(path).config, "--config": path}
+        if option in files and files[option].is_file():
+            return task_in(files[option])
     return "classify"
+
+
+def task_in(file: Path) -> str:
+    """Name of the task in a run's configuration."""
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{file} must be the configuration of a run, but cannot be read; restore it"
+        ) from error
+    return str(config.get("task", "classify")) if isinstance(config, dict) else "classify"
