@@ -119,8 +119,8 @@ def test_data_of_other_categories_are_refused(
         (["train", "detect", "--model.frozen_stages=9", "--data={data}"], "frozen_stages must be from 0"),
         (["train", "detect", "--model.weights=nowhere", "--data={data}"], "nowhere"),
         (["train", "detec", "--data={data}"], "the task must be one of classify, detect, segment, got detec"),
-        (["train", "--config={run}/config.yaml", "--data=nowhere"], "--data must be a folder, got nowhere"),
-        (["train", "segment", "--config={run}/config.yaml", "--data={data}"], "train segment"),
+        (["train", "--config={run}/config.yaml", "--data={data}"], "already holds a run; continue it"),
+        (["train", "classify", "--config={run}/config.yaml", "--data={data}"], "slideformer train"),
     ],
     ids=lambda x: " ".join(x)[:60] if isinstance(x, list) else "",
 )
