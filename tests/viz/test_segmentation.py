@@ -19,9 +19,10 @@ def test_colours_of_classes_differ() -> None:
 
 
 def test_a_class_is_blended_over_the_picture_and_black_is_not() -> None:
-    image = np.full((2, 2, 3), 100, np.uint8)
-    found = overlay(image, [[0, 1], [1, 0]], [(0, 0, 0), (200, 0, 100)], opacity=0.5)
-    assert found[0].tolist() == [[100, 100, 100], [150, 50, 100]]
+    image = np.full((1, 4, 3), 100, np.uint8)
+    found = overlay(image, [[1, 1, 0, 0]], [(0, 0, 0), (200, 0, 100)], opacity=0.5)
+    # The second pixel is where the class ends.
+    assert found[0].tolist() == [[150, 50, 100], [200, 0, 100], [100, 100, 100], [100, 100, 100]]
 
 
 @pytest.mark.parametrize(
@@ -34,11 +35,14 @@ def test_labels_that_do_not_fit_are_refused(labels: np.ndarray, words: str) -> N
 
 
 def test_the_legend_names_what_is_there_with_its_share(tmp_path: Path) -> None:
-    image, labels = np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), int)
+    picture, labels = np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), int)
     labels[:5] = 2
-    figure = segmentation_figure(image, labels, ["ground", "ring", "disc"], class_colours(3))
+    figure = segmentation_figure(picture, labels, ["ground", "ring", "disc"], class_colours(3))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ground  75.0 %", "disc  25.0 %"]
-    many = segmentation_figure(image, np.arange(400).reshape(20, 20) % 30, list("x" * 30), class_colours(30))
+    many = segmentation_figure(
+        picture, np.arange(400).reshape(20, 20) % 30, list("x" * 30), class_colours(30)
+    )
     assert many.legends[0].get_title().get_text() == "and 6 more"
-    file = segmentation_picture(image, labels, ["ground", "ring", "disc"], tmp_path / "a.png")
-    assert Image.open(file).size[0] > 400
+    file = segmentation_picture(picture, labels, ["ground", "ring", "disc"], tmp_path / "a.png")
+    with Image.open(file) as image:
+        assert image.size[0] > 400

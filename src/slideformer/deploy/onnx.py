@@ -42,7 +42,8 @@ def export_onnx(
     and renamed once it has passed, so that a file that exists is a file that was checked.
 
     Args:
-        model: maps ``(B, channels, height, width)`` to logits ``(B, classes)``; in evaluation mode.
+        model: maps ``(B, channels, height, width)`` to logits ``(B, classes)`` or, a segmenter's,
+            ``(B, classes, height, width)``; in evaluation mode.
         file: to write.
         input_size: channels, height and width of the example to trace with.
         sizes: batch, height and width of each input to check with.

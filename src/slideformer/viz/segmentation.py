@@ -60,8 +60,17 @@ def overlay(image: Any, labels: Any, colours: Sequence[Sequence[int]], opacity: 
         raise ValueError(f"every class must have a colour, got {len(colours)} for class {int(classes.max())}")
     palette = np.asarray(colours, dtype=np.float32)
     seen = (palette.max(1) > 0).astype(np.float32) * np.float32(opacity)
-    shown = seen[classes][..., None]
+    # Where a class ends the colour is all that is seen: a class may be of the picture's own colour there.
+    shown = np.where(edges(classes), seen[classes] > 0, seen[classes])[..., None]
     return (picture * (1 - shown) + palette[classes] * shown).round().astype(np.uint8)
+
+
+def edges(classes: Any) -> Any:
+    """Whether the pixel to the right or below has another class: ``(height, width)``."""
+    found = np.zeros(classes.shape, dtype=bool)
+    found[:-1] |= classes[:-1] != classes[1:]
+    found[:, :-1] |= classes[:, :-1] != classes[:, 1:]
+    return found
 
 
 def segmentation_figure(

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A segmenter's ONNX file gives the logits of every pixel, for any batch, height and width."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+
+from slideformer.deploy import export_onnx
+from slideformer.models.dense.segmenter import create_segmenter
+
+# Multiples of the coarsest stride and not.
+SIZES = ((1, 64, 64), (3, 80, 97), (2, 33, 70))
+
+
+@pytest.mark.parametrize(("head", "backbone"), [("upernet", "slide_swin_nano"), ("semantic_fpn", "resnet18")])
+def test_the_file_agrees_with_the_model_at_every_size(head: str, backbone: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_segmenter(head, backbone, 5, channels=16).eval()
+    # Sharper than a fresh model's, so that logits differ by more than rounding.
+    torch.nn.init.normal_(model.classifier[1].weight)  # type: ignore[arg-type]
+    file = tmp_path / "model.onnx"
+    rows = export_onnx(model, file, input_size=(3, 64, 64), sizes=SIZES, metadata={"task": "segment"})
+    assert [(row.batch, row.height, row.width) for row in rows] == list(SIZES)
+    assert max(row.largest for row in rows) <= 1e-4
+    session = onnxruntime.InferenceSession(str(file))
+    assert [entry.name for entry in session.get_outputs()] == ["logits"]
+    (logits,) = session.run(None, {"image": torch.rand(1, 3, 41, 35).numpy()})
+    assert logits.shape == (1, 5, 41, 35)
+    assert logits.std() > 0.01
