@@ -7,7 +7,8 @@ A page says where a table goes, and of which measurement:
     ...
     <!-- end -->
 
-and where a table of models goes, which are counted anew: ``<!-- models: full -->``, ``short``, ``detect`` or
+and where a table of models goes, which are counted anew: ``<!-- models: full -->``, ``short``, ``detect``
+or
 ``segment``.
 """
 
