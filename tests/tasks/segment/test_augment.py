@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ def pair(height: int = 40, width: int = 50) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("side", [16, 40, 64])
-@pytest.mark.parametrize("flips", [{}, {"hflip": 1.0}, {"vflip": 1.0}], ids=["none", "hflip", "vflip"])
+@pytest.mark.parametrize("flips", [{}, {"hflip": 1.0}, {"vflip": 1.0}, {"transpose": 1.0}], ids=str)
 def test_picture_and_labels_stay_on_each_other(side: int, flips: dict[str, float]) -> None:
     image, labels = pair()
     augment = Augment(**{**vars(STILL), **flips})
@@ -33,10 +34,18 @@ def test_picture_and_labels_stay_on_each_other(side: int, flips: dict[str, float
     assert torch.equal(outside, torch.tensor(OUTSIDE, dtype=torch.uint8).expand_as(outside))
 
 
-def test_a_mirror_image_is_one() -> None:
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        ("hflip", lambda x: x.flip(1)),
+        ("vflip", lambda x: x.flip(0)),
+        ("transpose", lambda x: x.T),
+    ],
+)
+def test_a_mirror_image_is_one(option: str, wanted: Callable[[Tensor], Tensor]) -> None:
     image, labels = pair(32, 32)
-    _, mask = TrainTransform(Augment(**{**vars(STILL), "hflip": 1.0}), 32, None)(image, labels)
-    assert torch.equal(mask, labels.flip(1))
+    _, mask = TrainTransform(Augment(**{**vars(STILL), option: 1.0}), 32, None)(image, labels)
+    assert torch.equal(mask, wanted(labels))
 
 
 def test_scales_are_within_their_range_and_differ() -> None:

@@ -31,6 +31,7 @@ class Augment:
         max_class_share: a crop of which one class takes more is drawn anew, up to ten times; 1 for never.
         hflip: probability of a mirror image, left to right.
         vflip: probability of a mirror image, top to bottom.
+        transpose: probability that rows and columns are exchanged; with both mirror images all quarter turns.
         photometric: probability of each change of brightness, contrast, saturation and hue.
     """
 
@@ -38,6 +39,7 @@ class Augment:
     max_class_share: float = 0.75
     hflip: float = 0.5
     vflip: float = 0.0
+    transpose: float = 0.0
     photometric: float = 0.5
 
     def __post_init__(self) -> None:
@@ -46,7 +48,7 @@ class Augment:
         Raises:
             UserError: a probability or a share is none, or the range of scales is upside down.
         """
-        for option in ("max_class_share", "hflip", "vflip", "photometric"):
+        for option in ("max_class_share", "hflip", "vflip", "transpose", "photometric"):
             check_range(f"--data.augment.{option}", getattr(self, option), 0, 1)
         low, high = self.scale
         if not 0 < low <= high:
@@ -81,6 +83,8 @@ class TrainTransform:
         image, labels = pad(image, labels, self.crop_size)
         place = self.place(labels)
         image, labels = (functional.crop_image(x, *place) for x in (image, labels))
+        if torch.rand(()) < self.augment.transpose:
+            image, labels = image.transpose(-2, -1), labels.transpose(-2, -1)
         image, labels = self.flips_and_colours(tv_tensors.Image(image), tv_tensors.Mask(labels))
         return image.as_subclass(Tensor), labels.as_subclass(Tensor)
 
