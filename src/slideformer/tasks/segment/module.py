@@ -68,8 +68,8 @@ class SegmenterLearner(Learner):
         check_range("--model.auxiliary_weight", auxiliary_weight, 0)
         arguments = {**(head or {}), "drop_path_rate": drop_path_rate, "frozen_stages": frozen_stages}
         arguments = {**arguments, "grad_checkpointing": grad_checkpointing, "options": options}
-        # What is as it would be anyway need not be kept.
-        arguments = {option: value for option, value in arguments.items() if value not in (None, 0, False)}
+        # What is not set need not be kept; a 0 is set, and not the same.
+        arguments = {option: value for option, value in arguments.items() if value is not None}
         model = create_segmenter(name, backbone, num_classes, **arguments)
         kept = {"name": name, "backbone": backbone, "num_classes": num_classes, "arguments": arguments}
         super().__init__(model, kept, optimise, ema_decay)
