@@ -112,7 +112,8 @@ class DetectorLearner(Learner):
         """Gather what is found on one batch of the hold-out."""
         assert self.evaluator is not None
         batch = self.usable(batch)
-        self.evaluator.update(self(batch.images), [int(target["image_id"]) for target in batch.targets])
+        if batch.images:
+            self.evaluator.update(self(batch.images), [int(target["image_id"]) for target in batch.targets])
 
     def on_validation_epoch_end(self) -> None:
         """Tell COCO's figures; one that the hold-out has nothing to tell by is 0."""
