@@ -6,11 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from slideformer.errors import check_range
 from slideformer.models.dense.detector import HEADS, create_detector
-from slideformer.models.dense.features import Features
+from slideformer.models.dense.layers import features_in
 from slideformer.models.dense.saved import save_dense
 from slideformer.models.dense.trained import load_backbone
 from slideformer.tasks.detect.data import DetectionData
@@ -70,7 +70,7 @@ class DetectorLearner(Learner):
         }
         model = create_detector(name, backbone, num_classes, **arguments)
         if weights is not None:
-            for line in load_backbone(features_of(model), weights):
+            for line in load_backbone(features_in(model)[1], weights):
                 print(line, flush=True)
         kept = {
             "name": name,
@@ -157,8 +157,3 @@ class DetectorLearner(Learner):
     def save(self, folder: Path, data: DetectionData) -> None:
         """Write the weights for ``slideformer evaluate``, ``predict`` and ``export``."""
         save_dense(self.evaluated, folder, label_names=data.label_names, category_ids=data.category_ids)
-
-
-def features_of(detector: nn.Module) -> Features:
-    """The backbone of a detector."""
-    return next(module for module in detector.modules() if isinstance(module, Features))
