@@ -77,7 +77,6 @@ class SegmenterLearner(Learner):
         self.told = [] if weights is None else load_backbone(model.features, weights)
         self.val_loss = MeanMetric()
         self.confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORED, validate_args=False)
-        self.unreadable: set[str] = set()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits: ``(B, 3, height, width) -> (B, num_classes, height, width)``."""
@@ -125,16 +124,8 @@ class SegmenterLearner(Learner):
         Raises:
             UserError: the batch must not be used.
         """
-        for name in batch.check().unreadable:
-            if name not in self.unreadable:
-                self.unreadable.add(name)
-                print(f"left out, unreadable: {name}", flush=True)
+        self.tell_unreadable(batch.check().unreadable)
         return batch.images, batch.masks
-
-    def left_out(self) -> list[str]:
-        """How many pictures were unreadable."""
-        count = len(self.unreadable)
-        return [f"pictures left out because they were unreadable: {count}"] if count else []
 
     def describe(self, data: SegmentationData) -> str:
         """What is about to be trained on what."""
