@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from slideformer.cli.main import main
+from slideformer.models.dense.features import Features
 from slideformer.models.dense.saved import load_dense
 from slideformer.tasks.detect.module import DetectorLearner
 from slideformer.tasks.training.run_folder import RunFolder
@@ -72,6 +74,18 @@ def test_a_broken_run_goes_on_as_if_nothing_had_happened(
     ]
     for name, x in states[0].items():
         assert torch.equal(x, states[1][name]), name
+
+
+def test_a_resumed_run_needs_no_weights_to_begin_with(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "backbone.safetensors"
+    save_file(Features("slide_swin_nano").model.state_dict(), weights)
+    run = train(scenes, tmp_path / "run", f"--model.weights={weights}")
+    assert f"3 held out, backbone from {weights}" in capsys.readouterr().out
+    weights.unlink()
+    assert main(["train", "--resume", str(run), "--trainer.max_epochs", "3"]) == 0
+    assert f"weights: {weights}" in (run / "config.yaml").read_text()
 
 
 def test_predict_draws_and_writes_cocos_results(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
@@ -23,7 +22,7 @@ from slideformer.models.dense.detector_options import (
 )
 from slideformer.models.dense.features import Features
 from slideformer.models.dense.pyramid import FeaturePyramid
-from slideformer.models.dense.regions import cascade_heads, plain_heads, proposal_network
+from slideformer.models.dense.regions import Regions, cascade_heads, plain_heads, proposal_network
 from slideformer.models.dense.retina import Retina, retina_anchors, retina_head
 from slideformer.models.names import pretrained_cfg
 
@@ -107,7 +106,7 @@ def with_regions(
         neck = FeaturePyramid(features, options.fpn_channels, first=0, extra=LastLevelMaxPool())
         scale = 8.0 if options.anchor_scale is None else options.anchor_scale
         proposals = proposal_network(neck, scale, options)
-        return GeneralizedRCNN(neck, proposals, heads(neck, num_classes, options), transform)
+        return Regions(neck, proposals, heads(neck, num_classes, options), transform)
 
     return build
 

@@ -14,7 +14,7 @@ from slideformer.errors import UserError, check_range
 from slideformer.models.dense.detector import find_head
 from slideformer.tasks.detect.check import check_picture, compare_categories
 from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco
-from slideformer.tasks.detect.dataset import AnnotatedPictures, collate, trainable
+from slideformer.tasks.detect.dataset import AnnotatedPictures, collate, collate_to_train, trainable
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.detect.transforms import Augment, eval_transform, train_transform
 from slideformer.tasks.pictures import OnBadImage
@@ -154,7 +154,7 @@ class DetectionData(L.LightningDataModule):
             # Equal batches, unless the pictures of a device do not make one.
             drop_last=len(sampler) >= self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=collate_to_train,
         )
 
     def val_dataloader(self) -> DataLoader[Any]:

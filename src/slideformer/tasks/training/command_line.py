@@ -129,6 +129,10 @@ class TrainCLI(LightningCLI):
             elif not self.config.resume:
                 self.folder.refuse_if_used()
             self.folder.prepare()
+        # A resumed run has its weights in the checkpoint; those that it began with may be gone.
+        self.weights = self.config.model.get("weights")
+        if self.checkpoint is not None and self.weights is not None:
+            self.config.model.weights = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add our loggers, callbacks and progress bar to what the configuration says."""
@@ -148,6 +152,8 @@ class TrainCLI(LightningCLI):
         """Write the resolved configuration, from which a new run may start as well."""
         config = self.config.clone()
         config.resume = False
+        if self.weights is not None:
+            config.model.weights = self.weights
         write_text(self.folder.config, self.parser.dump(config, skip_none=False))
 
 
