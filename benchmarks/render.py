@@ -7,7 +7,9 @@ A page says where a table goes, and of which measurement:
     ...
     <!-- end -->
 
-and where the table of the models goes, which is counted anew: ``<!-- models: full -->``.
+and where a table of models goes, which are counted anew: ``<!-- models: full -->``, ``short``, ``detect``
+or
+``segment``.
 """
 
 from __future__ import annotations
@@ -27,12 +29,15 @@ from slideformer.bench import (
     hosts_markdown,
     markdown,
 )
-from slideformer.cli import models
+from slideformer.cli import dense_models, models
 from slideformer.files import write_text
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
-PAGES = (HERE.parent / "README.md", *(DOCS / f"{name}.md" for name in ("models", "patterns", "performance")))
+PAGES = (
+    HERE.parent / "README.md",
+    *(DOCS / f"{name}.md" for name in ("dense", "models", "patterns", "performance")),
+)
 MODELS = re.compile(r"(<!-- models: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLACE = re.compile(r"(<!-- bench: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -56,6 +61,12 @@ def counted() -> list[models.Row]:
     return [models.describe(name) for name in models.matching("slide_*")]
 
 
+@cache
+def dense(task: str) -> str:
+    """The paper's models of a dense task, counted."""
+    return dense_models.report(task, "markdown")
+
+
 def render(page: str) -> str:
     """The page with every table as its measurement says."""
 
@@ -64,6 +75,8 @@ def render(page: str) -> str:
         return f"{place[1]}{TABLES[figures.get('kind')](figures)}\n{place[3]}"
 
     def zoo(place: re.Match[str]) -> str:
+        if place[2] in dense_models.TABLES:
+            return f"{place[1]}{dense(place[2])}\n{place[3]}"
         return f"{place[1]}{models.markdown(counted(), COLUMNS[place[2]])}\n{place[3]}"
 
     return MODELS.sub(zoo, PLACE.sub(table, page))

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-    from slideformer.deploy import Difference
+    from slideformer.deploy import DetectionDifference, Difference
 
-HELP = "Write a model for another runtime, with merged weights and for any image size, and check it there."
+HELP = """Write a model for another runtime, with merged weights and for any image size, and check it there.
+
+Classifiers, segmenters, and of the detectors retinanet."""
+# Height and width of the picture that a dense model is traced with; the file takes others as well.
+SIDES = (160, 192)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,17 +36,50 @@ def run(arguments: argparse.Namespace) -> int:
     """Export, check, print."""
     from slideformer.deploy import check_sizes, export_onnx
     from slideformer.errors import UserError
+    from slideformer.models.dense.saved import CLASSIFY, task_of
 
+    if arguments.output is not None and arguments.output.is_dir():
+        raise UserError(
+            f"--output must be a file, got the folder {arguments.output}; add a name such as model.onnx"
+        )
+    if Path(arguments.model).is_dir() and task_of(arguments.model) != CLASSIFY:
+        return export_dense(arguments)
     model, facts, file = open_model(arguments.model, arguments.num_classes)
     if arguments.output is not None:
         file = arguments.output
-        if file.is_dir():
-            raise UserError(f"--output must be a file, got the folder {file}; add a name such as model.onnx")
     size = facts["input_size"]
     differences = export_onnx(
         model, file, input_size=size, sizes=check_sizes(size[1], size[2]), metadata=facts
     )
     print(table(differences))
+    print(f"written: {file} ({file.stat().st_size / 2**20:.1f} MiB)")
+    return 0
+
+
+def export_dense(arguments: argparse.Namespace) -> int:
+    """Export a segmenter, or a detector of one stage.
+
+    Raises:
+        UserError: the detector is of another kind, or a number of classes is given.
+    """
+    from slideformer.deploy import check_sizes, export_detector, export_onnx
+    from slideformer.errors import UserError
+    from slideformer.models.dense.saved import load_dense
+
+    if arguments.num_classes is not None:
+        raise UserError(
+            "--num-classes goes with a model's name; the classes of a run are known, leave it out"
+        )
+    model, info = load_dense(arguments.model)
+    file = Path(arguments.model) / "model.onnx" if arguments.output is None else arguments.output
+    facts = {**info.facts(), "input": "RGB, pixels from 0 to 1; the model normalises"}
+    sizes = check_sizes(*SIDES)
+    if info.blueprint.task == "segment":
+        print(table(export_onnx(model, file, input_size=(3, *SIDES), sizes=sizes, metadata=facts)))
+    else:
+        pictures = [size[1:] for size in sizes]
+        rows = export_detector(model, file, input_size=(3, *SIDES), sizes=pictures, metadata=facts)
+        print(detection_table(rows))
     print(f"written: {file} ({file.stat().st_size / 2**20:.1f} MiB)")
     return 0
 
@@ -85,4 +122,13 @@ def table(differences: Sequence[Difference]) -> str:
     for row in differences:
         size = f"{row.batch} x {row.height} x {row.width}"
         lines.append(f"{size:<24}{row.largest:>20.2e}{row.mean:>12.2e}")
+    return "\n".join(lines)
+
+
+def detection_table(differences: Sequence[DetectionDifference]) -> str:
+    """One line a checked size."""
+    lines = [f"{'height x width':<16}{'detections':>12}{'unmatched':>11}{'box px':>10}{'score':>10}"]
+    for row in differences:
+        size = f"{row.height} x {row.width}"
+        lines.append(f"{size:<16}{row.detections:>12}{row.unmatched:>11}{row.box:>10.1e}{row.score:>10.1e}")
     return "\n".join(lines)

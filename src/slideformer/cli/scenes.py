@@ -15,7 +15,7 @@ For `slideformer train detect --data DIR` and `slideformer train segment --data 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare folder, numbers and seed."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="to be made, or an earlier set of scenes")
-    parser.add_argument("--train", type=int, default=300, help="pictures to train on")
+    parser.add_argument("--train", type=int, default=400, help="pictures to train on")
     parser.add_argument("--val", type=int, default=80, help="pictures to hold out")
     parser.add_argument("--size", type=int, default=160, help="side of a picture in pixels")
     parser.add_argument("--seed", type=int, default=0, help="another one gives other scenes")

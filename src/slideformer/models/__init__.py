@@ -3,6 +3,8 @@
 
 from slideformer.models.convert import config_from_authors, load_authors, load_host, read_authors
 from slideformer.models.counts import PUBLISHED, Counts, count
+from slideformer.models.dense.detector import create_detector
+from slideformer.models.dense.segmenter import create_segmenter
 from slideformer.models.merge import is_merged, reparameterize
 from slideformer.models.pretrained import PREPROCESSING, Pretrained, load_pretrained, save_pretrained
 from slideformer.models.pyramid import Pyramid
@@ -29,6 +31,8 @@ __all__ = [
     "SlideSwin",
     "config_from_authors",
     "count",
+    "create_detector",
+    "create_segmenter",
     "is_merged",
     "load_authors",
     "load_host",

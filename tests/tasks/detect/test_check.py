@@ -79,6 +79,16 @@ ERRORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "box that is none": (annotation(bbox=[1, 2, 3]), "entry 1 of the annotation list must have id, image_id"),
     "box not a number": (annotation(bbox=[1, 2, 3, None]), "entry 1 of the annotation list must have"),
+    "box without an end": (annotation(bbox=[1, 2, 3, float("inf")]), "entry 1 of the annotation list must"),
+    "box too large": (annotation(bbox=[1, 2, 3, 10**400]), "entry 1 of the annotation list must have"),
+    "polygon too far": (
+        annotation(segmentation=[[0, 0, 9, 0, 9, -3e9]]),
+        "annotation 2 must have polygons within 1e\\+06 pixels of the picture, got 3e\\+09",
+    ),
+    "image number too large": (
+        lambda document: document["images"][0].update(id=2**63),
+        "entry 0 of the image list must have id, file_name, height, width .* got id 9223372036854775808",
+    ),
     "annotation twice": (annotation(id=1), "every annotation must have its own id, got 1 twice"),
     "broken polygon": (
         annotation(segmentation=[[1, 2, 3]]),

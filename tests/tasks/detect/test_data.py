@@ -14,6 +14,7 @@ from PIL import Image
 
 from slideformer.errors import UserError
 from slideformer.tasks.detect.data import DetectionData
+from slideformer.tasks.detect.dataset import Unreadable, collate, collate_to_train
 from slideformer.tasks.detect.transforms import Augment
 from slideformer.tasks.scenes.generate import generate
 
@@ -173,6 +174,14 @@ def test_an_unreadable_picture_is_left_out_or_stops(policy: str, scenes: Path, t
     else:
         with pytest.raises(UserError, match=r"an image must be a whole picture, got .*000002.jpg"):
             batches[0].check()
+
+
+def test_a_batch_of_nothing_readable_stops_a_training_but_no_evaluation() -> None:
+    samples = [Unreadable("a.jpg"), Unreadable("b.jpg")]
+    with pytest.raises(UserError, match=r"a batch must hold a readable image, got 2 .* the first a.jpg"):
+        collate_to_train(samples).check()
+    batch = collate(samples).check()
+    assert (batch.images, batch.unreadable) == ([], ("a.jpg", "b.jpg"))
 
 
 def test_grey_deep_and_turned_pictures_become_what_was_annotated(scenes: Path, tmp_path: Path) -> None:

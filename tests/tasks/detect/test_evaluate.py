@@ -136,9 +136,9 @@ class Recorded(nn.Module):
         return said
 
 
-def run(split: Split, found: dict[int, Any], **options: Any) -> Any:
+def run(split: Split, found: dict[int, Any], batch_size: int = 5, **options: Any) -> Any:
     data = read_coco(split, Findings())
-    loader = eval_loader(data, batch_size=5, num_workers=0, on_bad_image="skip")
+    loader = eval_loader(data, batch_size=batch_size, num_workers=0, on_bad_image="skip")
     outputs = [found[picture.image_id] for picture in data.pictures if picture.image_id in found]
     return evaluate(Recorded(outputs), loader, Evaluator(data, with_masks=True), **options)
 
@@ -157,13 +157,16 @@ def test_a_detector_is_evaluated_on_every_picture_with_progress(tmp_path: Path) 
     assert json.loads(json.dumps(result.to_dict()))["mask"]["AP50"] == result.scores["mask"].figures["AP50"]
 
 
-def test_an_unreadable_picture_is_told_and_its_objects_are_not_missed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_an_unreadable_picture_is_told_and_its_objects_are_not_missed(
+    batch_size: int, tmp_path: Path
+) -> None:
     split = examples.annotations(tmp_path, 1)
     found = examples.detections(split, 2)
     rows = json.loads(split.annotations.read_text())["images"]
     (split.images / rows[3]["file_name"]).write_bytes(b"no picture")
     del found[rows[3]["id"]]
-    result = run(split, found)
+    result = run(split, found, batch_size)
     assert result.unreadable == (str(split.images / rows[3]["file_name"]),)
     assert result.images == 11
     assert result.scores == scored(read_coco(split, Findings()), found).compute()

@@ -104,6 +104,27 @@ def test_logits_of_a_resized_picture_are_brought_to_its_own_size() -> None:
     assert torch.equal(windows, image.argmax(0).repeat_interleave(2, 0).repeat_interleave(2, 1).int())
 
 
+class Elsewhere(nn.Module):
+    """A model on a device that has no pixels, which tells where it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros((), device="meta"))
+        self.asked: set[str] = set()
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.asked.add(image.device.type)
+        return torch.rand(1, 3, *image.shape[-2:])
+
+
+@pytest.mark.parametrize("size", [(8, 9), (16, 18)], ids=["own", "resized"])
+@pytest.mark.parametrize("sliding", [None, Sliding(4, 4)], ids=["whole", "windows"])
+def test_a_picture_is_brought_to_where_the_model_is(size: tuple[int, int], sliding: Sliding | None) -> None:
+    model = Elsewhere()
+    assert segment(model, torch.rand(3, 8, 9), size, sliding=sliding).shape == size
+    assert model.asked == {"meta"}
+
+
 def test_nothing_to_count_is_told() -> None:
     empty = SegmentationBatch(torch.rand(1, 3, 4, 4), torch.full((1, 4, 4), 255))
     with pytest.raises(UserError, match="there must be a labelled pixel to evaluate"):

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from slideformer.errors import UserError
 from slideformer.models.dense.saved import load_dense
+from slideformer.models.dense.segmenter import Segmenter
 from slideformer.tasks.segment.data import SegmentationData
 from slideformer.tasks.segment.dataset import SegmentationBatch
 from slideformer.tasks.segment.evaluate import evaluate_folder
@@ -91,6 +92,15 @@ def test_bad_data_stop_a_run_before_it_begins(labelled: Path, tmp_path: Path) ->
     (labelled / "masks" / "val" / "0.png").unlink()
     with pytest.raises(UserError, match=r"val/0.jpg must have a label map of its name"):
         fit(SEGMENT, [*QUICK, f"--data={labelled}", f"--output={tmp_path / 'run'}"])
+
+
+def test_a_zero_is_not_taken_for_unset() -> None:
+    head = {"channels": 8, "dropout": 0.0, "auxiliary_channels": 0}
+    module = SegmenterLearner("upernet", "slide_swin_nano", 3, head=head, drop_path_rate=0.0)
+    segmenter = cast("Segmenter", module.model)
+    assert segmenter.auxiliary is None
+    assert segmenter.classifier[0].p == 0
+    assert segmenter.features.arguments == {"drop_path_rate": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -105,17 +105,33 @@ def output_folder(arguments: argparse.Namespace) -> Path:
     return folder
 
 
-def picture_files(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """A PNG in a folder for each picture: of its name, with a number where two have the same."""
+def picture_files(paths: Sequence[Path], folder: Path, *more: str) -> dict[Path, Path]:
+    """A PNG in a folder for each picture: of its name, with a number where two have the same.
+
+    Args:
+        paths: of the pictures.
+        folder: for what is drawn.
+        more: endings of names of further PNGs that come with each.
+
+    Raises:
+        UserError: a PNG would replace one of the pictures.
+    """
     taken: set[str] = set()
     files = {}
     for path in paths:
         name, number = path.stem, 1
-        while name in taken:
+        while not taken.isdisjoint(names := [name, *(name + ending for ending in more)]):
             number += 1
             name = f"{path.stem}-{number}"
-        taken.add(name)
+        taken.update(names)
         files[path] = folder / f"{name}.png"
+    pictures = {path.resolve() for path in paths}
+    for name in sorted(taken):
+        file = folder / f"{name}.png"
+        if file.resolve() in pictures:
+            raise UserError(
+                f"what is drawn must not replace a picture, got {file} for both; choose another --output"
+            )
     return files
 
 

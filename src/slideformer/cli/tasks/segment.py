@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # A class of this name is what no colour is drawn for.
 BACKGROUND = "background"
+# What the name of a label map ends in, beside that of the drawn picture.
+LABELS = "_labels"
 EXAMPLES = """\
 usage: slideformer train segment --model HEAD --backbone NAME --data DIR --output RUN [options]
 
@@ -111,7 +113,7 @@ def predict(arguments: argparse.Namespace) -> int:
     colours = class_colours(classes, background=names[0] == BACKGROUND)
     paths = find_images(arguments.images)
     folder = output_folder(arguments)
-    files = picture_files(paths, folder)
+    files = picture_files(paths, folder, LABELS)
     unreadable = 0
     rows = predictions(
         model,
@@ -127,7 +129,7 @@ def predict(arguments: argparse.Namespace) -> int:
             tell_unreadable(row.path, str(row.error), arguments.json)
             continue
         file = files[Path(row.path)]
-        labels = file.with_name(f"{file.stem}_labels.png")
+        labels = file.with_name(f"{file.stem}{LABELS}.png")
         save_labels(row.labels, colours, labels)
         segmentation_picture(row.image, row.labels, names, file, colours)
         if arguments.json:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
@@ -23,7 +22,7 @@ from slideformer.models.dense.detector_options import (
 )
 from slideformer.models.dense.features import Features
 from slideformer.models.dense.pyramid import FeaturePyramid
-from slideformer.models.dense.regions import cascade_heads, plain_heads, proposal_network
+from slideformer.models.dense.regions import Regions, cascade_heads, plain_heads, proposal_network
 from slideformer.models.dense.retina import Retina, retina_anchors, retina_head
 from slideformer.models.names import pretrained_cfg
 
@@ -69,10 +68,8 @@ def create_detector(head: str, backbone: str, num_classes: int, **arguments: Any
         >>> sorted(detector([torch.rand(3, 40, 60)])[0])
         ['boxes', 'labels', 'scores']
     """
-    if head not in HEADS:
-        raise UserError(f"the head must be one of {', '.join(HEADS)}, got {head!r}")
+    row = find_head(head)
     check_range("num_classes", num_classes, 1)
-    row = HEADS[head]
     options = make_options(row.options, head, arguments)
     facts = pretrained_cfg(backbone)
     features = Features(
@@ -109,7 +106,7 @@ def with_regions(
         neck = FeaturePyramid(features, options.fpn_channels, first=0, extra=LastLevelMaxPool())
         scale = 8.0 if options.anchor_scale is None else options.anchor_scale
         proposals = proposal_network(neck, scale, options)
-        return GeneralizedRCNN(neck, proposals, heads(neck, num_classes, options), transform)
+        return Regions(neck, proposals, heads(neck, num_classes, options), transform)
 
     return build
 
@@ -141,3 +138,14 @@ HEADS = {
     "cascade_mask_rcnn": Head(CascadeOptions, with_regions(cascade_heads), masks=True),
     "retinanet": Head(DetectorOptions, retinanet),
 }
+
+
+def find_head(name: str) -> Head:
+    """The row of a kind of detector.
+
+    Raises:
+        UserError: there is no such kind.
+    """
+    if name not in HEADS:
+        raise UserError(f"the head must be one of {', '.join(HEADS)}, got {name!r}")
+    return HEADS[name]

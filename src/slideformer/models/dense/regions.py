@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
@@ -16,6 +17,7 @@ from torchvision.ops.poolers import LevelMapper
 
 from slideformer.models.dense.cascade import REFINEMENTS, CascadeHeads, Refinement
 from slideformer.models.dense.detector_options import CascadeOptions, MaskOptions, RegionOptions
+from slideformer.models.dense.layers import OverBackbone
 from slideformer.models.dense.pyramid import FeaturePyramid, answer_in_own_dtype
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
@@ -24,6 +26,10 @@ BOX_SIDE, MASK_SIDE = 7, 14
 MASK_CONVS = 4
 # Samples a side of every position of a region.
 SAMPLES = 2
+
+
+class Regions(OverBackbone, GeneralizedRCNN):
+    """Torchvision's detector of two stages."""
 
 
 def proposal_network(neck: FeaturePyramid, scale: float, options: RegionOptions) -> RegionProposalNetwork:

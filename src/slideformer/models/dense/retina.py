@@ -11,6 +11,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import remove_small_boxes
 
+from slideformer.models.dense.layers import OverBackbone
 from slideformer.models.dense.pyramid import FeaturePyramid, answer_in_own_dtype
 
 # Anchors of one map: three sides, in octaves above the smallest, by three shapes.
@@ -18,7 +19,7 @@ OCTAVES = (0.0, 1 / 3, 2 / 3)
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 
 
-class Retina(RetinaNet):
+class Retina(OverBackbone, RetinaNet):
     """Torchvision's RetinaNet with classes from 1, as its other detectors count them, and none for nothing.
 
     Torchvision's own has a score for class 0 that no picture ever trains.

@@ -45,6 +45,16 @@ class DenseInfo:
     category_ids: tuple[int, ...] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def facts(self) -> dict[str, Any]:
+        """All that travels with an exported model."""
+        blueprint = self.blueprint
+        return {
+            "task": blueprint.task,
+            "architecture": f"{blueprint.head} over {blueprint.backbone}",
+            "class_names": list(self.label_names),
+            "category_ids": None if self.category_ids is None else list(self.category_ids),
+        }
+
 
 def create_dense(blueprint: Blueprint) -> nn.Module:
     """The model of a blueprint, with fresh weights, which has it as ``blueprint``.

@@ -15,6 +15,7 @@ from torchvision.ops.misc import Conv2dNormActivation
 from slideformer.errors import UserError, check_range
 from slideformer.models.dense.blueprint import Blueprint
 from slideformer.models.dense.features import Features
+from slideformer.models.dense.layers import OverBackbone
 from slideformer.models.dense.semantic_fpn import SemanticFpn
 from slideformer.models.dense.upernet import UperNet
 from slideformer.models.initialise import init_convolution
@@ -26,7 +27,7 @@ AUXILIARY: dict[str, int] = {"upernet": 256}
 AUXILIARY_MAP = 2
 
 
-class Segmenter(nn.Module):
+class Segmenter(OverBackbone, nn.Module):
     """A class for every pixel of a picture of any size.
 
     Args:
@@ -89,11 +90,6 @@ class Segmenter(nn.Module):
         # The size that the padded picture had, from the picture's: an exporter keeps it open.
         size = height + -height % stride, width + -width % stride
         return F.interpolate(logits, size, mode="bilinear", align_corners=False)[..., :height, :width]
-
-    def no_weight_decay(self) -> set[str]:
-        """Names of weights that the backbone does not want to decay, as timm asks for them."""
-        ask = getattr(self.features.model, "no_weight_decay", set)
-        return {f"features.model.{name}" for name in ask()}
 
 
 def classifier(channels: int, num_classes: int, dropout: float) -> nn.Sequential:

@@ -90,14 +90,15 @@ def bands(
         The band's first row, and its logits ``(classes, rows, width)``, averaged over windows; they hold
         until the next band is asked for.
     """
+    device = next(model.parameters(), image).device
     height, width = image.shape[-2:]
     tops, lefts = sliding.starts(height), sliding.starts(width)
     rows, columns = min(sliding.window, height), min(sliding.window, width)
     sums = torch.empty(0)
     for number, top in enumerate(tops):
         for place, left in enumerate(lefts):
-            window = to_dtype(image[None, :, top : top + rows, left : left + columns], scale=True)
-            logits = model(window)[0]
+            window = image[None, :, top : top + rows, left : left + columns].to(device)
+            logits = model(to_dtype(window, scale=True))[0]
             if number == place == 0:
                 sums = logits.new_zeros(logits.shape[0], rows, width)
             sums[:, :, left : left + columns] += logits

@@ -78,7 +78,6 @@ class Classifier(Learner):
         self.val_loss = MeanMetric()
         self.top1 = MulticlassAccuracy(num_classes, average="micro")
         self.top5 = MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes))
-        self.unreadable: set[str] = set()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits: ``(B, 3, height, width) -> (B, num_classes)``."""
@@ -116,16 +115,8 @@ class Classifier(Learner):
         Raises:
             UserError: the batch must not be used.
         """
-        for path in batch.check().unreadable:
-            if path not in self.unreadable:
-                self.unreadable.add(path)
-                print(f"left out, unreadable: {path}", flush=True)
+        self.tell_unreadable(batch.check().unreadable)
         return batch.images, batch.targets
-
-    def left_out(self) -> list[str]:
-        """How many images were unreadable."""
-        count = len(self.unreadable)
-        return [f"images left out because they were unreadable: {count}"] if count else []
 
     def describe(self, data: ClassificationData) -> str:
         """What is about to be trained on what."""

@@ -264,8 +264,8 @@ class Reader:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value of JSON is a whole number."""
-    return type(value) is int
+    """Whether a value of JSON is a whole number that a tensor can hold."""
+    return type(value) is int and abs(value) < 2**63
 
 
 def clip(box: Box, picture: Picture) -> Box | None:

@@ -11,10 +11,10 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from slideformer.errors import UserError, check_range
-from slideformer.models.dense.detector import HEADS
+from slideformer.models.dense.detector import find_head
 from slideformer.tasks.detect.check import check_picture, compare_categories
 from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco
-from slideformer.tasks.detect.dataset import AnnotatedPictures, collate, trainable
+from slideformer.tasks.detect.dataset import AnnotatedPictures, collate, collate_to_train, trainable
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.detect.transforms import Augment, eval_transform, train_transform
 from slideformer.tasks.pictures import OnBadImage
@@ -74,7 +74,7 @@ class DetectionData(L.LightningDataModule):
             find_split(source, "val", val_annotations, val_images),
         )
         self.train, self.val = (
-            read_coco(split, self.findings, with_masks=HEADS[detector].masks) for split in splits
+            read_coco(split, self.findings, with_masks=find_head(detector).masks) for split in splits
         )
         compare_categories(self.train, self.val, self.findings)
         self.findings.refuse()
@@ -154,7 +154,7 @@ class DetectionData(L.LightningDataModule):
             # Equal batches, unless the pictures of a device do not make one.
             drop_last=len(sampler) >= self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=collate_to_train,
         )
 
     def val_dataloader(self) -> DataLoader[Any]:

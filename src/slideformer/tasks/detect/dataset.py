@@ -174,20 +174,26 @@ def boxes_and_labels(corners: Sequence[Any], rows: Sequence[Annotation], picture
 
 
 def collate(samples: Sequence[Sample | Unreadable]) -> DetectionBatch:
-    """The readable images of a batch; what is to be said of the others travels with it."""
+    """The readable images of a batch, perhaps none; what is to be said of the others travels with it."""
     bad = [sample for sample in samples if isinstance(sample, Unreadable)]
     good = [sample for sample in samples if not isinstance(sample, Unreadable)]
     paths = tuple(sample.path for sample in bad)
     refusals = [sample.refusal for sample in bad if sample.refusal]
-    if not good:
-        refusals.append(
-            f"a batch must hold a readable image, got {len(bad)} unreadable ones, the first {paths[0]}; "
-            "mend the images or make the batch larger"
-        )
     return DetectionBatch(
         images=[image for image, _, _ in good],
         targets=[target for _, target, _ in good],
         unreadable=paths,
         cropped_away=sum(cropped for _, _, cropped in good),
         refusal=refusals[0] if refusals else "",
+    )
+
+
+def collate_to_train(samples: Sequence[Sample | Unreadable]) -> DetectionBatch:
+    """As `collate`, but a batch of nothing is refused."""
+    batch = collate(samples)
+    if batch.images or batch.refusal:
+        return batch
+    return batch._replace(
+        refusal=f"a batch must hold a readable image, got {len(samples)} unreadable ones, the first "
+        f"{batch.unreadable[0]}; mend the images or make the batch larger"
     )

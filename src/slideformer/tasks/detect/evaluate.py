@@ -284,8 +284,9 @@ def evaluate(
     unreadable: list[str] = []
     images = 0
     for batch in batches:
-        outputs = model([image.to(device) for image in batch.check().images])
-        evaluator.update(outputs, [int(target["image_id"]) for target in batch.targets])
+        if batch.check().images:
+            outputs = model([image.to(device) for image in batch.images])
+            evaluator.update(outputs, [int(target["image_id"]) for target in batch.targets])
         unreadable += batch.unreadable
         images += len(batch.images)
         if progress is not None:

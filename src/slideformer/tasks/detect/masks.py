@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +12,10 @@ from slideformer.errors import UserError
 
 # A polygon of fewer corners has no inside; a corner is two numbers.
 LEAST_NUMBERS = 6
+# Pixels from a picture's corner beyond which no polygon goes: the library walks every one of them.
+FARTHEST = 1e6
+# Beyond it a whole number is none of float64.
+LARGEST = 2**53
 
 
 class RunLengths(NamedTuple):
@@ -132,6 +135,9 @@ def drawn(polygons: list[Any], height: int, width: int) -> bytes:
             raise ValueError("must be polygons, each a list of finite numbers")
         if len(polygon) % 2:
             raise ValueError(f"must have polygons of x and y in turn, got {len(polygon)} numbers")
+        far = max(map(abs, polygon), default=0)
+        if far > FARTHEST:
+            raise ValueError(f"must have polygons within {FARTHEST:g} pixels of the picture, got {far:g}")
     whole = [polygon for polygon in polygons if len(polygon) >= LEAST_NUMBERS]
     if not whole:
         return b""
@@ -141,8 +147,8 @@ def drawn(polygons: list[Any], height: int, width: int) -> bytes:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of JSON is a finite number."""
-    return type(value) in (int, float) and isfinite(value)
+    """Whether a value of JSON is a finite number, and not too large to reckon with."""
+    return type(value) in (int, float) and abs(value) < LARGEST
 
 
 def run_lengths(counts: bytes) -> list[int]:

@@ -6,11 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from slideformer.errors import check_range
 from slideformer.models.dense.detector import HEADS, create_detector
-from slideformer.models.dense.features import Features
+from slideformer.models.dense.layers import features_in
 from slideformer.models.dense.saved import save_dense
 from slideformer.models.dense.trained import load_backbone
 from slideformer.tasks.detect.data import DetectionData
@@ -23,7 +23,7 @@ from slideformer.tasks.training.optimise import Optimise
 LOGGED = ("AP", "AP50", "AP75")
 
 
-class DetectionLearner(Learner):
+class DetectorLearner(Learner):
     """A detector in training.
 
     Args:
@@ -35,7 +35,8 @@ class DetectionLearner(Learner):
         drop_path_rate: stochastic depth of the backbone; None for its own.
         frozen_stages: how many stages of the backbone, the stem with them, are not trained.
         grad_checkpointing: recompute the backbone's activations in the backward pass, for less memory.
-        options: further arguments of the detector, such as ``{fpn_channels: 64}``.
+        options: further arguments of the backbone, such as ``{kernel_size: 5}``.
+        head: further arguments of the detector, such as ``{fpn_channels: 64}``; see `DetectorOptions`.
         optimise: optimiser and schedule.
         ema_decay: decay of the moving average of the weights, which is then what is evaluated and saved;
             None for no average.
@@ -55,25 +56,31 @@ class DetectionLearner(Learner):
         frozen_stages: int = 0,
         grad_checkpointing: bool = False,
         options: dict[str, Any] | None = None,
+        head: dict[str, Any] | None = None,
         optimise: Optimise = Optimise(),  # noqa: B008 - frozen
         ema_decay: float | None = None,
     ) -> None:
         check_range("--model.drop_path_rate", drop_path_rate, 0, 0.999)
         arguments = {
-            **(options or {}),
+            **(head or {}),
+            "options": options or {},
             "drop_path_rate": drop_path_rate,
             "frozen_stages": frozen_stages,
             "grad_checkpointing": grad_checkpointing,
         }
         model = create_detector(name, backbone, num_classes, **arguments)
-        if weights is not None:
-            for line in load_backbone(features_of(model), weights):
-                print(line, flush=True)
-        kept = {"name": name, "backbone": backbone, "num_classes": num_classes, "options": options or {}}
+        told = [] if weights is None else load_backbone(features_in(model)[1], weights)
+        kept = {
+            "name": name,
+            "backbone": backbone,
+            "num_classes": num_classes,
+            "frozen_stages": frozen_stages,
+        }
+        kept |= {"options": options or {}, "head": head or {}}
         super().__init__(model, kept, optimise, ema_decay)
+        self.weights, self.told = weights, told
         self.with_masks = HEADS[name].masks
         self.evaluator: Evaluator | None = None
-        self.unreadable: set[str] = set()
         self.cropped_away = 0
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
@@ -103,7 +110,8 @@ class DetectionLearner(Learner):
         """Gather what is found on one batch of the hold-out."""
         assert self.evaluator is not None
         batch = self.usable(batch)
-        self.evaluator.update(self(batch.images), [int(target["image_id"]) for target in batch.targets])
+        if batch.images:
+            self.evaluator.update(self(batch.images), [int(target["image_id"]) for target in batch.targets])
 
     def on_validation_epoch_end(self) -> None:
         """Tell COCO's figures; one that the hold-out has nothing to tell by is 0."""
@@ -120,35 +128,27 @@ class DetectionLearner(Learner):
         Raises:
             UserError: the batch must not be used.
         """
-        for path in batch.check().unreadable:
-            if path not in self.unreadable:
-                self.unreadable.add(path)
-                print(f"left out, unreadable: {path}", flush=True)
+        self.tell_unreadable(batch.check().unreadable)
         self.cropped_away += batch.cropped_away
         return batch
 
     def left_out(self) -> list[str]:
         """What could not be used."""
-        counts = {
-            "pictures left out because they were unreadable": len(self.unreadable),
-            "times that a random crop left nothing of an object": self.cropped_away,
-        }
-        return [f"{words}: {count}" for words, count in counts.items() if count]
+        count = self.cropped_away
+        lines = [f"times that a random crop left nothing of an object: {count}"] if count else []
+        return [*super().left_out(), *lines]
 
     def describe(self, data: DetectionData) -> str:
         """What is about to be trained on what."""
         count = sum(parameter.numel() for parameter in self.model.parameters())
-        return (
+        start = "" if self.weights is None else f", backbone from {self.weights}"
+        line = (
             f"{self.hparams['name']} over {self.hparams['backbone']}, {count / 1e6:.2f} M parameters, "
             f"{data.num_classes} classes, {len(data.train_pictures)} pictures to train on, "
-            f"{len(data.val.pictures)} held out"
+            f"{len(data.val.pictures)} held out{start}"
         )
+        return "\n".join([line, *self.told])
 
     def save(self, folder: Path, data: DetectionData) -> None:
         """Write the weights for ``slideformer evaluate``, ``predict`` and ``export``."""
         save_dense(self.evaluated, folder, label_names=data.label_names, category_ids=data.category_ids)
-
-
-def features_of(detector: nn.Module) -> Features:
-    """The backbone of a detector."""
-    return next(module for module in detector.modules() if isinstance(module, Features))

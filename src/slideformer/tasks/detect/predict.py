@@ -62,6 +62,7 @@ def predict(
     Raises:
         UserError: a picture cannot be read and ``on_bad_image`` is ``stop``.
     """
+    device = next(model.parameters()).device
     for number, path in enumerate(paths, start=1):
         try:
             picture = read_image(path)
@@ -70,7 +71,8 @@ def predict(
                 raise UserError(refusal(str(path), error)) from error
             yield PictureDetections(path, None, None, error=f"{type(error).__name__}: {error}")
             continue
-        (output,) = model([functional.to_dtype(functional.pil_to_tensor(picture), torch.float32, scale=True)])
+        pixels = functional.pil_to_tensor(picture).to(device)
+        (output,) = model([functional.to_dtype(pixels, torch.float32, scale=True)])
         sure = output["scores"] >= score
         told = {key: x[sure].cpu() for key, x in output.items()}
         yield PictureDetections(path, picture, found_by(told, number), told)

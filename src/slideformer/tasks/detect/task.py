@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from slideformer.tasks.detect.data import DetectionData
-from slideformer.tasks.detect.module import DetectionLearner
+from slideformer.tasks.detect.module import DetectorLearner
 from slideformer.tasks.training.task import Task
 
 DETECT = Task(
     name="detect",
     purpose="Train a detector, of boxes alone or with masks.",
-    learner=DetectionLearner,
+    learner=DetectorLearner,
     data=DetectionData,
     package="slideformer.tasks.detect",
     short={"--model": "--model.name", "--backbone": "--model.backbone", "--data": "--data.source"},

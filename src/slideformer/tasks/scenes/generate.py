@@ -31,7 +31,7 @@ PALETTE = ((0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 6
 def generate(
     folder: str | Path,
     *,
-    train: int = 300,
+    train: int = 400,
     val: int = 80,
     size: int = 160,
     seed: int = 0,

@@ -135,7 +135,7 @@ def segment(
 
     Args:
         model: in evaluation mode.
-        image: ``(3, height, width)``, for the model.
+        image: ``(3, height, width)``, for the model, on any device.
         size: height and width of the result. The whole picture's logits are interpolated; of windows the
             labels are, since memory does not hold all logits.
         sliding: windows; None for the whole picture at once.
@@ -144,7 +144,8 @@ def segment(
     if tuple(image.shape[-2:]) == size:
         return label_map(model, image, sliding=sliding, progress=progress)
     if sliding is None:
-        logits = F.interpolate(model(image[None]), size, mode="bilinear", align_corners=False)
+        device = next(model.parameters(), image).device
+        logits = F.interpolate(model(image[None].to(device)), size, mode="bilinear", align_corners=False)
         return logits[0].argmax(0).to("cpu", torch.int32)
     # Class numbers are below 256, and only bytes are resized by the nearest.
     labels = label_map(model, image, sliding=sliding, progress=progress)

@@ -68,8 +68,8 @@ class SegmenterLearner(Learner):
         check_range("--model.auxiliary_weight", auxiliary_weight, 0)
         arguments = {**(head or {}), "drop_path_rate": drop_path_rate, "frozen_stages": frozen_stages}
         arguments = {**arguments, "grad_checkpointing": grad_checkpointing, "options": options}
-        # What is as it would be anyway need not be kept.
-        arguments = {option: value for option, value in arguments.items() if value not in (None, 0, False)}
+        # What is not set need not be kept; a 0 is set, and not the same.
+        arguments = {option: value for option, value in arguments.items() if value is not None}
         model = create_segmenter(name, backbone, num_classes, **arguments)
         kept = {"name": name, "backbone": backbone, "num_classes": num_classes, "arguments": arguments}
         super().__init__(model, kept, optimise, ema_decay)
@@ -77,7 +77,6 @@ class SegmenterLearner(Learner):
         self.told = [] if weights is None else load_backbone(model.features, weights)
         self.val_loss = MeanMetric()
         self.confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORED, validate_args=False)
-        self.unreadable: set[str] = set()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits: ``(B, 3, height, width) -> (B, num_classes, height, width)``."""
@@ -125,16 +124,8 @@ class SegmenterLearner(Learner):
         Raises:
             UserError: the batch must not be used.
         """
-        for name in batch.check().unreadable:
-            if name not in self.unreadable:
-                self.unreadable.add(name)
-                print(f"left out, unreadable: {name}", flush=True)
+        self.tell_unreadable(batch.check().unreadable)
         return batch.images, batch.masks
-
-    def left_out(self) -> list[str]:
-        """How many pictures were unreadable."""
-        count = len(self.unreadable)
-        return [f"pictures left out because they were unreadable: {count}"] if count else []
 
     def describe(self, data: SegmentationData) -> str:
         """What is about to be trained on what."""

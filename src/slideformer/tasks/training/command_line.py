@@ -129,6 +129,10 @@ class TrainCLI(LightningCLI):
             elif not self.config.resume:
                 self.folder.refuse_if_used()
             self.folder.prepare()
+        # A resumed run has its weights in the checkpoint; those that it began with may be gone.
+        self.weights = self.config.model.get("weights")
+        if self.checkpoint is not None and self.weights is not None:
+            self.config.model.weights = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add our loggers, callbacks and progress bar to what the configuration says."""
@@ -148,6 +152,8 @@ class TrainCLI(LightningCLI):
         """Write the resolved configuration, from which a new run may start as well."""
         config = self.config.clone()
         config.resume = False
+        if self.weights is not None:
+            config.model.weights = self.weights
         write_text(self.folder.config, self.parser.dump(config, skip_none=False))
 
 
@@ -169,20 +175,28 @@ def parse(task: Task, words: list[str]) -> TrainCLI:
 
 
 def task_of(words: Sequence[str]) -> str:
-    """Name of the task of the run that ``--resume`` continues; that of a classifier where none does.
+    """Name of the task of the run that ``--resume`` continues or whose configuration ``--config`` names.
+
+    That of a classifier where none is named.
 
     Raises:
         UserError: the run's configuration cannot be read.
     """
     for word, value in zip(words, [*words[1:], ""], strict=True):
         option, equals, after = word.partition("=")
-        folder = RunFolder(Path(after if equals else value))
-        if option == "--resume" and folder.config.is_file():
-            try:
-                config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise UserError(
-                    f"{folder.config} must be the configuration of a run, but cannot be read; restore it"
-                ) from error
-            return str(config.get("task", "classify")) if isinstance(config, dict) else "classify"
+        path = Path(after if equals else value)
+        files = {"--resume": RunFolder(path).config, "--config": path}
+        if option in files and files[option].is_file():
+            return task_in(files[option])
     return "classify"
+
+
+def task_in(file: Path) -> str:
+    """Name of the task in a run's configuration."""
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{file} must be the configuration of a run, but cannot be read; restore it"
+        ) from error
+    return str(config.get("task", "classify")) if isinstance(config, dict) else "classify"

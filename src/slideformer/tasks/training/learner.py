@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -48,6 +48,7 @@ class Learner(L.LightningModule):
         self.ema = None if ema_decay is None else ModelEmaV3(model, decay=ema_decay).requires_grad_(False)
         self.optimise = optimise
         self.updates = 0
+        self.unreadable: set[str] = set()
 
     @property
     def evaluated(self) -> nn.Module:
@@ -62,9 +63,17 @@ class Learner(L.LightningModule):
         """Write the evaluated weights, and what they need to be used, into a run's folder."""
         raise NotImplementedError
 
+    def tell_unreadable(self, paths: Iterable[str]) -> None:
+        """Say, once each, which images were left out."""
+        for path in paths:
+            if path not in self.unreadable:
+                self.unreadable.add(path)
+                print(f"left out, unreadable: {path}", flush=True)
+
     def left_out(self) -> list[str]:
         """Lines on what could not be used, for the end of a run."""
-        return []
+        count = len(self.unreadable)
+        return [f"images left out because they were unreadable: {count}"] if count else []
 
     def finite(self, loss: Tensor) -> Tensor:
         """The loss of a step itself.

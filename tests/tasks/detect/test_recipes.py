@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped recipes are what the paper says, and build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from slideformer.models.dense.detector_counts import PUBLISHED_DETECTORS
+from slideformer.tasks.detect.task import DETECT
+from slideformer.tasks.training.command_line import expand, parse
+from slideformer.tasks.training.fit import quiet
+
+COCO = [name for name in DETECT.recipes() if name.startswith("coco_")]
+
+
+def recipe(name: str) -> dict[str, Any]:
+    return yaml.safe_load(Path(DETECT.recipe_path(name)).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", DETECT.recipes())
+def test_every_recipe_builds_its_model_data_and_trainer(name: str, scenes: Path, tmp_path: Path) -> None:
+    words = ["--config", name, "--data", str(scenes), "--output", str(tmp_path), "--trainer.accelerator=cpu"]
+    with quiet(), torch.device("meta"):
+        cli = parse(DETECT, expand(DETECT, words))
+    assert cli.model.hparams["num_classes"] == 5
+    assert cli.trainer.max_epochs == cli.config.trainer.max_epochs
+
+
+def test_every_row_of_the_papers_table_has_its_recipe() -> None:
+    rows = {f"coco_{row.head}_{row.backbone}": row for row in PUBLISHED_DETECTORS if not row.host}
+    assert set(COCO) == set(rows)
+    for name, row in rows.items():
+        text = Path(DETECT.recipe_path(name)).read_text(encoding="utf-8")
+        assert f"{row.accuracy['box AP']} box AP and {row.accuracy['mask AP']} mask AP by the paper" in text
+        assert (recipe(name)["model"]["name"], recipe(name)["model"]["backbone"]) == (row.head, row.backbone)
+
+
+@pytest.mark.parametrize("name", COCO)
+def test_coco_is_trained_as_in_the_paper(name: str) -> None:
+    content = recipe(name)
+    optimise, swin = content["model"]["optimise"], "swin" in name
+    assert (optimise["lr"], optimise["weight_decay"]) == ((1e-4, 0.05) if swin else (2e-4, 1e-4))
+    assert optimise["milestones"] == ([27, 33] if swin else [8, 11])
+    assert content["trainer"]["max_epochs"] == (36 if swin else 12)
+    sides = content["data"]["augment"]["sides"]
+    assert (sides[0], sides[-1], content["data"]["augment"]["longest_side"]) == (
+        480 if swin else 800,
+        800,
+        1333,
+    )
+    assert 8 * content["data"]["batch_size"] == 16
+
+
+@pytest.mark.parametrize("name", DETECT.recipes())
+def test_a_recipe_opens_with_what_it_reaches(name: str) -> None:
+    lines = Path(DETECT.recipe_path(name)).read_text(encoding="utf-8").splitlines()
+    assert lines[1].startswith("# Reaches: ")
+    assert any(
+        line.startswith("# Use: ") and f"slideformer train detect --config {name}" in line for line in lines
+    )
