@@ -15,12 +15,12 @@ from slideformer.errors import UserError
 from slideformer.tasks.classify.datasets import (
     Batch,
     Images,
-    Unreadable,
     collate,
     hold_out_class_names,
     open_reader,
     source_class_names,
 )
+from slideformer.tasks.training.batches import Unreadable
 from tests.conftest import CLASSES, COLOURS, COUNTS
 
 
