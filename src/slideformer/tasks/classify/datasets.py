@@ -21,7 +21,7 @@ from slideformer.tasks.pictures import (
     is_readable,
     read_image,
 )
-from slideformer.tasks.training.batches import Unreadable, parted, refusal_of_nothing
+from slideformer.tasks.training.batches import Unreadable, parted, refuse_nothing
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -151,12 +151,17 @@ class Images(Dataset[Any]):
 
 
 def collate(samples: Sequence[tuple[Tensor, int] | Unreadable]) -> Batch:
-    """Stack the readable images of a batch; what is to be said of the others travels with it."""
+    """Stack the readable images of a batch, if any; what is to be said of the others travels with it."""
     good, paths, refused = parted(samples)
     if refused or not good:
-        return Batch(torch.empty(0), torch.empty(0), paths, refused if refused else refusal_of_nothing(paths))
+        return Batch(torch.empty(0), torch.empty(0), paths, refused)
     images, targets = zip(*good, strict=True)
     return Batch(torch.stack(images), torch.as_tensor(targets), paths)
+
+
+def collate_to_train(samples: Sequence[tuple[Tensor, int] | Unreadable]) -> Batch:
+    """As `collate`, but a batch of nothing is refused."""
+    return refuse_nothing(collate(samples))
 
 
 def open_reader(source: str, split: str, names: Sequence[str]) -> Reader:

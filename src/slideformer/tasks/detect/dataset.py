@@ -21,7 +21,7 @@ from slideformer.tasks.detect.check import size_refusal
 from slideformer.tasks.detect.coco import Annotation, CocoSet, Picture
 from slideformer.tasks.detect.transforms import without_empty_masks
 from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image
-from slideformer.tasks.training.batches import Unreadable, parted, refusal_of_nothing
+from slideformer.tasks.training.batches import Unreadable, parted, refuse_nothing
 
 Target = dict[str, Tensor]
 
@@ -175,7 +175,4 @@ def collate(samples: Sequence[Sample | Unreadable]) -> DetectionBatch:
 
 def collate_to_train(samples: Sequence[Sample | Unreadable]) -> DetectionBatch:
     """As `collate`, but a batch of nothing is refused."""
-    batch = collate(samples)
-    if batch.images or batch.refusal:
-        return batch
-    return batch._replace(refusal=refusal_of_nothing(batch.unreadable))
+    return refuse_nothing(collate(samples))

@@ -15,7 +15,7 @@ from slideformer.errors import UserError
 from slideformer.tasks.pictures import UNREADABLE, OnBadImage
 from slideformer.tasks.segment.labels import read_pair
 from slideformer.tasks.segment.layout import Pair, Source
-from slideformer.tasks.training.batches import Unreadable, parted, refusal_of_nothing
+from slideformer.tasks.training.batches import Unreadable, parted, refuse_nothing
 
 Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -85,7 +85,4 @@ def collate(samples: Sequence[tuple[Tensor, Tensor] | Unreadable]) -> Segmentati
 
 def collate_to_train(samples: Sequence[tuple[Tensor, Tensor] | Unreadable]) -> SegmentationBatch:
     """As `collate`, but a batch of nothing is refused."""
-    batch = collate(samples)
-    if len(batch.images) or batch.refusal:
-        return batch
-    return batch._replace(refusal=refusal_of_nothing(batch.unreadable))
+    return refuse_nothing(collate(samples))

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from slideformer.tasks.pictures import OnBadImage, refusal
+
+# One of the tasks' named tuples, with ``images``, ``unreadable`` and ``refusal``.
+Batch = TypeVar("Batch", bound=Any)
 
 
 class Unreadable(NamedTuple):
@@ -41,9 +44,13 @@ def parted(samples: Sequence[Any]) -> tuple[list[Any], tuple[str, ...], str]:
     return good, tuple(sample.path for sample in bad), refusals[0] if refusals else ""
 
 
-def refusal_of_nothing(paths: Sequence[str]) -> str:
-    """What is said of a batch to train on of which nothing can be read."""
-    return (
-        f"a batch must hold a readable image, got {len(paths)} unreadable ones, the first {paths[0]}; "
-        "mend the images or make the batch larger"
+def refuse_nothing(batch: Batch) -> Batch:
+    """A batch to train on; one of which nothing could be read comes with its refusal."""
+    if len(batch.images) or batch.refusal:
+        return batch
+    paths = batch.unreadable
+    refused: Batch = batch._replace(
+        refusal=f"a batch must hold a readable image, got {len(paths)} unreadable ones, the first "
+        f"{paths[0]}; mend the images or make the batch larger"
     )
+    return refused
