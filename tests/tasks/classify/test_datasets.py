@@ -15,12 +15,13 @@ from slideformer.errors import UserError
 from slideformer.tasks.classify.datasets import (
     Batch,
     Images,
-    Unreadable,
     collate,
+    collate_to_train,
     hold_out_class_names,
     open_reader,
     source_class_names,
 )
+from slideformer.tasks.training.batches import Unreadable
 from tests.conftest import CLASSES, COLOURS, COUNTS
 
 
@@ -66,8 +67,10 @@ def test_an_unreadable_image_stops_where_that_is_asked(broken: Path, workers: in
         [batch.check() for batch in loader(broken, "stop", workers)]
 
 
-def test_a_batch_without_a_readable_image_is_refused() -> None:
-    batch = collate([Unreadable("a"), Unreadable("b")])
+def test_a_batch_without_a_readable_image_is_refused_in_training_alone() -> None:
+    samples = [Unreadable("a"), Unreadable("b")]
+    assert collate(samples).check().unreadable == ("a", "b")
+    batch = collate_to_train(samples)
     with pytest.raises(UserError, match="must hold a readable image, got 2 unreadable ones, the first a;"):
         batch.check()
 

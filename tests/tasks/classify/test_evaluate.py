@@ -57,6 +57,14 @@ def test_a_class_without_images_has_no_recall(answers: tuple[torch.Tensor, torch
     assert last["images"] == 0
 
 
+def test_a_batch_of_nothing_readable_is_left_out(finished_run: Path, photos: Path) -> None:
+    bad = photos / "val" / "kiwi" / "0.jpg"
+    bad.write_text("no picture")
+    found = evaluate_folder(finished_run, str(photos), batch_size=1)
+    assert found.unreadable == (str(bad),)
+    assert found.images == 8
+
+
 def test_nothing_to_evaluate_is_refused() -> None:
     with pytest.raises(UserError, match="there must be an image to evaluate, got none"):
         evaluate(nn.Identity(), [], NAMES)

@@ -14,9 +14,10 @@ from PIL import Image
 
 from slideformer.errors import UserError
 from slideformer.tasks.detect.data import DetectionData
-from slideformer.tasks.detect.dataset import Unreadable, collate, collate_to_train
+from slideformer.tasks.detect.dataset import collate, collate_to_train
 from slideformer.tasks.detect.transforms import Augment
 from slideformer.tasks.scenes.generate import generate
+from slideformer.tasks.training.batches import Unreadable
 
 # Nothing random but the order.
 STILL = Augment(sides=(64,), longest_side=64, crop_probability=0, hflip=0)

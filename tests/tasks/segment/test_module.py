@@ -7,8 +7,10 @@ from typing import Any, cast
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from slideformer.errors import UserError
+from slideformer.models.dense.features import Features
 from slideformer.models.dense.saved import load_dense
 from slideformer.models.dense.segmenter import Segmenter
 from slideformer.tasks.segment.data import SegmentationData
@@ -92,6 +94,21 @@ def test_bad_data_stop_a_run_before_it_begins(labelled: Path, tmp_path: Path) ->
     (labelled / "masks" / "val" / "0.png").unlink()
     with pytest.raises(UserError, match=r"val/0.jpg must have a label map of its name"):
         fit(SEGMENT, [*QUICK, f"--data={labelled}", f"--output={tmp_path / 'run'}"])
+
+
+def test_the_moving_average_begins_with_the_weights_that_were_given(tmp_path: Path) -> None:
+    weights = Features("slide_swin_nano").model.state_dict()
+    save_file(weights, tmp_path / "backbone.safetensors")
+    module = learner(weights=str(tmp_path / "backbone.safetensors"), ema_decay=0.9)
+    averaged = cast("Segmenter", module.evaluated).features.model.state_dict()
+    assert module.evaluated is not module.model
+    assert all(torch.equal(x, averaged[name]) for name, x in weights.items())
+
+
+def test_memory_may_change_in_a_resumed_run_and_the_head_may_not() -> None:
+    kept = dict(learner().hparams)
+    assert dict(learner(grad_checkpointing=True, drop_path_rate=0.3).hparams) == kept
+    assert dict(learner(frozen_stages=1).hparams) != kept
 
 
 def test_a_zero_is_not_taken_for_unset() -> None:

@@ -19,6 +19,7 @@ from slideformer.tasks.classify.datasets import (
     FolderReader,
     Images,
     collate,
+    collate_to_train,
     open_reader,
     source_class_names,
 )
@@ -195,7 +196,7 @@ class ClassificationData(L.LightningDataModule):
             # Equal batches, unless the images of a device do not make one.
             drop_last=len(sampler) >= self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=collate_to_train,
         )
 
     def sampler(self, images: Sized, training: bool) -> DistributedSampler[Any]:

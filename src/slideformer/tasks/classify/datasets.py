@@ -20,8 +20,8 @@ from slideformer.tasks.pictures import (
     image_paths,
     is_readable,
     read_image,
-    refusal,
 )
+from slideformer.tasks.training.batches import Unreadable, parted, refuse_nothing
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -51,18 +51,6 @@ class Batch(NamedTuple):
         if self.refusal:
             raise UserError(self.refusal)
         return self
-
-
-class Unreadable(NamedTuple):
-    """Stands for an image that cannot be read.
-
-    Attributes:
-        path: of the image.
-        refusal: why that ends the work, or nothing where the image is left out.
-    """
-
-    path: str
-    refusal: str = ""
 
 
 class Reader(Protocol):
@@ -158,25 +146,22 @@ class Images(Dataset[Any]):
             image, target = self.reader[index]
         except UNREADABLE as error:
             name = self.reader.name(index)
-            return Unreadable(name, refusal(name, error) if self.on_bad_image == "stop" else "")
+            return Unreadable.because(name, error, self.on_bad_image)
         return self.transform(image), target
 
 
 def collate(samples: Sequence[tuple[Tensor, int] | Unreadable]) -> Batch:
-    """Stack the readable images of a batch; what is to be said of the others travels with it."""
-    bad = [sample for sample in samples if isinstance(sample, Unreadable)]
-    good = [sample for sample in samples if not isinstance(sample, Unreadable)]
-    paths = tuple(sample.path for sample in bad)
-    refusals = [sample.refusal for sample in bad if sample.refusal]
-    if not good:
-        refusals.append(
-            f"a batch must hold a readable image, got {len(bad)} unreadable ones, the first {paths[0]}; "
-            "mend the images or make the batch larger"
-        )
-    if refusals:
-        return Batch(torch.empty(0), torch.empty(0), paths, refusals[0])
+    """Stack the readable images of a batch, if any; what is to be said of the others travels with it."""
+    good, paths, refused = parted(samples)
+    if refused or not good:
+        return Batch(torch.empty(0), torch.empty(0), paths, refused)
     images, targets = zip(*good, strict=True)
     return Batch(torch.stack(images), torch.as_tensor(targets), paths)
+
+
+def collate_to_train(samples: Sequence[tuple[Tensor, int] | Unreadable]) -> Batch:
+    """As `collate`, but a batch of nothing is refused."""
+    return refuse_nothing(collate(samples))
 
 
 def open_reader(source: str, split: str, names: Sequence[str]) -> Reader:

@@ -110,13 +110,15 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], class_names: Sequence[s
     hits, loss = 0, 0.0
     unreadable: list[str] = []
     for batch in batches:
-        logits = model(batch.check().images).float()
+        unreadable += batch.check().unreadable
+        if not len(batch.images):
+            continue
+        logits = model(batch.images).float()
         flat = batch.targets * classes + logits.argmax(1)
         confusion += torch.bincount(flat, minlength=classes**2).view(classes, classes)
         likeliest = logits.topk(min(5, classes), dim=1).indices
         hits += int((likeliest == batch.targets[:, None]).any(1).sum())
         loss += float(nn.functional.cross_entropy(logits, batch.targets, reduction="sum"))
-        unreadable += batch.unreadable
     images = int(confusion.sum())
     if images == 0:
         raise UserError("there must be an image to evaluate, got none; check the folder")

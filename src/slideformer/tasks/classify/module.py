@@ -100,6 +100,8 @@ class Classifier(Learner):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Loss and accuracy of one batch of the hold-out."""
         images, targets = self.readable(batch)
+        if not len(images):
+            return
         logits = self(images)
         self.top1(logits, targets)
         self.top5(logits, targets)

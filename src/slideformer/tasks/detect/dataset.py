@@ -20,7 +20,8 @@ from slideformer.tasks.detect import masks
 from slideformer.tasks.detect.check import size_refusal
 from slideformer.tasks.detect.coco import Annotation, CocoSet, Picture
 from slideformer.tasks.detect.transforms import without_empty_masks
-from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image, refusal
+from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image
+from slideformer.tasks.training.batches import Unreadable, parted, refuse_nothing
 
 Target = dict[str, Tensor]
 
@@ -53,18 +54,6 @@ class DetectionBatch(NamedTuple):
         if self.refusal:
             raise UserError(self.refusal)
         return self
-
-
-class Unreadable(NamedTuple):
-    """Stands for an image that cannot be read.
-
-    Attributes:
-        path: of the image.
-        refusal: why that ends the work, or nothing where the image is left out.
-    """
-
-    path: str
-    refusal: str = ""
 
 
 Sample = tuple[Tensor, Target, int]
@@ -105,8 +94,7 @@ class AnnotatedPictures(Dataset[Any]):
         except UserError as error:
             return Unreadable(str(picture.file), str(error))
         except UNREADABLE as error:
-            path = str(picture.file)
-            return Unreadable(path, refusal(path, error) if self.on_bad_image == "stop" else "")
+            return Unreadable.because(str(picture.file), error, self.on_bad_image)
         annotations = self.data.annotations[picture.image_id]
         target = (train_target if self.training else eval_target)(annotations, picture)
         objects = len(target["labels"])
@@ -175,25 +163,16 @@ def boxes_and_labels(corners: Sequence[Any], rows: Sequence[Annotation], picture
 
 def collate(samples: Sequence[Sample | Unreadable]) -> DetectionBatch:
     """The readable images of a batch, perhaps none; what is to be said of the others travels with it."""
-    bad = [sample for sample in samples if isinstance(sample, Unreadable)]
-    good = [sample for sample in samples if not isinstance(sample, Unreadable)]
-    paths = tuple(sample.path for sample in bad)
-    refusals = [sample.refusal for sample in bad if sample.refusal]
+    good, paths, refused = parted(samples)
     return DetectionBatch(
         images=[image for image, _, _ in good],
         targets=[target for _, target, _ in good],
         unreadable=paths,
         cropped_away=sum(cropped for _, _, cropped in good),
-        refusal=refusals[0] if refusals else "",
+        refusal=refused,
     )
 
 
 def collate_to_train(samples: Sequence[Sample | Unreadable]) -> DetectionBatch:
     """As `collate`, but a batch of nothing is refused."""
-    batch = collate(samples)
-    if batch.images or batch.refusal:
-        return batch
-    return batch._replace(
-        refusal=f"a batch must hold a readable image, got {len(samples)} unreadable ones, the first "
-        f"{batch.unreadable[0]}; mend the images or make the batch larger"
-    )
+    return refuse_nothing(collate(samples))

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 
 from slideformer.errors import UserError
@@ -18,6 +18,7 @@ from slideformer.tasks.detect.coco import CocoSet, Picture
 from slideformer.tasks.detect.dataset import DetectionBatch
 from slideformer.tasks.detect.masks import RunLengths
 from slideformer.tasks.detect.results import Detections, binary_masks, width_and_height
+from slideformer.tasks.training.devices import exchanged
 
 # COCO's twelve figures, and what torchmetrics calls them.
 FIGURES = {
@@ -218,15 +219,6 @@ class Evaluator:
 
 
 Share = tuple[list[int], dict[str, list[Any]]]
-
-
-def exchanged(share: Share) -> list[Share]:
-    """The shares of all devices."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [share]
-    shares: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(shares, share)
-    return shares
 
 
 def ordered(shares: Sequence[Share]) -> dict[str, list[Any]]:

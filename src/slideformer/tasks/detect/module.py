@@ -16,6 +16,7 @@ from slideformer.models.dense.trained import load_backbone
 from slideformer.tasks.detect.data import DetectionData
 from slideformer.tasks.detect.dataset import DetectionBatch
 from slideformer.tasks.detect.evaluate import Evaluator
+from slideformer.tasks.training.devices import exchanged
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.optimise import Optimise
 
@@ -131,6 +132,11 @@ class DetectorLearner(Learner):
         self.tell_unreadable(batch.check().unreadable)
         self.cropped_away += batch.cropped_away
         return batch
+
+    def on_train_end(self) -> None:
+        """Bring together what each device has left out."""
+        super().on_train_end()
+        self.cropped_away = sum(exchanged(self.cropped_away))
 
     def left_out(self) -> list[str]:
         """What could not be used."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.transforms.v2 import functional
 
 from slideformer.errors import UserError
@@ -72,7 +74,28 @@ def predict(
             yield PictureDetections(path, None, None, error=f"{type(error).__name__}: {error}")
             continue
         pixels = functional.pil_to_tensor(picture).to(device)
-        (output,) = model([functional.to_dtype(pixels, torch.float32, scale=True)])
+        with at_least(model, score):
+            (output,) = model([functional.to_dtype(pixels, torch.float32, scale=True)])
         sure = output["scores"] >= score
         told = {key: x[sure].cpu() for key, x in output.items()}
         yield PictureDetections(path, picture, found_by(told, number), told)
+
+
+@contextmanager
+def at_least(model: nn.Module, score: float) -> Iterator[None]:
+    """Have a detector make no masks of what is not told: each takes as many pixels as the picture has.
+
+    Args:
+        model: the detector, as it was afterwards.
+        score: what is told has it or more.
+    """
+    heads = [part for part in model.modules() if isinstance(part, RoIHeads)]
+    before = [part.score_thresh for part in heads]
+    for part in heads:
+        # A little less, for heads tell what has more.
+        part.score_thresh = max(part.score_thresh, score - 1e-6)
+    try:
+        yield
+    finally:
+        for part, threshold in zip(heads, before, strict=True):
+            part.score_thresh = threshold

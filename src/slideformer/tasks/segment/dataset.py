@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from slideformer.errors import UserError
-from slideformer.tasks.pictures import UNREADABLE, OnBadImage, refusal
+from slideformer.tasks.pictures import UNREADABLE, OnBadImage
 from slideformer.tasks.segment.labels import read_pair
 from slideformer.tasks.segment.layout import Pair, Source
+from slideformer.tasks.training.batches import Unreadable, parted, refuse_nothing
 
 Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -47,20 +48,8 @@ class SegmentationBatch(NamedTuple):
         return self
 
 
-class Unusable(NamedTuple):
-    """Stands for a pair that cannot be read or used.
-
-    Attributes:
-        name: of the picture.
-        refusal: why that ends the work, or nothing where the picture is left out.
-    """
-
-    name: str
-    refusal: str = ""
-
-
 class LabelledPictures(Dataset[Any]):
-    """Pictures and label maps, transformed; what cannot be used comes as `Unusable`."""
+    """Pictures and label maps, transformed; what cannot be used comes as `Unreadable`."""
 
     def __init__(
         self, source: Source, pairs: Sequence[Pair], transform: Transform, on_bad_image: OnBadImage
@@ -71,40 +60,29 @@ class LabelledPictures(Dataset[Any]):
         """How many there are."""
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | Unusable:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | Unreadable:
         """One picture ``(3, height, width)`` and its labels ``(height, width)``, or what stands for them."""
         pair = self.pairs[index]
         name = str(pair.image)
         try:
             labelled = read_pair(pair, self.source)
         except UserError as error:
-            return Unusable(name, str(error))
+            return Unreadable(name, str(error))
         except UNREADABLE as error:
-            words = f"{name} or {pair.labels}"
-            return Unusable(name, refusal(words, error) if self.on_bad_image == "stop" else "")
+            return Unreadable.because(name, error, self.on_bad_image, told=f"{name} or {pair.labels}")
         image = torch.from_numpy(np.array(labelled.image)).permute(2, 0, 1)
         return self.transform(image, torch.from_numpy(labelled.labels))
 
 
-def collate(samples: Sequence[tuple[Tensor, Tensor] | Unusable]) -> SegmentationBatch:
+def collate(samples: Sequence[tuple[Tensor, Tensor] | Unreadable]) -> SegmentationBatch:
     """Stack what can be used of a batch; what is to be said of the rest travels with it."""
-    bad = [sample for sample in samples if isinstance(sample, Unusable)]
-    good = [sample for sample in samples if not isinstance(sample, Unusable)]
-    names = tuple(sample.name for sample in bad)
-    refusals = [sample.refusal for sample in bad if sample.refusal]
-    if refusals or not good:
-        empty = torch.empty(0, 3, 1, 1), torch.empty(0, 1, 1, dtype=torch.long)
-        return SegmentationBatch(*empty, names, refusals[0] if refusals else "")
+    good, names, refused = parted(samples)
+    if refused or not good:
+        return SegmentationBatch(torch.empty(0, 3, 1, 1), torch.empty(0, 1, 1).long(), names, refused)
     images, masks = (torch.stack(list(column)) for column in zip(*good, strict=True))
     return SegmentationBatch(images.float() / 255, masks.long(), names)
 
 
-def collate_to_train(samples: Sequence[tuple[Tensor, Tensor] | Unusable]) -> SegmentationBatch:
+def collate_to_train(samples: Sequence[tuple[Tensor, Tensor] | Unreadable]) -> SegmentationBatch:
     """As `collate`, but a batch of nothing is refused."""
-    batch = collate(samples)
-    if len(batch.images) or batch.refusal:
-        return batch
-    return batch._replace(
-        refusal=f"a batch must hold a readable picture, got {len(samples)} unreadable ones, the first "
-        f"{batch.unreadable[0]}; mend the pictures or make the batch larger"
-    )
+    return refuse_nothing(collate(samples))

@@ -66,15 +66,26 @@ class SegmenterLearner(Learner):
         check_range("--model.drop_path_rate", drop_path_rate, 0, 0.999)
         check_range("--model.frozen_stages", frozen_stages, 0, 4)
         check_range("--model.auxiliary_weight", auxiliary_weight, 0)
-        arguments = {**(head or {}), "drop_path_rate": drop_path_rate, "frozen_stages": frozen_stages}
-        arguments = {**arguments, "grad_checkpointing": grad_checkpointing, "options": options}
-        # What is not set need not be kept; a 0 is set, and not the same.
-        arguments = {option: value for option, value in arguments.items() if value is not None}
+        kept = {
+            "name": name,
+            "backbone": backbone,
+            "num_classes": num_classes,
+            "frozen_stages": frozen_stages,
+            "options": options or {},
+            "head": head or {},
+        }
+        arguments = {
+            **(head or {}),
+            "options": options or {},
+            "drop_path_rate": drop_path_rate,
+            "frozen_stages": frozen_stages,
+            "grad_checkpointing": grad_checkpointing,
+        }
         model = create_segmenter(name, backbone, num_classes, **arguments)
-        kept = {"name": name, "backbone": backbone, "num_classes": num_classes, "arguments": arguments}
+        # Before the moving average is made, which begins as a copy.
+        told = [] if weights is None else load_backbone(model.features, weights)
         super().__init__(model, kept, optimise, ema_decay)
-        self.weights, self.auxiliary_weight = weights, auxiliary_weight
-        self.told = [] if weights is None else load_backbone(model.features, weights)
+        self.weights, self.told, self.auxiliary_weight = weights, told, auxiliary_weight
         self.val_loss = MeanMetric()
         self.confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORED, validate_args=False)
 

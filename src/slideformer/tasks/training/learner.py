@@ -14,6 +14,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from slideformer.errors import UserError, check_range
+from slideformer.tasks.training.devices import exchanged
 from slideformer.tasks.training.optimise import Optimise, build_optimiser, build_schedule
 
 
@@ -69,6 +70,10 @@ class Learner(L.LightningModule):
             if path not in self.unreadable:
                 self.unreadable.add(path)
                 print(f"left out, unreadable: {path}", flush=True)
+
+    def on_train_end(self) -> None:
+        """Bring together what each device has left out."""
+        self.unreadable = set().union(*exchanged(self.unreadable))
 
     def left_out(self) -> list[str]:
         """Lines on what could not be used, for the end of a run."""
