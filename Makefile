@@ -14,7 +14,7 @@ help:  ## list the targets
 demo: $(READY)  ## train, evaluate, merge, export and draw on handwritten digits (about 4 minutes)
 	$(BIN)/slideformer demo --output runs/demo
 
-demo-detect: $(READY)  ## train a Mask R-CNN on generated scenes, evaluate and draw (about 7 minutes)
+demo-detect: $(READY)  ## train a Mask R-CNN on generated scenes, evaluate and draw (about 8 minutes)
 	$(BIN)/slideformer demo detect --output runs/demo-detect
 
 demo-segment: $(READY)  ## train a Semantic FPN on generated scenes, evaluate and draw (about 5 minutes)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 from pathlib import Path
 
 from PIL import Image
@@ -27,17 +26,25 @@ def picture_grid(files: Sequence[str | Path], out: str | Path) -> Path:
     """
     if not files:
         raise UserError("there must be a picture to show, got none")
-    columns = min(COLUMNS, len(files))
-    step = SIDE + GAP
-    grid = Image.new("RGB", (columns * step - GAP, ceil(len(files) / columns) * step - GAP), "white")
-    for number, file in enumerate(files):
-        with Image.open(file) as picture:
-            shown = picture.convert("RGB")
-        shown.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-        row, column = divmod(number, columns)
-        grid.paste(
-            shown, (column * step + (SIDE - shown.width) // 2, row * step + (SIDE - shown.height) // 2)
-        )
+    shown = [thumbnail(file) for file in files]
+    columns = min(COLUMNS, len(shown))
+    rows = [shown[start : start + columns] for start in range(0, len(shown), columns)]
+    heights = [max(picture.height for picture in row) for row in rows]
+    size = (columns * (SIDE + GAP) - GAP, sum(heights) + GAP * (len(rows) - 1))
+    grid = Image.new("RGB", size, "white")
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        for column, picture in enumerate(row):
+            grid.paste(picture, (column * (SIDE + GAP) + (SIDE - picture.width) // 2, top))
+        top += height + GAP
     with whole(out) as unfinished:
         grid.save(unfinished, format="png")
     return Path(out)
+
+
+def thumbnail(file: str | Path) -> Image.Image:
+    """A picture that fits a square, RGB."""
+    with Image.open(file) as picture:
+        shown = picture.convert("RGB")
+    shown.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return shown
