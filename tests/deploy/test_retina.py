@@ -125,7 +125,7 @@ def test_a_file_that_does_not_pass_is_not_kept(tmp_path: Path, monkeypatch: pyte
 
 
 def test_another_detector_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="must be a retinanet to be exported, got a GeneralizedRCNN"):
+    with pytest.raises(UserError, match="must be a retinanet to be exported, got a faster_rcnn"):
         export_detector(
             small("faster_rcnn"), tmp_path / "x.onnx", input_size=(3, 8, 8), sizes=(), metadata={}
         )

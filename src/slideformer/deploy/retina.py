@@ -34,9 +34,10 @@ class RetinaGraph(nn.Module):
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
         if not isinstance(detector, Retina):
+            kind = getattr(getattr(detector, "blueprint", detector), "head", type(detector).__name__)
             raise UserError(
-                f"a detector must be a retinanet to be exported, got a {type(detector).__name__}; train one, "
-                "or run this one in PyTorch"
+                f"a detector must be a retinanet to be exported, got a {kind}; train one, or run this one in "
+                "PyTorch"
             )
         self.backbone: Any = detector.backbone
         self.head: Any = detector.head
