@@ -186,7 +186,7 @@ def test_regions_of_a_picture_much_smaller_than_its_padding_are_cut_where_they_l
     # A map of stride 4 whose values are the places themselves, of a picture of 40 pixels padded to 64.
     place = (torch.arange(16.0) * 4 + 2).expand(16, 16)[None, None]
     maps = {"0": place, "1": torch.zeros(1, 1, 8, 8)}
-    region = region_pool((4, 8), 2)(maps, [torch.tensor([[8.0, 8, 24, 24]])], [(40, 40)])
+    region = region_pool((4, 8), 2, 2)(maps, [torch.tensor([[8.0, 8, 24, 24]])], [(40, 40)])
     # Centres of the two halves; a sample lies half a position beside what it is taken from.
     torch.testing.assert_close(region[0, 0, 0], torch.tensor([14.0, 22.0]))
 

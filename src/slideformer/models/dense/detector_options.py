@@ -20,6 +20,7 @@ POSITIVE = (
     "max_size",
     "anchor_scale",
     "detections",
+    "sampling_ratio",
 )
 # Those that are a share or a probability.
 SHARES = ("score_threshold", "nms_threshold", "positive_share", "drop_path_rate")
@@ -77,6 +78,7 @@ class RegionOptions(DetectorOptions):
         rpn_samples: anchors of a picture that the first stage learns from.
         box_samples: proposals of a picture that the second stage learns from.
         positive_share: the largest share of objects among these.
+        sampling_ratio: points a side from which RoIAlign makes each position of a region.
     """
 
     head_channels: int = 1024
@@ -85,6 +87,7 @@ class RegionOptions(DetectorOptions):
     rpn_samples: int = 256
     box_samples: int = 512
     positive_share: float = 0.25
+    sampling_ratio: int = 2
 
 
 @dataclass(frozen=True)

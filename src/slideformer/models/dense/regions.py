@@ -24,8 +24,6 @@ ASPECT_RATIOS = (0.5, 1.0, 2.0)
 # Positions a side to which a region is brought for its box, and for its mask.
 BOX_SIDE, MASK_SIDE = 7, 14
 MASK_CONVS = 4
-# Samples a side of every position of a region.
-SAMPLES = 2
 
 
 class Regions(OverBackbone, GeneralizedRCNN):
@@ -56,13 +54,13 @@ def proposal_network(neck: FeaturePyramid, scale: float, options: RegionOptions)
     )
 
 
-def region_pool(strides: Sequence[int], side: int) -> MultiScaleRoIAlign:
-    """What cuts regions out of the maps, ``side`` positions a side.
+def region_pool(strides: Sequence[int], side: int, sampling_ratio: int) -> MultiScaleRoIAlign:
+    """What cuts regions out of the maps, ``side`` positions a side, each of so many points a side.
 
     The strides are told: torchvision guesses them from its first pictures, and guesses wrong where these
     are much smaller than what they are padded to.
     """
-    pool = MultiScaleRoIAlign([str(level) for level in range(len(strides))], side, SAMPLES)
+    pool = MultiScaleRoIAlign([str(level) for level in range(len(strides))], side, sampling_ratio)
     pool.scales = [1 / stride for stride in strides]
     finest, coarsest = (stride.bit_length() - 1 for stride in (strides[0], strides[-1]))
     pool.map_levels = LevelMapper(finest, coarsest, pool.canonical_scale, pool.canonical_level)
@@ -86,7 +84,7 @@ def region_heads(
         refinement: the overlap with an object from which a region counts as it, and the weights of distances.
     """
     heads = RoIHeads(
-        region_pool(neck.strides, BOX_SIDE),
+        region_pool(neck.strides, BOX_SIDE, options.sampling_ratio),
         box_head,
         answer_in_own_dtype(FastRCNNPredictor(options.head_channels, num_classes + 1)),
         fg_iou_thresh=refinement.iou,
@@ -100,7 +98,7 @@ def region_heads(
     )
     if isinstance(options, MaskOptions):
         channels = options.mask_channels
-        heads.mask_roi_pool = region_pool(neck.strides, MASK_SIDE)
+        heads.mask_roi_pool = region_pool(neck.strides, MASK_SIDE, options.sampling_ratio)
         heads.mask_head = MaskRCNNHeads(neck.out_channels, [channels] * MASK_CONVS, dilation=1)
         heads.mask_predictor = answer_in_own_dtype(MaskRCNNPredictor(channels, channels, num_classes + 1))
     return heads
