@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,10 @@ from slideformer.ops import backends, explain, slide_attention
 
 # What this machine's CPU can run. Without a C compiler there is no library to test; test_cpu tells whether
 # there should be one.
-REFUSED = explain(*torch.zeros(3, 1, 2, 2, 1, 4)).refused
+with warnings.catch_warnings():
+    # It is said aloud that there is no library; here that is no mistake.
+    warnings.simplefilter("ignore")
+    REFUSED = explain(*torch.zeros(3, 1, 2, 2, 1, 4)).refused
 ON_CPU = tuple(row.name for row in backends() if row.name not in REFUSED)
 # The fused kernels know neither float64 nor second derivatives, and are no graph for other runtimes.
 FUSED = ("cpu",)

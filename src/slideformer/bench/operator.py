@@ -180,6 +180,13 @@ def refusal(form: Form, tensors: Tensors, problem: Problem, setting: Setting) ->
     return None
 
 
+def too_long(name: str, problem: Problem, setting: Setting) -> bool:
+    """Whether a form's convolution makes more numbers than PyTorch's on a GPU can count."""
+    by_convolution = name.startswith(AUTHORS) or name == f"{OURS}conv"
+    on_gpu = torch.device(setting.device).type == "cuda"
+    return by_convolution and on_gpu and problem.taps * problem.map_numbers >= 2**31
+
+
 def operator_candidates(
     problem: Problem,
     setting: Setting,
@@ -215,6 +222,11 @@ def operator_candidates(
             continue
         if laid_out * bytes_of_map * more > memory:
             notes.append(f"{name} left out: it lays out {laid_out * bytes_of_map / 2**30:.0f} GiB")
+            continue
+        if too_long(name, problem, setting):
+            notes.append(
+                f"{name} left out: it has more numbers than PyTorch's convolutions can count on a GPU"
+            )
             continue
         progress(f"checking {name}")
         if name == NATTEN and (reason := refusal(form, sample, small, setting)):

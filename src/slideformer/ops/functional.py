@@ -15,6 +15,10 @@ from slideformer.ops.explanation import Explanation, explain_call
 from slideformer.ops.window import Border
 
 Size = int | tuple[int, int]
+# Asked once, here: `torch.compile` of PyTorch 2.11 breaks the graph where it meets the question.
+AUTOCAST_DEVICES = frozenset(
+    device for device in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(device)
+)
 
 
 def checked(
@@ -49,7 +53,7 @@ def own_precision(like: Tensor) -> AbstractContextManager[None]:
     """Keep autocast out of the backends, which choose their own precision: it would round the logits."""
     device = like.device.type
     # Only where it is on: an exported graph would carry the context as a sub-graph.
-    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    on = device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
     return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
