@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
 from slideformer.errors import UserError
-from slideformer.files import whole, write_text
+from slideformer.files import staged, whole, write_text
 
 
 def test_a_file_has_its_name_once_it_is_whole(tmp_path: Path) -> None:
@@ -57,3 +58,100 @@ def test_a_file_may_be_read_by_others(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("text")
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("figures", "other")]
     assert modes[0] == modes[1]
+
+
+def test_several_files_move_together_and_the_named_one_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = []
+    replace = os.replace
+
+    def noted(source: Path, target: Path) -> None:
+        moved.append(target.name)
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", noted)
+    path = tmp_path / "deep" / "graph.xml"
+    with staged(path) as unfinished:
+        assert unfinished.name == path.name
+        for name in ("zebra", "graph.bin"):
+            unfinished.with_name(name).write_text(name)
+        unfinished.write_text("graph")
+        assert not path.exists()
+    assert moved == ["graph.bin", "zebra", "graph.xml"]
+    assert {entry.name: entry.read_text() for entry in path.parent.iterdir()} == {
+        "graph.xml": "graph",
+        "graph.bin": "graph.bin",
+        "zebra": "zebra",
+    }
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("ours"), KeyboardInterrupt()]
+)
+def test_a_failure_keeps_all_files_that_stood_there(tmp_path: Path, error: BaseException) -> None:
+    for name in ("graph.xml", "graph.bin"):
+        (tmp_path / name).write_text("old")
+
+    def write_half() -> None:
+        with staged(tmp_path / "graph.xml") as unfinished:
+            unfinished.with_name("graph.bin").write_text("new")
+            unfinished.write_text("ne")
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        write_half()
+    assert caught.value is error
+    assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {
+        "graph.xml": "old",
+        "graph.bin": "old",
+    }
+
+
+def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with (
+        pytest.raises(UserError, match=r"graph\.xml must be writable, but .*choose another place"),
+        staged(tmp_path / "file" / "graph.xml"),
+    ):
+        raise AssertionError("there is nowhere to write to")
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    (path / "kept").mkdir(parents=True)
+    with pytest.raises(UserError, match="must be a file or not be there, got a folder"), staged(path) as new:
+        new.write_text("graph")
+    assert [entry.relative_to(tmp_path).as_posix() for entry in sorted(tmp_path.rglob("*"))] == [
+        "model.onnx",
+        "model.onnx/kept",
+    ]
+
+
+def test_a_folder_takes_the_place_of_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "model.mlpackage"
+    (path / "old").mkdir(parents=True)
+    with staged(path) as unfinished:
+        (unfinished / "new").mkdir(parents=True)
+        (unfinished / "new" / "weights").write_text("weights")
+        assert (path / "old").is_dir()
+    assert [entry.relative_to(tmp_path) for entry in sorted(tmp_path.rglob("*"))] == [
+        Path("model.mlpackage"),
+        Path("model.mlpackage/new"),
+        Path("model.mlpackage/new/weights"),
+    ]
+
+
+def test_two_that_write_at_once_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "graph.xml"
+    with staged(path) as first:
+        first.write_text("first")
+        with staged(path) as second:
+            second.with_name("graph.bin").write_text("second")
+            second.write_text("second")
+        assert path.read_text() == "second"
+        assert first.read_text() == "first"
+    assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {
+        "graph.xml": "first",
+        "graph.bin": "second",
+    }

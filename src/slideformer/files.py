@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,12 +25,9 @@ def whole(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        yield unfinished
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(
-            f"{path} must be writable, but {error.strerror or error}; make room or choose another place"
-        ) from error
+        with told_of(path):
+            yield unfinished
+            os.replace(unfinished, path)
     finally:
         if not unfinished.is_dir():
             unfinished.unlink(missing_ok=True)
@@ -42,3 +41,55 @@ def write_text(path: str | Path, text: str) -> None:
     """
     with whole(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def staged(path: str | Path) -> Iterator[Path]:
+    """Give the same name in a folder of its own, for what is a folder or several files; then move all of it.
+
+    Whatever the block leaves beside the path it was given moves beside ``path``, which comes last, so that
+    where it is, the others are. A block that fails leaves nothing behind, and what stood there as it was.
+
+    Raises:
+        UserError: the system refuses, or a folder stands where a file is to be.
+    """
+    path = Path(path)
+    with told_of(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield folder / path.name
+        with told_of(path):
+            for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == path.name):
+                move(entry, path.with_name(entry.name))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def move(entry: Path, target: Path) -> None:
+    """Put a file or folder in the place of another one.
+
+    Raises:
+        UserError: it would replace a folder by a file.
+    """
+    if target.is_dir():
+        if not entry.is_dir():
+            raise UserError(f"{target} must be a file or not be there, got a folder; choose another place")
+        # A folder is not replaced by renaming: the old one goes aside, and with what was staged.
+        os.replace(target, entry.with_name(f"{entry.name}.before"))
+    os.replace(entry, target)
+
+
+@contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """Tell a refusal of the system in one line.
+
+    Raises:
+        UserError: it refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} must be writable, but {error.strerror or error}; make room or choose another place"
+        ) from error

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from slideformer.deploy import DetectionDifference, RetinaGraph, export_detector, verify_detector
-from slideformer.deploy.verify import compare_detections
+from slideformer.deploy import RUNTIMES, DetectionDifference, Report, RetinaGraph, export, verify
+from slideformer.deploy.card import Card
+from slideformer.deploy.detections import compare_detections
 from slideformer.errors import UserError
 from tests.models.dense.small_detectors import small
 
 SIZES = [(64, 96), (70, 90), (133, 201)]
+FACTS = {"task": "detect", "class_names": ["ant", "bee", "cat"], "min_size": 64}
+
+
+def pictures() -> list[Tensor]:
+    """Noise of three sizes."""
+    generator = torch.Generator().manual_seed(3)
+    return [torch.rand(1, 3, *size, generator=generator) for size in SIZES]
 
 
 def sharp(**arguments: object) -> nn.Module:
@@ -33,11 +42,9 @@ def sharp(**arguments: object) -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[DetectionDifference]]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     file = tmp_path_factory.mktemp("export") / "model.onnx"
-    facts = {"class_names": ["ant", "bee", "cat"], "min_size": 64}
-    rows = export_detector(sharp(), file, input_size=(3, 96, 160), sizes=SIZES, metadata=facts)
-    return file, rows
+    return file, export(sharp(), file, "onnx", inputs=pictures(), facts=FACTS)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -54,9 +61,11 @@ def test_the_graph_finds_what_the_detector_finds(size: tuple[int, int]) -> None:
 
 
 def test_the_file_agrees_with_the_model_at_every_size(
-    exported: tuple[Path, list[DetectionDifference]],
+    exported: tuple[Path, Report],
 ) -> None:
-    _, rows = exported
+    _, report = exported
+    rows = report.detections
+    assert not report.differences
     assert [(row.height, row.width) for row in rows] == SIZES
     for row in rows:
         assert row.detections > 5
@@ -65,7 +74,7 @@ def test_the_file_agrees_with_the_model_at_every_size(
         assert row.score < 1e-5
 
 
-def test_a_script_without_pytorch_finds_the_same(exported: tuple[Path, list[DetectionDifference]]) -> None:
+def test_a_script_without_pytorch_finds_the_same(exported: tuple[Path, Report]) -> None:
     session = onnxruntime.InferenceSession(str(exported[0]))
     facts = session.get_modelmeta().custom_metadata_map
     picture = np.random.default_rng(0).random((1, 3, 80, 112), dtype=np.float32)
@@ -79,16 +88,16 @@ def test_a_script_without_pytorch_finds_the_same(exported: tuple[Path, list[Dete
     assert [names[label - 1] for label in labels] == [names[label - 1] for label in wanted[2]]
 
 
-def test_a_file_with_another_weight_is_found_out(
-    exported: tuple[Path, list[DetectionDifference]], tmp_path: Path
-) -> None:
+def test_a_file_with_another_weight_is_found_out(exported: tuple[Path, Report], tmp_path: Path) -> None:
     program = onnx.load(exported[0])
     weight = max(program.graph.initializer, key=lambda entry: entry.ByteSize())
     changed = onnx.numpy_helper.to_array(weight) * np.float32(1.1)
     weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
     onnx.save(program, tmp_path / "changed.onnx")
-    (row,) = verify_detector(tmp_path / "changed.onnx", RetinaGraph(sharp()), sizes=SIZES[:1])
+    report = verify(RUNTIMES["onnx"], tmp_path / "changed.onnx", RetinaGraph(sharp()), pictures()[:1])
+    (row,) = report.detections
     assert row.unmatched > 0.05 * row.detections or row.score > 1e-4
+    assert "boxes that are not the model's at 64 x 96" in str(report.fault)
 
 
 def detections(*rows: tuple[float, float, int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,19 +122,43 @@ def test_boxes_that_are_no_numbers_match_nothing() -> None:
     assert compare_detections(5, 6, found, wanted).unmatched == 2
 
 
-def test_a_file_that_does_not_pass_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slideformer.deploy.onnx.write", lambda *given, **more: None)
-    monkeypatch.setattr(
-        "slideformer.deploy.onnx.verify_detector",
-        lambda *given, **more: [DetectionDifference(5, 6, 10, 1, 0.0, 0.0)],
-    )
-    with pytest.raises(UserError, match=r"1 of 10 boxes that are not the model's at 5 x 6; nothing was kept"):
-        export_detector(sharp(), tmp_path / "x.onnx", input_size=(3, 8, 8), sizes=(), metadata={})
+@pytest.mark.parametrize(
+    ("unmatched", "score"), [(1, 0.0), (0, 2e-4), (0, float("nan"))], ids=["boxes", "scores", "no numbers"]
+)
+def test_a_file_that_does_not_pass_is_not_kept(
+    unmatched: int, score: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Card("detect", "float32", "matmul", "")
+    report = Report(card, ran=True, detections=[DetectionDifference(5, 6, 10, unmatched, 0.0, score)])
+    monkeypatch.setattr("slideformer.deploy.runtimes.onnx.write", lambda job, file: file.write_text("graph"))
+    # The module, which the package hides behind its function.
+    monkeypatch.setattr(sys.modules["slideformer.deploy.export"], "verify", lambda *given: report)
+    message = rf"{unmatched} of 10 boxes that are not the model's at 5 x 6; nothing was kept"
+    with pytest.raises(UserError, match=message):
+        export(sharp(), tmp_path / "x.onnx", "onnx", inputs=pictures(), facts=FACTS)
     assert not list(tmp_path.iterdir())
+
+
+def test_one_box_of_twenty_may_be_another() -> None:
+    card, row = Card("detect", "float32", "matmul", ""), DetectionDifference(5, 6, 20, 1, 0.0, 1e-5)
+    assert Report(card, ran=True, detections=[row]).fault is None
 
 
 def test_another_detector_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be a retinanet to be exported, got a faster_rcnn"):
-        export_detector(
-            small("faster_rcnn"), tmp_path / "x.onnx", input_size=(3, 8, 8), sizes=(), metadata={}
-        )
+        export(small("faster_rcnn"), tmp_path / "x.onnx", "onnx", inputs=pictures(), facts=FACTS)
+
+
+REFUSED = {
+    "executorch": ("x.pte", "float32", "ExecuTorch takes models that classify or segment, got one to detect"),
+    "openvino": ("x.xml", "float32", "OpenVINO takes models that classify or segment, got one to detect"),
+    "onnx": ("x.onnx", "float16", "a detector is exported in float32, got float16; leave --precision out"),
+}
+
+
+@pytest.mark.parametrize("runtime", REFUSED)
+def test_a_detector_is_for_onnx_in_float32(runtime: str, tmp_path: Path) -> None:
+    name, precision, message = REFUSED[runtime]
+    with pytest.raises(UserError, match=message):
+        export(sharp(), tmp_path / name, runtime, inputs=pictures(), facts=FACTS, precision=precision)
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from slideformer.deploy import export_onnx
+from slideformer.deploy import export
 from slideformer.models.dense.segmenter import create_segmenter
 
 # Multiples of the coarsest stride and not.
@@ -23,7 +23,11 @@ def test_the_file_agrees_with_the_model_at_every_size(head: str, backbone: str, 
     # Sharper than a fresh model's, so that logits differ by more than rounding.
     torch.nn.init.normal_(model.classifier[1].weight, std=0.1)  # type: ignore[arg-type]
     file = tmp_path / "model.onnx"
-    rows = export_onnx(model, file, input_size=(3, 64, 64), sizes=SIZES, metadata={"task": "segment"})
+    generator = torch.Generator().manual_seed(1)
+    images = [torch.rand(batch, 3, *size, generator=generator) for batch, *size in SIZES]
+    report = export(model, file, "onnx", inputs=images, facts={"task": "segment"})
+    assert report.card.task == "segment"
+    rows = report.differences
     assert [(row.batch, row.height, row.width) for row in rows] == list(SIZES)
     assert max(row.largest for row in rows) <= 1e-4
     session = onnxruntime.InferenceSession(str(file))

@@ -58,6 +58,34 @@ TRACED: dict[str, dict[str, Any]] = {
     },
     "slide_mvit_v2_tiny": {"depths": (1, 2, 1), "num_heads": (1, 2, 2), "key_strides": (4, 2, 1)},
 }
+# The same for one size, where compilers for devices take longer still: one block of each kind, no more stages
+# than they need.
+OF_ONE_SIZE: dict[str, dict[str, Any]] = {
+    "slide_swin_tiny": {"depths": (1, 2), "num_heads": (2, 2), "slide_stages": (0,)},
+    "slide_cswin_tiny": {
+        "depths": (1, 1, 1),
+        "num_heads": (2, 2, 4),
+        "stripe_widths": (1, 7, None),
+        "slide_stages": (0,),
+    },
+    "slide_nat_mini": {"depths": (1, 1), "num_heads": (2, 2)},
+    "slide_pvt_tiny": {
+        "embed_dims": (16, 16, 32),
+        "depths": (1, 1, 1),
+        "num_heads": (1, 2, 2),
+        "reductions": (8, 4, 1),
+        "mlp_ratios": (2, 2, 2),
+        "slide_stages": (0,),
+    },
+    "slide_pvt_v2_b1": {
+        "embed_dims": (16, 16, 32),
+        "depths": (1, 1, 1),
+        "num_heads": (1, 2, 2),
+        "reductions": (8, 4, 1),
+        "mlp_ratios": (2, 2, 2),
+        "slide_stages": (0,),
+    },
+}
 # The smallest side that one exported program holds for: no axis may have one entry alone there, and a map
 # of PVT is reduced once more, to its keys.
 SMALLEST_EXPORTED = {"slide_pvt_tiny": 49, "slide_pvt_v2_b1": 49}
@@ -72,6 +100,14 @@ def small(name: str, **arguments: Any) -> nn.Module:
 def traceable(name: str, **arguments: Any) -> nn.Module:
     """The family's smallest model with every kind of block, in evaluation mode."""
     return small(name, **{**TRACED.get(name, {}), **arguments})
+
+
+def of_one_size(name: str, **arguments: Any) -> nn.Module:
+    """The family's smallest model with every kind of block, for images of 40 x 72, in evaluation mode.
+
+    Such an image fills no whole windows and stripes, and makes maps with a side below a neighbourhood's.
+    """
+    return traceable(name, **{**OF_ONE_SIZE.get(name, {}), **arguments})
 
 
 def kinds(model: nn.Module) -> list[list[str]]:

@@ -43,8 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_digits(folder: Path, epochs: int | None) -> int:
     """Classification: handwritten digits."""
-    from slideformer.cli.export import table as difference_table
-    from slideformer.deploy import check_sizes, export_onnx
+    from slideformer.cli import inputs
+    from slideformer.cli.export import table as report_table
+    from slideformer.deploy import check_sizes, export
     from slideformer.models import count, load_pretrained
     from slideformer.tasks.classify.evaluate import evaluate_folder
     from slideformer.tasks.classify.task import CLASSIFY
@@ -69,21 +70,17 @@ def run_digits(folder: Path, epochs: int | None) -> int:
     draw_predictions(model, images, labels, folder / "predictions.png")
     draw_attention(model, images, folder / "attention.png")
 
-    size = info.input_size
-    differences = export_onnx(
-        model,
-        folder / "model.onnx",
-        input_size=size,
-        sizes=check_sizes(size[1], size[2]),
-        metadata=info.facts(),
-    )
-    print(difference_table(differences))
+    shown, facts = inputs.bundled(), info.facts()
+    checks = [inputs.stretched(shown, facts, size) for size in check_sizes(*info.input_size[1:])]
+    report = export(model, folder / "model.onnx", "onnx", inputs=checks, facts=facts)
+    print(report_table(report))
     print()
     print(f"accuracy on {result.images} held-out digits   {100 * result.top1:.2f} %")
     print(f"training                           {seconds:.0f} s")
     print(f"parameters, merged                 {count(model).merged_parameters:,}")
     print(f"merging changes a logit by         {merge_difference:.1e} at most")
-    print(f"exporting changes a logit by       {max(row.largest for row in differences):.1e} at most")
+    largest = max(row.largest for row in report.differences)
+    print(f"exporting changes a logit by       {largest:.1e} of the largest one at most")
     print(f"pictures, weights, model.onnx      {folder}")
     return 0
 

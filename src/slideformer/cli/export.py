@@ -1,134 +1,186 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`slideformer export`: a model for another runtime, checked there."""
+"""`slideformer export`: a model for other runtimes, checked there."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from slideformer.cli.measuring import progress
+from slideformer.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from slideformer.cli.source import Source
+    from slideformer.deploy import Report
 
-    from slideformer.deploy import DetectionDifference, Difference
+HELP = """Write a model for other runtimes, with merged weights, and check it there.
 
-HELP = """Write a model for another runtime, with merged weights and for any image size, and check it there.
+Classifiers and segmenters for every runtime; of the detectors retinanet for onnx. Files for onnx, openvino
+and torch take any batch, height and width; those for executorch and coreml, and for openvino in int8, one
+picture of --size."""
 
-Classifiers, segmenters, and of the detectors retinanet."""
-# Height and width of the picture that a dense model is traced with; the file takes others as well.
-SIDES = (160, 192)
+
+@dataclass(frozen=True)
+class Target:
+    """One file that was asked for."""
+
+    runtime: str
+    precision: str
+    size: tuple[int, int, int]
+    file: Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare model, runtime and file."""
+    """Declare model, runtimes, precisions, sizes and pictures."""
+    from slideformer.deploy import PRECISIONS, RUNTIMES
+
     parser.add_argument(
         "model", metavar="RUN|MODEL", help="folder of a finished run, or a model's name (random weights)"
     )
-    parser.add_argument("--to", choices=("onnx",), required=True, help="runtime")
+    parser.add_argument("--to", choices=tuple(RUNTIMES), nargs="+", required=True, help="runtimes")
     parser.add_argument(
-        "--output", type=Path, default=None, help="file; RUN/model.onnx or MODEL.onnx if not given"
+        "--precision", choices=PRECISIONS, nargs="+", default=("float32",), help="of weights and products"
+    )
+    parser.add_argument(
+        "--size",
+        type=side_lengths,
+        nargs="+",
+        default=None,
+        metavar="HxW",
+        help="of the picture to trace with, or that a file of fixed size takes; the model's own if not given",
+    )
+    parser.add_argument(
+        "--fixed", action="store_true", help="for one picture of --size alone, which some runtimes run faster"
+    )
+    parser.add_argument(
+        "--calibrate",
+        nargs="+",
+        default=(),
+        metavar="PICTURES",
+        help="files, folders, globs or `digits`: like what the model will see, for int8",
+    )
+    parser.add_argument(
+        "--pictures",
+        nargs="+",
+        default=(),
+        metavar="PICTURES",
+        help="to check with, three at most; photographs if not given",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=None, help="file, where it is but one; RUN/model.onnx or MODEL.onnx"
     )
     parser.add_argument("--num-classes", type=int, default=None, help="classes of a model given by name")
 
 
+def side_lengths(text: str) -> tuple[int, int]:
+    """Height and width from ``HxW``, or from one number for both.
+
+    Raises:
+        argparse.ArgumentTypeError: it is something else.
+    """
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"must be HxW in pixels, such as 224x320, got {text!r}")
+    return int(parts[0]), int(parts[-1])
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Export, check, print."""
-    from slideformer.deploy import check_sizes, export_onnx
-    from slideformer.errors import UserError
-    from slideformer.models.dense.saved import CLASSIFY, task_of
+    """Export, check, print; the first file that does not pass ends it."""
+    from slideformer.cli import inputs
+    from slideformer.cli.source import open_source
+    from slideformer.deploy import RUNTIMES, export
+    from slideformer.deploy.export import refuse
 
-    if arguments.output is not None and arguments.output.is_dir():
-        raise UserError(
-            f"--output must be a file, got the folder {arguments.output}; add a name such as model.onnx"
+    source = open_source(arguments.model, arguments.num_classes)
+    if "source" in source.facts:
+        print(f"{arguments.model} with random weights: for its speed, not for its answers")
+    targets = list(wanted(arguments, source))
+    images = inputs.pictures(arguments.pictures, inputs.CHECKED)
+    fitted = inputs.pictures(arguments.calibrate, inputs.CALIBRATION) if arguments.calibrate else []
+    for target in targets:  # before minutes are spent on the first of them
+        row = RUNTIMES[target.runtime]
+        refuse(row, target.file, str(source.facts["task"]), target.precision, bool(fitted))
+    for target in targets:
+        progress(f"{target.file}: {target.runtime}, {target.precision}")
+        checks = check_inputs(target, str(source.facts["task"]), arguments.fixed)
+        report = export(
+            source.model,
+            target.file,
+            target.runtime,
+            inputs=[inputs.stretched(images, source.facts, size) for size in checks],
+            facts=source.facts,
+            precision=target.precision,
+            calibration=inputs.prepared(fitted, source.facts, target.size)
+            if target.precision == "int8"
+            else (),
+            fixed=arguments.fixed,
         )
-    if Path(arguments.model).is_dir() and task_of(arguments.model) != CLASSIFY:
-        return export_dense(arguments)
-    model, facts, file = open_model(arguments.model, arguments.num_classes)
-    if arguments.output is not None:
-        file = arguments.output
-    size = facts["input_size"]
-    differences = export_onnx(
-        model, file, input_size=size, sizes=check_sizes(size[1], size[2]), metadata=facts
-    )
-    print(table(differences))
-    print(f"written: {file} ({file.stat().st_size / 2**20:.1f} MiB)")
+        progress("")
+        print(table(report))
+        print(f"written: {target.file} ({mebibytes(target.file):.1f} MiB)")
     return 0
 
 
-def export_dense(arguments: argparse.Namespace) -> int:
-    """Export a segmenter, or a detector of one stage.
+def wanted(arguments: argparse.Namespace, source: Source) -> Iterator[Target]:
+    """Every file that was asked for.
 
     Raises:
-        UserError: the detector is of another kind, or a number of classes is given.
+        UserError: one name for several files, or a name that is a folder's.
     """
-    from slideformer.deploy import check_sizes, export_detector, export_onnx
-    from slideformer.errors import UserError
-    from slideformer.models.dense.saved import load_dense
+    from slideformer.deploy import RUNTIMES
 
-    if arguments.num_classes is not None:
-        raise UserError(
-            "--num-classes goes with a model's name; the classes of a run are known, leave it out"
-        )
-    model, info = load_dense(arguments.model)
-    file = Path(arguments.model) / "model.onnx" if arguments.output is None else arguments.output
-    facts = {**info.facts(), "input": "RGB, pixels from 0 to 1; the model normalises"}
-    sizes = check_sizes(*SIDES)
-    if info.blueprint.task == "segment":
-        print(table(export_onnx(model, file, input_size=(3, *SIDES), sizes=sizes, metadata=facts)))
-    else:
-        pictures = [size[1:] for size in sizes]
-        rows = export_detector(model, file, input_size=(3, *SIDES), sizes=pictures, metadata=facts)
-        print(detection_table(rows))
-    print(f"written: {file} ({file.stat().st_size / 2**20:.1f} MiB)")
-    return 0
+    sizes = arguments.size or [source.size[1:]]
+    rows = list(product(dict.fromkeys(arguments.to), dict.fromkeys(arguments.precision), sizes))
+    output = arguments.output
+    if output is not None and len(rows) > 1:
+        raise UserError(f"--output names one file, got {len(rows)} to write; leave it out, or export one")
+    if output is not None and output.is_dir() and output.suffix != RUNTIMES[rows[0][0]].suffix:
+        raise UserError(f"--output must be a file, got the folder {output}; add a name such as model.onnx")
+    for runtime, precision, side in rows:
+        words = [] if precision == "float32" else [precision]
+        words += [f"{side[0]}x{side[1]}"] if len(sizes) > 1 else []
+        name = "-".join([source.stem.name, *words]) + RUNTIMES[runtime].suffix
+        file = source.stem.with_name(name) if output is None else output
+        yield Target(runtime, precision, (source.size[0], *side), file)
 
 
-def open_model(name: str, num_classes: int | None) -> tuple[nn.Module, dict[str, Any], Path]:
-    """The model of a run's folder, or a named one with random weights; its facts; where to write it.
+def check_inputs(target: Target, task: str, fixed: bool) -> list[tuple[int, int, int]]:
+    """Batch, height and width of what a file is checked with."""
+    from slideformer.deploy import RUNTIMES, check_sizes
 
-    Raises:
-        UserError: neither a run nor a model.
-    """
-    import timm
-    from timm.data import resolve_data_config
-
-    from slideformer.errors import UserError
-    from slideformer.models import PREPROCESSING, load_pretrained
-    from slideformer.models.names import pretrained_cfg
-
-    if Path(name).is_dir():
-        if num_classes is not None:
-            raise UserError(
-                "--num-classes goes with a model's name; the classes of a run are known, leave it out"
-            )
-        model, info = load_pretrained(name)
-        return model, info.facts(), Path(name) / "model.onnx"
-    if num_classes is not None and num_classes < 1:
-        raise UserError(f"--num-classes must be at least 1, got {num_classes}")
-    if "/" in name:
-        raise UserError(f"{name} must be the folder of a finished run, but does not exist; check the path")
-    config = resolve_data_config({}, pretrained_cfg=pretrained_cfg(name))
-    classes: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
-    model = timm.create_model(name, **classes).eval()
-    print(f"{name} with random weights: for its speed, not for its answers")
-    facts = {key: config[key] for key in PREPROCESSING}
-    return model, {**facts, "architecture": name, "class_names": []}, Path(f"{name}.onnx")
+    sizes = check_sizes(*target.size[1:])
+    if fixed or target.precision in RUNTIMES[target.runtime].one_size:
+        return [sizes[0]]
+    return [(1, *size[1:]) for size in sizes] if task == "detect" else list(sizes)
 
 
-def table(differences: Sequence[Difference]) -> str:
+def mebibytes(file: Path) -> float:
+    """Size of a file with what lies beside it, or of a folder."""
+    parts = [file, *([file.with_suffix(".bin")] if file.suffix == ".xml" else [])]
+    files = [entry for part in parts for entry in ([part] if part.is_file() else part.rglob("*"))]
+    return sum(entry.stat().st_size for entry in files if entry.is_file()) / 2**20
+
+
+def table(report: Report) -> str:
     """One line a checked size."""
-    lines = [f"{'batch x height x width':<24}{'largest difference':>20}{'mean':>12}"]
-    for row in differences:
+    card = report.card
+    lines = [f"{card.task}, {card.precision}, slide attention as {card.form}, inputs of {card.sizes}"]
+    if not report.ran and not report.faults:
+        lines.append("converted, not run: its runtime is not on this system; its structure is sound")
+    if report.differences:
+        heads = f"{'largest difference':>20}{'mean':>12}{'same top-1':>12}"
+        lines.append(f"{'batch x height x width':<24}{heads}")
+    for row in report.differences:
         size = f"{row.batch} x {row.height} x {row.width}"
-        lines.append(f"{size:<24}{row.largest:>20.2e}{row.mean:>12.2e}")
-    return "\n".join(lines)
-
-
-def detection_table(differences: Sequence[DetectionDifference]) -> str:
-    """One line a checked size."""
-    lines = [f"{'height x width':<16}{'detections':>12}{'unmatched':>11}{'box px':>10}{'score':>10}"]
-    for row in differences:
-        size = f"{row.height} x {row.width}"
-        lines.append(f"{size:<16}{row.detections:>12}{row.unmatched:>11}{row.box:>10.1e}{row.score:>10.1e}")
+        lines.append(f"{size:<24}{row.largest:>20.2e}{row.mean:>12.2e}{100 * row.agreement:>10.1f} %")
+    if report.detections:
+        lines.append(f"{'height x width':<16}{'detections':>12}{'unmatched':>11}{'box px':>10}{'score':>10}")
+    for found in report.detections:
+        size = f"{found.height} x {found.width}"
+        numbers = f"{found.detections:>12}{found.unmatched:>11}{found.box:>10.1e}{found.score:>10.1e}"
+        lines.append(f"{size:<16}{numbers}")
     return "\n".join(lines)

@@ -21,10 +21,11 @@ VERBS = {
     "predict": "what a trained model sees in pictures",
     "scenes": "write labelled pictures to try detection and segmentation on",
     "check-data": "look for mistakes in a data set for detection or segmentation",
-    "export": "write a model for another runtime and check it there",
+    "export": "write a model for other runtimes and check it there",
+    "verify": "run an exported file beside the model that it was made of",
     "models": "list the models; count parameters and multiply-adds",
     "backends": "list the ways to run the operator, and what a call costs on each",
-    "bench": "measure the operator beside its alternatives",
+    "bench": "measure operator, models and exported files beside their alternatives",
     "compare": "compare attention patterns: cost, speed, memory, reach and runtimes",
     "demo": "train, evaluate and draw: on handwritten digits, or detect and segment on scenes",
 }

@@ -4,11 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from slideformer.deploy.card import Card
+from slideformer.deploy.detections import DetectionDifference, compare_detections
+from slideformer.deploy.runtimes import Runtime
+from slideformer.deploy.runtimes.session import Run
+from slideformer.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -19,8 +25,9 @@ class Difference:
         batch: images.
         height: of the images, in pixels.
         width: of the images, in pixels.
-        largest: largest difference of a logit; not a number where either is.
-        mean: mean difference.
+        largest: largest difference of a logit, relative to the largest logit; not a number where either is.
+        mean: mean difference, relative to the same.
+        agreement: share of the images, a segmenter's of the pixels, with the same likeliest class.
     """
 
     batch: int
@@ -28,96 +35,138 @@ class Difference:
     width: int
     largest: float
     mean: float
-
-
-def verify_onnx(
-    file: str | Path, model: nn.Module, *, sizes: Sequence[tuple[int, int, int]], channels: int = 3
-) -> list[Difference]:
-    """Run an ONNX file in ONNX Runtime beside the PyTorch model, on random images of several sizes.
-
-    Args:
-        file: the exported model.
-        model: what it was exported from, in evaluation mode.
-        sizes: batch, height and width of each input.
-        channels: of an image.
-    """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    (name,) = (entry.name for entry in session.get_inputs())
-    generator = torch.Generator().manual_seed(0)
-    rows = []
-    for batch, height, width in sizes:
-        images = torch.randn(batch, channels, height, width, generator=generator)
-        with torch.inference_mode():
-            wanted = model(images)
-        (found,) = session.run(None, {name: images.numpy()})
-        difference = (torch.from_numpy(found) - wanted).abs()
-        rows.append(Difference(batch, height, width, float(difference.max()), float(difference.mean())))
-    return rows
+    agreement: float
 
 
 @dataclass(frozen=True)
-class DetectionDifference:
-    """How far file and model are apart in what they find in one picture.
+class Tolerance:
+    """What a precision may change.
 
     Attributes:
-        height: of the picture, in pixels.
-        width: of the picture, in pixels.
-        detections: that the model finds.
-        unmatched: of these, and of the file's, without one of the other's in the same place.
-        box: largest difference of a side of two that match, in pixels.
-        score: largest difference of their scores.
+        largest: largest difference of a logit, relative to the largest logit.
+        mean: mean difference, relative to the same.
     """
 
-    height: int
-    width: int
-    detections: int
-    unmatched: int
-    box: float
-    score: float
+    largest: float
+    mean: float
 
 
-# Two boxes whose sides are no further apart, in pixels, are one.
-SAME_PLACE = 0.1
+# Sums in another order; numbers of 11 bits; numbers of 8 bits.
+TOLERANCES = {
+    "float32": Tolerance(largest=1e-4, mean=1e-4),
+    "float16": Tolerance(largest=2e-2, mean=5e-3),
+    "int8": Tolerance(largest=0.5, mean=0.1),
+}
+# The share of a detector's boxes that may be others: of two that overlap and whose scores are equal but for
+# rounding, either may be kept.
+UNMATCHED = 0.05
 
 
-def verify_detector(
-    file: str | Path, graph: nn.Module, *, sizes: Sequence[tuple[int, int]]
-) -> list[DetectionDifference]:
-    """Run a detector's ONNX file in ONNX Runtime beside PyTorch, on random pictures of several sizes.
+@dataclass(frozen=True)
+class Report:
+    """What was checked.
+
+    Attributes:
+        card: what the file says of itself.
+        ran: whether it ran; if not, only its structure was looked at.
+        differences: a row an input.
+        detections: the same of a detector.
+        faults: of the structure, where nothing ran.
+    """
+
+    card: Card
+    ran: bool
+    differences: list[Difference] = field(default_factory=list)
+    detections: list[DetectionDifference] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def fault(self) -> str | None:
+        """Why the file does not pass, as a sentence; None where it does."""
+        if self.faults:
+            return f"the file must be one that its runtime takes, but {self.faults[0]}"
+        limit = TOLERANCES[self.card.precision]
+        for row in self.differences:
+            # Not a number compares as false with everything: ask for what must hold.
+            if not (row.largest <= limit.largest and row.mean <= limit.mean):
+                return (
+                    f"the exported file must agree with the model to {limit.largest:.0e} of its largest "
+                    f"logit, {limit.mean:.0e} in the mean, got {row.largest:.2e} and {row.mean:.2e} at "
+                    f"{row.batch} x {row.height} x {row.width}"
+                )
+        for found in self.detections:
+            if not (found.score <= limit.largest and found.unmatched <= UNMATCHED * found.detections):
+                return (
+                    f"the exported file must agree with the model to {limit.largest:.0e}, got scores that "
+                    f"differ by {found.score:.2e} and {found.unmatched} of {found.detections} boxes that are "
+                    f"not the model's at {found.height} x {found.width}"
+                )
+        return None
+
+
+def verify(
+    runtime: Runtime,
+    file: Path,
+    model: nn.Module,
+    inputs: Sequence[Tensor],
+    *,
+    threads: int | None = None,
+) -> Report:
+    """Run a file in its runtime beside the PyTorch model.
 
     Args:
-        file: the exported detector.
-        graph: what it was exported from, in evaluation mode.
-        sizes: height and width of each picture.
+        runtime: of the file.
+        file: exported.
+        model: what it was exported from, in evaluation mode; of a detector its graph.
+        inputs: ``(B, channels, height, width)``, prepared as the model wants them.
+        threads: of the runtime; None for all.
+
+    Raises:
+        UserError: the file is broken, none of ours, or takes no input of one of these sizes.
     """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    (name,) = (entry.name for entry in session.get_inputs())
-    generator = torch.Generator().manual_seed(0)
-    rows = []
-    for height, width in sizes:
-        picture = torch.rand(1, 3, height, width, generator=generator)
-        with torch.inference_mode():
-            wanted = graph(picture)
-        found = [torch.from_numpy(x) for x in session.run(None, {name: picture.numpy()})]
-        rows.append(compare_detections(height, width, found, wanted))
-    return rows
+    card = runtime.card(file)
+    if not runtime.runs_here:
+        return Report(card, ran=False, faults=runtime.implementation.faults(file))
+    run = runtime.open_file(file, threads)
+    for image in inputs:
+        refuse_size(card, file, image)
+    if card.task == "detect":
+        return Report(card, ran=True, detections=[detection(run, model, image) for image in inputs])
+    return Report(card, ran=True, differences=[difference(run, model, image) for image in inputs])
 
 
-def compare_detections(
-    height: int, width: int, found: Sequence[Tensor], wanted: Sequence[Tensor]
-) -> DetectionDifference:
-    """What differs between two sets of boxes ``(N, 4)``, scores ``(N,)`` and labels ``(N,)``."""
-    apart = (found[0][:, None] - wanted[0]).abs().amax(-1)  # (found, wanted)
-    apart[found[2][:, None] != wanted[2]] = torch.inf
-    alone = (~(apart <= SAME_PLACE)).all(1).sum() + (~(apart <= SAME_PLACE)).all(0).sum()
-    first, second = (apart <= SAME_PLACE).nonzero(as_tuple=True)
-    scores = (found[1][first] - wanted[1][second]).abs()
-    largest = [float(x.max()) if len(x) else 0.0 for x in (apart[first, second], scores)]
-    return DetectionDifference(height, width, len(wanted[1]), int(alone), *largest)
+def refuse_size(card: Card, file: Path, image: Tensor) -> None:
+    """Refuse an input that a file of fixed size does not take.
+
+    Raises:
+        UserError: says which it takes.
+    """
+    batch, _, *side = image.shape
+    given = (batch, *side)
+    if card.sizes.of(*given) != given:
+        raise UserError(
+            f"{file} takes inputs of {card.sizes} (batch x height x width), got "
+            f"{' x '.join(map(str, given))}; export it for this size"
+        )
+
+
+@torch.inference_mode()
+def difference(run: Run, model: nn.Module, image: Tensor) -> Difference:
+    """How far the logits of file and model are apart."""
+    wanted = model(image)
+    (found,) = run(image)
+    scale = float(wanted.abs().max())
+    apart = (found - wanted).abs() / scale
+    same = (found.argmax(1) == wanted.argmax(1)).float().mean()
+    batch, _, height, width = image.shape
+    return Difference(batch, height, width, float(apart.max()), float(apart.mean()), float(same))
+
+
+@torch.inference_mode()
+def detection(run: Run, graph: nn.Module, image: Tensor) -> DetectionDifference:
+    """How far file and model are apart in what they find in one picture."""
+    height, width = image.shape[-2:]
+    return compare_detections(height, width, run(image), graph(image))
 
 
 def check_sizes(height: int, width: int) -> tuple[tuple[int, int, int], ...]:

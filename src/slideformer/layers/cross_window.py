@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.dot_product import dot_product_attention
 from slideformer.layers.linear import Linear
+from slideformer.layers.open_size import open_size
 
 # Weight and bias of a depthwise convolution.
 Kernel = tuple[Tensor, Tensor | None]
@@ -84,7 +86,7 @@ class CrossWindowAttention(nn.Module):
         if self.stripe_width is None:
             out = self.attend(parts, kernel(self.lepe[0]))
         else:
-            attend = self.attend_any_size if torch.compiler.is_exporting() else self.attend_in_stripes
+            attend = self.attend_any_size if open_size(*x.shape[1:3]) else self.attend_in_stripes
             # A vertical stripe is a horizontal one of the transposed map, and so is its convolution.
             weight, bias = kernel(self.lepe[0])
             turned = [part.transpose(1, 2) for part in parts[0::2]]
@@ -99,7 +101,7 @@ class CrossWindowAttention(nn.Module):
             self.heads(part).flatten(1, 2).transpose(1, 2) for part in parts
         )  # (M, G', N, D)
         dropout = self.attn_drop if self.training else 0.0
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=dropout)
+        out = dot_product_attention(query, key, value, mask=seen, dropout=dropout)
         return out.transpose(1, 2).reshape(parts[2].shape) + convolve(parts[2], lepe)
 
     def attend_in_stripes(self, parts: Sequence[Tensor], thickness: int, lepe: Kernel) -> Tensor:
@@ -137,7 +139,7 @@ class CrossWindowAttention(nn.Module):
         stripes = Stripes(heads[0], thickness)
         row, column, head = stripes.sources()
         query, key, value = (x[:, row, column, head] for x in heads)  # (B, M G', N, D)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=stripes.seen()[None, :, None])
+        out = dot_product_attention(query, key, value, mask=stripes.seen()[None, :, None])
         number, position = stripes.targets()
         out = out[:, number, position].flatten(3)
         # A row of zeros behind every stripe lets one convolution see each by itself.

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.dot_product import dot_product_attention
 from slideformer.layers.linear import Linear
 
 
@@ -92,12 +93,12 @@ class DeformableAttention(nn.Module):
         query = self.query(x)
         points = self.points(query)
         key, value = self.heads(self.key_value(self.sample(x, points))).chunk(2, dim=1)
-        out = F.scaled_dot_product_attention(
+        out = dot_product_attention(
             self.heads(query.flatten(1, 2)),
             key,
             value,
-            attn_mask=self.position_bias(points, *x.shape[1:3]).to(query.dtype),
-            dropout_p=self.attn_drop if self.training else 0.0,
+            mask=self.position_bias(points, *x.shape[1:3]).to(query.dtype),
+            dropout=self.attn_drop if self.training else 0.0,
         )
         # A copy in any case: whether the transpose lies in order depends on the runtime's attention.
         out = out.transpose(1, 2).clone(memory_format=torch.contiguous_format)

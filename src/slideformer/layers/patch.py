@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from slideformer.layers.open_size import open_size
 
 
 def pad_to_multiple(x: Tensor, multiple: int, value: float = 0.0) -> Tensor:
@@ -15,8 +16,7 @@ def pad_to_multiple(x: Tensor, multiple: int, value: float = 0.0) -> Tensor:
     # Whole tiles first, so that a symbolic size is seen to be divisible without a guard; and of positive
     # numbers alone, because ONNX rounds a negative quotient towards zero.
     rows, columns = ((size + multiple - 1) // multiple * multiple - size for size in x.shape[1:3])
-    # While exporting, the size of the example must not decide whether the padding is there.
-    if torch.compiler.is_exporting() or rows or columns:
+    if open_size(rows, columns) or rows or columns:
         x = F.pad(x, (0, 0, 0, columns, 0, rows), value=value)
     return x
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.dot_product import dot_product_attention
 from slideformer.layers.linear import Linear
 from slideformer.layers.patch import pad_to_multiple
 
@@ -93,12 +93,12 @@ class PoolingAttention(nn.Module):
         maps = [pool(part) for pool, part in zip(pools, parts, strict=True)]  # (B G, H', W', D)
         bias = self.position_bias(maps[0], maps[1])
         query, key, value, bias = (part.unflatten(0, (-1, self.num_heads)) for part in (*flat(maps), bias))
-        out = F.scaled_dot_product_attention(
+        out = dot_product_attention(
             query,
             key,
             value,
-            attn_mask=bias.to(query.dtype),
-            dropout_p=self.attn_drop if self.training else 0.0,
+            mask=bias.to(query.dtype),
+            dropout=self.attn_drop if self.training else 0.0,
         )
         out = (out + query).transpose(1, 2).flatten(2)  # (B, N, C')
         return self.proj_drop(self.proj(out.unflatten(1, maps[0].shape[1:3])))

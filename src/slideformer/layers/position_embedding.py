@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.open_size import open_size
+
 
 class PositionEmbedding(nn.Module):
     """Add a learned vector to every position, interpolated for maps of another size than it was made for.
@@ -40,8 +42,8 @@ class PositionEmbedding(nn.Module):
 
     def resized(self, x: Tensor) -> Tensor:
         """The embedding for a map of the size of ``x``: ``(1, H, W, C)``."""
-        # While exporting, the size of the example must not decide whether there is an interpolation.
-        if not torch.compiler.is_exporting() and x.shape[1:3] == self.weight.shape[1:3]:
+        height, width = x.shape[1:3]
+        if not open_size(height, width) and (height, width) == self.weight.shape[1:3]:
             return self.weight
         learned = self.weight.permute(0, 3, 1, 2)
         return F.interpolate(learned, size=x.shape[1:3], mode="bilinear").permute(0, 2, 3, 1)

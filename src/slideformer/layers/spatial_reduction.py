@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.dot_product import dot_product_attention
 from slideformer.layers.linear import Linear
 
 
@@ -66,11 +67,11 @@ class SpatialReductionAttention(nn.Module):
             raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
         query = self.query(x.flatten(1, 2)).unflatten(-1, (self.num_heads, -1))  # (B, N, G, D)
         key, value = self.key_value(self.reduced(x)).unflatten(-1, (2 * self.num_heads, -1)).chunk(2, dim=2)
-        out = F.scaled_dot_product_attention(
+        out = dot_product_attention(
             query.transpose(1, 2),
             key.transpose(1, 2),
             value.transpose(1, 2),
-            dropout_p=self.attn_drop if self.training else 0.0,
+            dropout=self.attn_drop if self.training else 0.0,
         )
         return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2).unflatten(1, x.shape[1:3])))
 

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.dot_product import dot_product_attention
 from slideformer.layers.linear import Linear
+from slideformer.layers.open_size import open_size
 from slideformer.layers.patch import pad_to_multiple
 
 # Swin's mask: far below every logit, yet finite, so that no runtime meets infinity minus infinity.
@@ -74,9 +76,9 @@ class WindowAttention(nn.Module):
         """Attend: ``(B, H, W, C) -> (B, H, W, C)``."""
         if x.ndim != 4 or x.shape[-1] != self.dim:
             raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
-        if torch.compiler.is_exporting():
-            return self.forward_any_size(x)
         height, width = x.shape[1:3]
+        if open_size(height, width):
+            return self.forward_any_size(x)
         rows, columns = (self.shift if size > self.window_size else 0 for size in (height, width))
         padded = pad_to_multiple(roll(x, rows, columns), self.window_size)
         bias = self.bias(padded, rows, columns)
@@ -91,12 +93,12 @@ class WindowAttention(nn.Module):
         # do not stand beside the images, which copies nothing. Rank 4 either way.
         beside = 0 if bias.ndim == 3 else 1
         query, key, value = (x.flatten(beside, beside + 1) for x in heads.chunk(3, dim=2))
-        out = F.scaled_dot_product_attention(
+        out = dot_product_attention(
             query,
             key,
             value,
-            attn_mask=bias.reshape(1, -1, positions, positions).to(query.dtype),
-            dropout_p=self.attn_drop if self.training else 0.0,
+            mask=bias.reshape(1, -1, positions, positions).to(query.dtype),
+            dropout=self.attn_drop if self.training else 0.0,
         )
         # In full, because a batch of no images tells no size.
         channels = self.dim // self.num_heads
@@ -139,7 +141,7 @@ class WindowAttention(nn.Module):
         )  # (M G, N, N)
         if self.shift:
             bias = bias + apart(tiling.regions(self.num_heads), bias.dtype)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None].to(query.dtype))
+        out = dot_product_attention(query, key, value, mask=bias[None].to(query.dtype))
         # A copy in any case: whether the transpose lies in order depends on the runtime's attention.
         out = out.transpose(1, 2).clone(memory_format=torch.contiguous_format)
         out = out.flatten(1).unflatten(1, (positions * tiling.count, self.dim))

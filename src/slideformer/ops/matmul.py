@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slideformer.ops import tap_rows
+from slideformer.ops import tap_linear, tap_rows
 from slideformer.ops.call import Call
 from slideformer.ops.tiles import Operands, Shift, Tile, parts, rows
 from slideformer.ops.window import Window
@@ -165,7 +165,9 @@ def gradients(call: Call, offset: Tensor | None, grad_output: Tensor) -> tuple[T
 
 def attend(call: Call) -> Tensor:
     """Slide attention as matrix products."""
-    if torch.compiler.is_exporting() and call.shift_weight is None and call.shift_bias is None:
+    if torch.compiler.is_exporting() and call.shift_weight is not None:
+        return tap_linear.attend(call)
+    if torch.compiler.is_exporting() and call.shift_bias is None:
         return tap_rows.attend(call)
     offset = call.logit_offset()
     if torch.compiler.is_exporting():

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What travels with an exported file: what it is, how pictures are prepared, how its classes are called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from slideformer.errors import UserError
+from slideformer.version import __version__
+
+# Raised when a file of before can no longer be read as one of now.
+FORMAT = "1"
+# What every file tells, by the name that it has in there.
+ABOUT = ("slideformer_format", "slideformer")
+WORDS = ("task", "precision", "form", "weights")
+NUMBERS = ("batch", "height", "width")
+TASKS = ("classify", "segment", "detect")
+PRECISIONS = ("float32", "float16", "int8")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The input that a file takes: a number where that alone will do, None where any does.
+
+    Attributes:
+        batch: images.
+        height: of an image, in pixels.
+        width: of an image, in pixels.
+    """
+
+    batch: int | None = None
+    height: int | None = None
+    width: int | None = None
+
+    def of(self, batch: int, height: int, width: int) -> tuple[int, int, int]:
+        """Batch, height and width of an input that the file takes: the wanted ones where it takes any."""
+        return (
+            batch if self.batch is None else self.batch,
+            height if self.height is None else self.height,
+            width if self.width is None else self.width,
+        )
+
+    def __str__(self) -> str:
+        words = ("any" if number is None else str(number) for number in (self.batch, self.height, self.width))
+        return " x ".join(words)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a file says of itself.
+
+    Attributes:
+        task: ``"classify"``, ``"segment"`` or ``"detect"``.
+        precision: ``"float32"``, ``"float16"`` or ``"int8"``.
+        form: how slide attention is written in it, a backend of the operator.
+        weights: `fingerprint` of the model that it was made of.
+        sizes: of the input.
+        facts: what else the model tells: architecture, class names, preprocessing; plain values by name.
+    """
+
+    task: str
+    precision: str
+    form: str
+    weights: str
+    sizes: Sizes = field(default_factory=Sizes)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def texts(self) -> dict[str, str]:
+        """Everything as text by name: words as they are, other values as JSON."""
+        own = {name: getattr(self, name) for name in WORDS}
+        sizes = {name: getattr(self.sizes, name) for name in NUMBERS}
+        about = dict(zip(ABOUT, (FORMAT, __version__), strict=True))
+        values = {**self.facts, **own, **sizes, **about}
+        return {name: x if isinstance(x, str) else json.dumps(x) for name, x in values.items()}
+
+    @classmethod
+    def of(cls, texts: Mapping[str, str], file: Path) -> Card:
+        """Read what `texts` wrote.
+
+        Raises:
+            UserError: the file is none of ours, or of another format.
+        """
+        if "slideformer_format" not in texts:
+            raise UserError(
+                f"{file} must be a file that `slideformer export` wrote, but says nothing of it; export anew"
+            )
+        if texts["slideformer_format"] != FORMAT:
+            raise UserError(
+                f"{file} must have the format {FORMAT}, got {texts['slideformer_format']}, of slideformer "
+                f"{texts.get('slideformer', 'unknown')}; export it anew with this version, {__version__}"
+            )
+        own = (*WORDS, *NUMBERS)
+        missing = [name for name in own if name not in texts]
+        if missing:
+            raise UserError(f"{file} must tell its {', '.join(missing)}, but does not; export it anew")
+        for name, known in (("task", TASKS), ("precision", PRECISIONS)):
+            if texts[name] not in known:
+                raise UserError(
+                    f"the {name} of {file} must be one of {', '.join(known)}, got {texts[name]}; "
+                    "export it anew"
+                )
+        facts = {name: plain(text) for name, text in texts.items() if name not in (*own, *ABOUT)}
+        sides = [plain(texts[name]) for name in NUMBERS]
+        if not all(side is None or isinstance(side, int) for side in sides):
+            raise UserError(f"the sizes of {file} must be numbers or null, got {sides}; export it anew")
+        # A fingerprint of digits alone is no number.
+        return cls(**{name: texts[name] for name in WORDS}, sizes=Sizes(*sides), facts=facts)
+
+
+def plain(text: str) -> Any:
+    """The value that a text was made of."""
+    try:
+        return json.loads(text)
+    except ValueError:  # a word is no JSON
+        return text
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Tells whether two models, not merged, have the same weights: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a runtime is given to write: a merged model, an example, and what the file has to say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slideformer.deploy.card import Card
+
+INPUT = "image"
+# Names of what a model of each task gives.
+OUTPUTS = {"classify": ("logits",), "segment": ("logits",), "detect": ("boxes", "scores", "labels")}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to write.
+
+    Attributes:
+        module: the merged model in evaluation mode, its slide attention in the runtime's form.
+        example: an input ``(B, channels, height, width)`` to trace with.
+        card: what the file says of itself.
+        calibration: inputs like the example, whose ranges int8 is fitted to; empty for other precisions.
+    """
+
+    module: nn.Module
+    example: Tensor
+    card: Card
+    calibration: Sequence[Tensor] = field(default_factory=tuple)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what the model gives."""
+        return OUTPUTS[self.card.task]
+
+    def dynamic_shapes(self) -> tuple[dict[int, Any]]:
+        """The axes of the input that stay open, as ``torch.export`` wants to be told."""
+        sizes = self.card.sizes
+        axes = {0: sizes.batch, 2: sizes.height, 3: sizes.width}
+        return ({axis: torch.export.Dim.DYNAMIC for axis, size in axes.items() if size is None},)
+
+    def program(self, module: nn.Module | None = None) -> torch.export.ExportedProgram:
+        """The graph of the model, or of a module in its place, without what only training needs."""
+        traced = self.module if module is None else module
+        with torch.no_grad():
+            return torch.export.export(
+                traced.requires_grad_(False), (self.example,), dynamic_shapes=self.dynamic_shapes()
+            )
+
+    def folded(self, module: nn.Module | None = None) -> torch.export.ExportedProgram:
+        """The same for one size, with all that does not depend on the image computed once and kept.
+
+        Compilers for small devices take a linear layer or a mask as a constant only where it stands in the
+        graph as it is used.
+        """
+        from torch._inductor.constant_folding import ConstantFolder, replace_node_with_constant
+
+        graph = self.program(module).module()
+        # PyTorch's own `constant_fold` leaves what begins with a constructor, such as all index arithmetic.
+        folder = ConstantFolder(graph)
+        folder.run()
+        for node, constant in folder.node_replacements.items():
+            replace_node_with_constant(graph, node, constant)
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+        for constant in graph.buffers():
+            # Read as they lie in memory, whatever their strides say.
+            constant.data = constant.contiguous()
+        with torch.no_grad():
+            return torch.export.export(graph, (self.example,))
+
+
+class InHalf(nn.Module):
+    """A model in half precision with inputs and outputs in single."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module.half()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """As the model's own."""
+        logits: Tensor = self.module(image.half())
+        return logits.float()

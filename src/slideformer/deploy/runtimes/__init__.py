@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of runtimes: what each takes and needs, and the form of slide attention that it runs best."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from slideformer.deploy.card import PRECISIONS, TASKS, Card
+from slideformer.deploy.job import Job
+from slideformer.deploy.runtimes.session import Run
+from slideformer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One way to run an exported model.
+
+    Its module, imported when it is wanted, has ``write(job, file)``, ``read(file)``, which gives the texts of
+    the card, and ``open_file(file, threads)``, which gives a `Run`.
+
+    Attributes:
+        name: the word to choose it by, and the extra that brings its packages.
+        title: what it is called.
+        suffix: what a file's name ends in.
+        module: in this package.
+        packages: that must be installed, by the names they are imported by.
+        one_size: the precisions whose files take one image of one size; others take any batch, height, width.
+        form: of slide attention, a backend of the operator: the fastest measured (docs/deploy.md).
+        precisions: that it has.
+        tasks: whose models it takes.
+        platform: the only system that runs it, as Python calls it; empty for every one.
+        holds_code: whether opening a file runs machine code that stands in it.
+    """
+
+    name: str
+    title: str
+    suffix: str
+    module: str
+    packages: tuple[str, ...]
+    one_size: tuple[str, ...] = ()
+    form: str = "matmul"
+    precisions: tuple[str, ...] = PRECISIONS
+    tasks: tuple[str, ...] = ("classify", "segment")
+    platform: str = ""
+    holds_code: bool = False
+
+    @property
+    def missing(self) -> list[str]:
+        """Packages that it needs and that are not installed."""
+        return [name for name in self.packages if find_spec(name) is None]
+
+    @property
+    def implementation(self) -> Any:
+        """Its module.
+
+        Raises:
+            UserError: a package is missing.
+        """
+        if self.missing:
+            raise UserError(
+                f"{self.title} needs {', '.join(self.missing)}, which is not installed; "
+                f"pip install 'slideformer[{self.name}]'"
+            )
+        return importlib.import_module(f"{__name__}.{self.module}")
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this system can run its files."""
+        return self.platform in ("", sys.platform)
+
+    def write(self, job: Job, file: Path) -> None:
+        """Write a file, or several, of which this is the one that is opened."""
+        self.implementation.write(job, file)
+
+    def card(self, file: Path) -> Card:
+        """What a file says of itself; none of its code is run.
+
+        Raises:
+            UserError: the file is broken, or none of ours.
+        """
+        return Card.of(self.implementation.read(file), file)
+
+    def open_file(self, file: Path, threads: int | None = None) -> Run:
+        """A function from images to what the file gives for them.
+
+        Args:
+            file: exported for this runtime.
+            threads: of the CPU; None for all.
+
+        Raises:
+            UserError: the file is broken.
+        """
+        opener: Callable[[Path, int | None], Run] = self.implementation.open_file
+        return opener(file, threads)
+
+
+RUNTIMES = {
+    row.name: row
+    for row in (
+        Runtime(
+            "onnx",
+            "ONNX Runtime",
+            ".onnx",
+            "onnx",
+            ("onnx", "onnxscript", "onnxruntime"),
+            tasks=TASKS,
+        ),
+        Runtime(
+            "openvino",
+            "OpenVINO",
+            ".xml",
+            "openvino",
+            ("openvino", "nncf", "onnx", "onnxscript"),
+            # OpenVINO 2026.4 does not compile what NNCF makes of a graph with open sizes.
+            one_size=("int8",),
+        ),
+        Runtime("executorch", "ExecuTorch", ".pte", "executorch", ("executorch",), one_size=PRECISIONS),
+        Runtime(
+            "coreml",
+            "Core ML",
+            ".mlpackage",
+            "coreml",
+            ("coremltools",),
+            one_size=PRECISIONS,
+            platform="darwin",
+        ),
+        Runtime(
+            "torch",
+            "AOTInductor",
+            ".pt2",
+            "aoti",
+            (),
+            precisions=("float32",),
+            holds_code=True,
+        ),
+    )
+}
+
+
+def of_file(file: Path) -> Runtime:
+    """The runtime of an exported file, by the ending of its name.
+
+    Raises:
+        UserError: the file does not exist, or no runtime has this ending.
+    """
+    if not file.exists():
+        raise UserError(f"{file} must be an exported file, but does not exist; check the path")
+    for runtime in RUNTIMES.values():
+        if file.suffix == runtime.suffix:
+            return runtime
+    endings = ", ".join(runtime.suffix for runtime in RUNTIMES.values())
+    raise UserError(f"an exported file must end in one of {endings}, got {file}; give the file itself")

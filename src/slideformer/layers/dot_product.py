@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention by products: fused where PyTorch runs, plain operators in an exported graph."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from slideformer.layers.open_size import open_size
+
+
+def dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    """``softmax(Q K^T / sqrt(D) + mask) V``, ``(..., N, E)``.
+
+    Args:
+        query: N vectors, ``(..., N, D)``.
+        key: M vectors, ``(..., M, D)``.
+        value: M vectors, ``(..., M, E)``.
+        mask: broadcasts to ``(..., N, M)``: added to the logits or, of bools, true where a query sees.
+        dropout: of the attention weights, a probability.
+    """
+    # Of open sizes the fused operator asks nothing; written out, products would compare them.
+    if not torch.compiler.is_exporting() or open_size(*query.shape, *key.shape):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    # Exporters take the fused operator apart each in its own way: with tests for rows that see nothing, or as
+    # one of the runtime's own that knows fewer shapes of masks.
+    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    if mask is not None:
+        logits = logits + mask if mask.dtype != torch.bool else logits.masked_fill(~mask, -torch.inf)
+    return logits.softmax(-1) @ value

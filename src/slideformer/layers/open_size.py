@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a program that is being exported has to hold for more than one size of a map."""
+
+from __future__ import annotations
+
+import torch
+
+
+def open_size(*sizes: int) -> bool:
+    """Whether one of some sizes stays open: then the example's must not decide what the program does."""
+    if not torch.compiler.is_exporting():
+        return False
+    # To a strict export every size is a number while it looks at the code.
+    return torch.compiler.is_dynamo_compiling() or not all(isinstance(size, int) for size in sizes)

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slide attention to be exported: a linear layer a tap, its weights constants of the graph.
+
+The sums are those of `tiles`; channels and taps stand last, as linear layers of every runtime take them, and
+nothing is transposed or written in place.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from slideformer.ops.call import Call
+
+
+def attend(call: Call) -> Tensor:
+    """Attention through a deformed shift, of few and ordinary operators."""
+    dtype = call.value.dtype
+    call = call.upcast()
+    assert call.shift_weight is not None  # without one there is `tap_rows`
+    by_tap = [weight.squeeze(2) for weight in call.shift_weight.split(1, dim=2)]  # T of (D, T)
+    query = call.query * call.scale
+    logits = sum_of(
+        [F.linear(query * seen, w.T) for seen, w in zip(taps(call, call.key), by_tap, strict=True)]
+    )
+    if call.shift_bias is not None:
+        logits = logits + F.linear(query, call.shift_bias.T)
+    if call.key_bias is not None:
+        logits = logits + query.sum(-1, keepdim=True) * call.key_bias
+    offset = call.logit_offset()
+    weights = (logits if offset is None else logits + offset).softmax(-1)  # (B, H, W, G, T)
+    out = sum_of(
+        [F.linear(weights, w) * seen for seen, w in zip(taps(call, call.value), by_tap, strict=True)]
+    )
+    if call.shift_bias is not None:
+        out = out + F.linear(weights, call.shift_bias)
+    return out.to(dtype)
+
+
+def taps(call: Call, x: Tensor) -> list[Tensor]:
+    """A map seen through each tap: T of ``(B, H, W, G, D)``."""
+    padded, rows = call.window.pad(x), slice(0, x.shape[1])
+    return [call.window.shifted(padded, tap, rows, None) for tap in range(call.window.taps)]
+
+
+def sum_of(parts: list[Tensor]) -> Tensor:
+    """Their sum, in order."""
+    total, *others = parts
+    for part in others:
+        total = total + part
+    return total

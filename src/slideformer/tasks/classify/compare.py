@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two classifiers side by side on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slideformer.errors import UserError
+from slideformer.models import PREPROCESSING
+from slideformer.tasks.classify.datasets import hold_out_class_names
+from slideformer.tasks.classify.evaluate import check_class_names
+from slideformer.tasks.classify.loaders import eval_loader
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two classifiers say of the same images.
+
+    Attributes:
+        images: how many.
+        same: to how many both give the same class.
+        right: to how many the first gives the right one.
+        other_right: to how many the second does.
+    """
+
+    images: int
+    same: int
+    right: int
+    other_right: int
+
+    @property
+    def agreement(self) -> float:
+        """Share of the images with the same class."""
+        return self.same / self.images
+
+    @property
+    def top1(self) -> float:
+        """Share that the first classifies rightly."""
+        return self.right / self.images
+
+    @property
+    def other_top1(self) -> float:
+        """Share that the second does."""
+        return self.other_right / self.images
+
+
+@torch.inference_mode()
+def compare(
+    model: Callable[[Tensor], Tensor],
+    other: Callable[[Tensor], Tensor],
+    source: str,
+    facts: Mapping[str, Any],
+    *,
+    batch_size: int = 32,
+) -> Comparison:
+    """Classify the hold-out of a source by both.
+
+    Args:
+        model: images ``(B, 3, height, width)`` to logits ``(B, classes)``.
+        other: the same.
+        source: ``"digits"``, a folder with ``val/``, or a folder of class folders.
+        facts: preprocessing and ``class_names`` of both.
+        batch_size: images at a time.
+
+    Raises:
+        UserError: the source is not fit, its classes are others, or it has no readable image.
+    """
+    names = hold_out_class_names(source)
+    if facts["class_names"]:
+        check_class_names(facts["class_names"], names)
+    preprocessing = {name: facts[name] for name in PREPROCESSING}
+    images = same = right = other_right = 0
+    loader = eval_loader(
+        source, names, preprocessing, batch_size=batch_size, num_workers=0, on_bad_image="skip"
+    )
+    for batch in loader:
+        if not len(batch.check().images):
+            continue
+        first, second = (classify(batch.images).argmax(1) for classify in (model, other))
+        images += len(batch.images)
+        same += int((first == second).sum())
+        right += int((first == batch.targets).sum())
+        other_right += int((second == batch.targets).sum())
+    if not images:
+        raise UserError("there must be an image to compare on, got none; check the folder")
+    return Comparison(images, same, right, other_right)

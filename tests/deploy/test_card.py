@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a file says of itself is read as it was written."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from slideformer.cli.main import main
+from slideformer.deploy import RUNTIMES, Card, Sizes, fingerprint
+from slideformer.errors import UserError
+from slideformer.version import __version__
+from tests.deploy.small import Tiny
+
+FILE = Path("model.onnx")
+CARD = Card("classify", "float32", "matmul", "0123456789abcdef", Sizes(2, None, 30))
+
+CARDS = {
+    "sizes": CARD,
+    "no facts and any size": Card("detect", "float32", "conv", "ab"),
+    "a fingerprint of digits": Card("classify", "int8", "matmul", "1234567890123456"),
+    "a fingerprint like a power": Card("classify", "int8", "matmul", "12345678901234e5"),
+    "classes like numbers": Card(
+        "classify", "float16", "matmul", "ab", facts={"class_names": ["0", "1e3", "null", "-7", ""]}
+    ),
+    "classes of other scripts": Card(
+        "segment", "float32", "matmul", "ab", facts={"class_names": ["ölbaum", "木"]}
+    ),
+    "plain values": Card(
+        "classify",
+        "float32",
+        "matmul",
+        "ab",
+        facts={
+            "mean": [0.1, 0.2, 1 / 3],
+            "crop_pct": 0.875,
+            "category_ids": None,
+            "interpolation": "bicubic",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("card", CARDS.values(), ids=CARDS)
+def test_a_card_is_read_as_it_was_written(card: Card) -> None:
+    texts = card.texts()
+    assert all(isinstance(text, str) for text in texts.values())
+    assert Card.of(texts, FILE) == card
+
+
+def test_a_card_tells_which_version_wrote_it() -> None:
+    assert CARD.texts()["slideformer"] == __version__
+
+
+def test_facts_cannot_stand_in_for_what_is_known() -> None:
+    card = Card("classify", "float32", "matmul", "ab", facts={"weights": "others", "precision": "int8"})
+    read = Card.of(card.texts(), FILE)
+    assert (read.weights, read.precision) == ("ab", "float32")
+
+
+REFUSED = {
+    "nothing": ({}, "model.onnx must be a file that `slideformer export` wrote"),
+    "other": ({"author": "someone"}, "says nothing of it; export anew"),
+    "format": (
+        {**CARD.texts(), "slideformer_format": "0", "slideformer": "0.0.1"},
+        r"must have the format 1, got 0, of slideformer 0\.0\.1; export it anew with this version",
+    ),
+    "incomplete": (
+        {name: text for name, text in CARD.texts().items() if name not in ("weights", "height")},
+        "must tell its weights, height, but does not",
+    ),
+}
+
+
+@pytest.mark.parametrize(("texts", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_card_of_something_else_is_refused(texts: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Card.of(texts, FILE)
+
+
+def test_sizes_give_the_input_that_a_file_takes() -> None:
+    assert Sizes().of(2, 30, 40) == (2, 30, 40)
+    assert Sizes(1, None, 64).of(2, 30, 40) == (1, 30, 64)
+    assert str(Sizes(1, None, 64)) == "1 x any x 64"
+
+
+def test_equal_weights_have_one_fingerprint() -> None:
+    assert fingerprint(Tiny(0)) == fingerprint(Tiny(0))
+    assert re.fullmatch("[0-9a-f]{16}", fingerprint(Tiny(0)))
+
+
+def nudged() -> nn.Module:
+    """One number of one weight is the next one that there is."""
+    model = Tiny(0)
+    weight = model.head.weight.detach()
+    weight[0, 0] = torch.nextafter(weight[0, 0], torch.tensor(torch.inf))
+    return model
+
+
+def renamed() -> nn.Module:
+    """The same weights by other names."""
+    model = Tiny(0)
+    model.other = model.head
+    del model.head
+    return model
+
+
+OTHERS = {"weights": Tiny(1), "one number": nudged(), "names": renamed(), "half": Tiny(0).half()}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_another_model_has_another_fingerprint(other: nn.Module) -> None:
+    assert fingerprint(other) != fingerprint(Tiny(0))
+
+
+def test_weights_have_one_fingerprint_however_they_lie_in_memory() -> None:
+    model = Tiny(0)
+    model.conv.weight.data = model.conv.weight.data.contiguous(memory_format=torch.channels_last)
+    assert fingerprint(model) == fingerprint(Tiny(0))
+
+
+def test_the_card_of_a_package_with_code_is_read_without_running_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*given: object) -> None:
+        raise AssertionError("the package was opened")
+
+    monkeypatch.setattr("torch._inductor.aoti_load_package", opened)
+    file = tmp_path / "model.pt2"
+    with zipfile.ZipFile(file, "w") as package:
+        package.writestr("model/data/aotinductor/model/wrapper.so", b"not even a library")
+        package.writestr("model/data/aotinductor/model/other_metadata.json", "{}")
+        metadata = json.dumps({"slideformer_card": json.dumps(CARD.texts())})
+        package.writestr("model/data/aotinductor/model/wrapper_metadata.json", metadata)
+    assert RUNTIMES["torch"].card(file) == CARD
+
+
+def test_a_package_with_code_is_not_opened_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def opened(*given: object) -> None:
+        raise AssertionError("the package was opened")
+
+    monkeypatch.setattr("torch._inductor.aoti_load_package", opened)
+    file = tmp_path / "model.pt2"
+    with zipfile.ZipFile(file, "w") as package:
+        metadata = json.dumps({"slideformer_card": json.dumps(CARD.texts())})
+        package.writestr("model/data/aotinductor/model/wrapper_metadata.json", metadata)
+    assert main(["verify", str(file)]) == 2
+    message = f"error: {file} holds machine code that runs when it is opened; add --run-code if it is yours\n"
+    assert capsys.readouterr().err == message

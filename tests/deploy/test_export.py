@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an export refuses, and that what it refuses leaves nothing behind."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from slideformer.deploy import RUNTIMES, check_sizes, export, of_file
+from slideformer.errors import UserError
+from tests.deploy.small import FACTS, SIZE, Tiny, image, written
+
+REFUSED = {
+    "runtime": ("abacus", "model.onnx", {}, "the runtime must be one of onnx, openvino, .* got 'abacus'"),
+    "ending": (
+        "openvino",
+        "model.onnx",
+        {},
+        r"a file for OpenVINO must end in \.xml, got .*model\.onnx; change its name",
+    ),
+    "precision": (
+        "torch",
+        "model.pt2",
+        {"precision": "int8", "calibration": [image(*SIZE)]},
+        "AOTInductor has the precisions float32, got int8; choose one of them",
+    ),
+    "int8 without pictures": (
+        "onnx",
+        "model.onnx",
+        {"precision": "int8"},
+        "int8 needs pictures to fit its ranges to, got none; name some with --calibrate",
+    ),
+    "task": (
+        "executorch",
+        "model.pte",
+        {"facts": {"task": "detect"}},
+        "ExecuTorch takes models that classify or segment, got one to detect; choose onnx for it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("runtime", "name", "more", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_mistake_is_refused_before_anything_is_written(
+    runtime: str, name: str, more: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    given = {"inputs": [image(*SIZE)], "facts": FACTS, **more}
+    with pytest.raises(UserError, match=message):
+        export(Tiny(), tmp_path / name, runtime, **given)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_missing_package_is_named_with_its_extra(
+    runtime: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    row = RUNTIMES[runtime]
+    lacking = replace(row, packages=(*row.packages, "no_such_package"))
+    monkeypatch.setitem(RUNTIMES, runtime, lacking)
+    file = tmp_path / f"model{row.suffix}"
+    install = rf"pip install 'slideformer\[{runtime}\]'"
+    message = f"{row.title} needs no_such_package, which is not installed; {install}"
+    with pytest.raises(UserError, match=message):
+        export(Tiny(), file, runtime, inputs=[image(*SIZE)], facts=FACTS)
+    with pytest.raises(UserError, match=message):
+        lacking.card(file)
+
+
+class NotANumber(nn.Module):
+    """A model whose logits are not a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(torch.nan))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.mean((2, 3)) * self.scale
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino", "executorch"])
+def test_a_file_that_does_not_agree_leaves_the_earlier_one(runtime: str, tmp_path: Path) -> None:
+    suffix = RUNTIMES[runtime].suffix
+    earlier = {f"model{suffix}": "earlier", "model.bin": "weights"}
+    for name, text in earlier.items():
+        (tmp_path / name).write_text(text)
+    inputs = [image(*size) for size in check_sizes(8, 8)]
+    if "float32" in RUNTIMES[runtime].one_size:
+        inputs = inputs[:1]
+    message = r"must agree with the model to 1e-04 of its largest logit.*got nan.*nothing was kept"
+    with pytest.raises(UserError, match=message):
+        export(NotANumber().eval(), tmp_path / f"model{suffix}", runtime, inputs=inputs, facts={})
+    assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == earlier
+
+
+def test_the_model_that_is_exported_stays_as_it_is(tmp_path: Path) -> None:
+    model = Tiny()
+    before = {name: (x.clone(), x.requires_grad) for name, x in model.named_parameters()}
+    inputs = [image(*SIZE)]
+    export(model, tmp_path / "model.onnx", "onnx", inputs=inputs, facts={}, precision="float16", fixed=True)
+    for name, x in model.named_parameters():
+        assert torch.equal(x, before[name][0])
+        assert x.requires_grad == before[name][1], name
+
+
+def test_a_file_is_known_by_its_ending(tmp_path: Path) -> None:
+    for row in RUNTIMES.values():
+        (tmp_path / f"x{row.suffix}").touch()
+        assert of_file(tmp_path / f"x{row.suffix}") == row
+
+
+def test_a_file_of_another_ending_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must be an exported file, but does not exist; check the path"):
+        of_file(tmp_path / "model.onnx")
+    (tmp_path / "model.tflite").touch()
+    with pytest.raises(UserError, match=r"must end in one of \.onnx, \.xml, \.pte, .* got .*model\.tflite"):
+        of_file(tmp_path / "model.tflite")
+
+
+def test_a_platform_that_runs_no_core_ml_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for platform, runs in [("linux", False), ("darwin", True)]:
+        monkeypatch.setattr(sys, "platform", platform)
+        assert RUNTIMES["coreml"].runs_here == runs
+        assert RUNTIMES["onnx"].runs_here
+
+
+def test_a_second_export_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    for _ in range(2):
+        file = written(tmp_path, "coreml")
+    assert [entry.name for entry in tmp_path.iterdir()] == [file.name]
