@@ -24,11 +24,14 @@ from typing import Any
 from slideformer.bench import (
     comparison_from_dict,
     comparison_markdown,
+    deployment_from_dict,
+    deployment_markdown,
     detector_markdown,
     from_dict,
     hosts_markdown,
     markdown,
 )
+from slideformer.bench.report import piped
 from slideformer.cli import dense_models, models
 from slideformer.files import write_text
 
@@ -36,10 +39,22 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 PAGES = (
     HERE.parent / "README.md",
-    *(DOCS / f"{name}.md" for name in ("dense", "models", "patterns", "performance")),
+    *(DOCS / f"{name}.md" for name in ("dense", "deploy", "models", "patterns", "performance")),
 )
 MODELS = re.compile(r"(<!-- models: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLACE = re.compile(r"(<!-- bench: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def families(rows: Mapping[str, Mapping[str, str]], facts: Mapping[str, str]) -> str:
+    """How far a small model of every family is from itself in each runtime, relative to its largest logit."""
+    runtimes = list(next(iter(rows.values())))
+    lines = [
+        ["family", *runtimes],
+        *([name, *(row[runtime] for runtime in runtimes)] for name, row in rows.items()),
+    ]
+    conditions = "{processor}, PyTorch {torch}, commit {commit}, {date}; `{command}`".format(**facts)
+    return "\n".join([*piped(lines), "", conditions])
+
 
 # Kind of a measurement -> its table; `slideformer bench` writes none.
 TABLES: dict[str | None, Callable[[Mapping[str, Any]], str]] = {
@@ -47,7 +62,11 @@ TABLES: dict[str | None, Callable[[Mapping[str, Any]], str]] = {
     "hosts": lambda figures: hosts_markdown(*from_dict(figures)),
     "detector": lambda figures: detector_markdown(*from_dict(figures)),
     "compare": lambda figures: comparison_markdown(*comparison_from_dict(figures)),
+    "deploy": lambda figures: deployment_markdown(*deployment_from_dict(figures)),
+    "families": lambda figures: families(figures["rows"], figures["conditions"]),
 }
+# In place of a table whose measurement is not kept.
+NOT_YET = "Not yet run."
 
 COLUMNS = {
     "full": tuple(models.COLUMNS),
@@ -71,7 +90,10 @@ def render(page: str) -> str:
     """The page with every table as its measurement says."""
 
     def table(place: re.Match[str]) -> str:
-        figures = json.loads((HERE / "results" / f"{place[2]}.json").read_text(encoding="utf-8"))
+        file = HERE / "results" / f"{place[2]}.json"
+        if not file.exists():
+            return f"{place[1]}{NOT_YET}\n{place[3]}"
+        figures = json.loads(file.read_text(encoding="utf-8"))
         return f"{place[1]}{TABLES[figures.get('kind')](figures)}\n{place[3]}"
 
     def zoo(place: re.Match[str]) -> str:

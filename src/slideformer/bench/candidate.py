@@ -48,6 +48,8 @@ class Candidate:
         megabytes: that every way has to read or write at least, in 10^6; None where nobody knows.
         images: images, or maps, in a step.
         error: difference from the reference relative to its largest number; None without a reference.
+        load: brings what the step needs into memory and does the work once: the memory of that is measured;
+            that of a step where None.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Candidate:
     megabytes: float | None
     images: int
     error: float | None
+    load: Callable[[], Sequence[Tensor]] | None = None
 
 
 def check(name: str, output: Tensor, wanted: Tensor) -> float:

@@ -25,6 +25,17 @@ def host_names() -> list[str]:
     return [name for name in timm.list_models(OURS) if pretrained_cfg(name)["input_size"][1] == 224]
 
 
+def check_slides(name: str) -> None:
+    """Refuse what has no plain host.
+
+    Raises:
+        UserError: there is no such model that slides.
+    """
+    pretrained_cfg(name)  # tells the nearest names of one that there is not
+    if name not in timm.list_models(OURS):
+        raise UserError(f"the model must be one that slides, got {name!r}; `slideformer models` lists them")
+
+
 def host_candidates(
     name: str,
     image_size: int,
@@ -39,9 +50,7 @@ def host_candidates(
         UserError: there is no such model that slides.
     """
     progress(f"building {name} and its host")
-    pretrained_cfg(name)  # tells the nearest names of one that there is not
-    if name not in timm.list_models(OURS):
-        raise UserError(f"the model must be one that slides, got {name!r}; `slideformer models` lists them")
+    check_slides(name)
     images = torch.randn(batch, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     host, model = timm.create_model(name, slide_stages=()).eval(), timm.create_model(name).eval()

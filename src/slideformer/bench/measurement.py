@@ -96,7 +96,7 @@ def measure(
                 name=c.name,
                 median_ms=medians[c.name],
                 quartiles_ms=quartiles(times[c.name]),
-                memory_mib=peak_mib(c.step, setting.device),
+                memory_mib=peak_mib(c.step if c.load is None else c.load, setting.device),
                 gflop=c.gflop,
                 megabytes=c.megabytes,
                 images=c.images,

@@ -163,12 +163,15 @@ def from_dict(figures: Mapping[str, Any]) -> tuple[list[Group], dict[str, Any]]:
     groups = [
         Group(
             size=group["size"],
-            rows=[
-                Measurement(**{**row, "quartiles_ms": tuple(row["quartiles_ms"])}) for row in group["rows"]
-            ],
+            rows=[measurement_from_dict(row) for row in group["rows"]],
             machine=Machine(**group["machine"]),
             notes=group["notes"],
         )
         for group in figures["groups"]
     ]
     return groups, dict(figures["conditions"])
+
+
+def measurement_from_dict(figures: Mapping[str, Any]) -> Measurement:
+    """A measurement of its plain values."""
+    return Measurement(**{**figures, "quartiles_ms": tuple(figures["quartiles_ms"])})

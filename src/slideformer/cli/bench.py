@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slideformer.cli import measuring
+from slideformer.cli import bench_deploy, measuring
 from slideformer.errors import UserError, check_range
 
 if TYPE_CHECKING:
@@ -15,11 +16,8 @@ if TYPE_CHECKING:
 
 HELP = """\
 Time and memory beside the alternatives, alternating in one process, with the machine's own rates.
-`operator`: our backends, the paper authors' two convolutions, their merged form, F.unfold, NATTEN.
-`layer`: the same between their projections, and window attention. `model`: ours, the same in the
-authors' form, and models of timm. `hosts`: ours, each beside the plain host that it improves.
-`detector`: one over several backbones, and each backbone alone.
-Whatever has a reference is checked against it first."""
+Whatever has a reference is checked against it first. The options of each are in
+`slideformer bench WHAT --help`."""
 
 MODELS = ("swin_tiny_patch4_window7_224", "pvt_v2_b2", "slide_swin_tiny")
 BACKBONES = ("swin_tiny_patch4_window7_224", "slide_swin_tiny")
@@ -39,9 +37,39 @@ FORMS = {
 POSITIVE = ("heads", "head_dim", "kernel_size")
 
 
+@dataclass(frozen=True)
+class Subject:
+    """Something to measure.
+
+    Attributes:
+        help: what it is, in a line or two.
+        declare: its options.
+        run: measures and prints; gives the exit code.
+    """
+
+    help: str
+    declare: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what to measure, sizes, setting and form of the answer."""
-    parser.add_argument("what", choices=tuple(SIZES), help="what to measure")
+    """Declare what there is to measure, each with options of its own."""
+    choices = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    for what, subject in SUBJECTS.items():
+        choice = choices.add_parser(
+            what, help=subject.help, description=subject.help, formatter_class=parser.formatter_class
+        )
+        subject.declare(choice)
+        choice.set_defaults(run=subject.run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print what was chosen."""
+    return int(arguments.run(arguments))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare models, sizes, setting and form of the answer of what runs in PyTorch."""
     parser.add_argument("models", nargs="*", metavar="MODEL", help=MODELS_HELP)
     parser.add_argument(
         "--work",
@@ -71,8 +99,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     measuring.add_arguments(parser, plot="draw time and memory by size", batch=None)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Measure and print."""
+def in_pytorch(arguments: argparse.Namespace) -> int:
+    """Measure and print what runs in PyTorch."""
     from slideformer import bench
 
     if arguments.batch is None:
@@ -239,3 +267,16 @@ def command(arguments: argparse.Namespace) -> str:
     words += ["--checkpointing"] if arguments.checkpointing else []
     words += ["--compile"] if arguments.compile else []
     return measuring.command(words, arguments)
+
+
+IN_PYTORCH = {
+    "operator": "our backends, the paper authors' two convolutions, their merged form, F.unfold and NATTEN",
+    "layer": "the same between their projections, and window attention",
+    "model": "ours, the same in the authors' form, and models of timm",
+    "hosts": "ours, each beside the plain host that it improves",
+    "detector": "one over several backbones, and each backbone alone",
+}
+SUBJECTS = {
+    **{what: Subject(words, add_options, in_pytorch) for what, words in IN_PYTORCH.items()},
+    "deploy": Subject(bench_deploy.HELP, bench_deploy.add_arguments, bench_deploy.run),
+}

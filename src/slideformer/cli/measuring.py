@@ -39,9 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser, *, plot: str, batch: int | No
         "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the maps"
     )
     parser.add_argument("--only", nargs="+", default=(), metavar="WORD", help="candidates whose name has one")
+    parser.add_argument("--plot", type=Path, default=None, metavar="PNG", help=plot)
+    add_answer(parser)
+
+
+def add_answer(parser: argparse.ArgumentParser) -> None:
+    """Declare rounds and the form of the answer, which every measurement has."""
     parser.add_argument("--rounds", type=int, default=10, help="how often each candidate is visited")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write JSON, too")
-    parser.add_argument("--plot", type=Path, default=None, metavar="PNG", help=plot)
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
 
 
@@ -57,20 +62,37 @@ def check(arguments: argparse.Namespace, sizes: Mapping[str, int]) -> None:
     """
     import torch
 
-    for name, value in {"batch": arguments.batch, "rounds": arguments.rounds, **sizes}.items():
-        check_range(f"--{name.replace('_', '-')}", value, 1)
-    for name in ("json", "plot"):
-        path = getattr(arguments, name)
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"--{name} must lie in a folder that exists, got {path}; make the folder")
-        if path is not None and path.is_dir():
-            raise UserError(f"--{name} must be a file, got the folder {path}; name a file in it")
+    check_answer(arguments, {"batch": arguments.batch, **sizes})
+    check_file("--plot", arguments.plot)
     try:
         torch.empty(1, device=arguments.device)
     except (RuntimeError, AssertionError) as error:
         # PyTorch appends all that it knows of its own build.
         reason = str(error).splitlines()[0].split(". ")[0]
         raise UserError(f"--device must be one that is here, got {arguments.device!r}: {reason}") from error
+
+
+def check_answer(arguments: argparse.Namespace, sizes: Mapping[str, int]) -> None:
+    """Refuse numbers below 1, and an answer that cannot be written; arguments as of `check`.
+
+    Raises:
+        UserError: what must hold, what came, what to do.
+    """
+    for name, value in {**sizes, "rounds": arguments.rounds}.items():
+        check_range(f"--{name.replace('_', '-')}", value, 1)
+    check_file("--json", arguments.json)
+
+
+def check_file(option: str, path: Path | None) -> None:
+    """Refuse a file that cannot be written, if one is named.
+
+    Raises:
+        UserError: what must hold, what came, what to do.
+    """
+    if path is not None and not path.parent.is_dir():
+        raise UserError(f"{option} must lie in a folder that exists, got {path}; make the folder")
+    if path is not None and path.is_dir():
+        raise UserError(f"{option} must be a file, got the folder {path}; name a file in it")
 
 
 def progress(words: str) -> None:
@@ -87,9 +109,14 @@ def write_json(arguments: argparse.Namespace, figures: Mapping[str, Any]) -> Non
 
 def command(words: Sequence[str], arguments: argparse.Namespace) -> str:
     """The command that measures the same again, from the words of the verb itself."""
-    environment = [f"{name}={os.environ[name]}" for name in ENVIRONMENT if name in os.environ]
-    words = [*environment, *words]
+    words = list(words)
     words += [f"--device {arguments.device}"] if arguments.device != "cpu" else []
     words += [f"--dtype {arguments.dtype}"] if arguments.dtype != "float32" else []
     words += [f"--only {' '.join(map(repr, arguments.only))}"] if arguments.only else []
-    return " ".join([*words, f"--rounds {arguments.rounds}"])
+    return again(words, arguments.rounds)
+
+
+def again(words: Sequence[str], rounds: int) -> str:
+    """A command with its rounds, and with what changes its figures without standing in it."""
+    environment = [f"{name}={os.environ[name]}" for name in ENVIRONMENT if name in os.environ]
+    return " ".join([*environment, *words, f"--rounds {rounds}"])

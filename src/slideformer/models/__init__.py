@@ -2,7 +2,7 @@
 """Models by name; importing this package registers them with timm."""
 
 from slideformer.models.convert import config_from_authors, load_authors, load_host, read_authors
-from slideformer.models.counts import PUBLISHED, Counts, count
+from slideformer.models.counts import HOST_TOP1, PUBLISHED, Counts, count
 from slideformer.models.dense.detector import create_detector
 from slideformer.models.dense.segmenter import create_segmenter
 from slideformer.models.merge import is_merged, reparameterize
@@ -17,6 +17,7 @@ from slideformer.models.slide_pvt_v2 import SlidePvtV2
 from slideformer.models.slide_swin import SlideSwin
 
 __all__ = [
+    "HOST_TOP1",
     "PREPROCESSING",
     "PUBLISHED",
     "Counts",

@@ -83,6 +83,27 @@ PUBLISHED = {
     "slide_swin_base": Published(89, 15.5, 84.2, ADDED_UP),
 }
 
+# Top-1 of the plain hosts in percent, each by the name of ours that is it with ``slide_stages=()``: of their
+# own papers, which the paper's table repeats for those that it compares with.
+HOST_TOP1 = {
+    "slide_cswin_tiny": 82.7,
+    "slide_cswin_small": 83.6,
+    "slide_cswin_base": 84.2,
+    "slide_nat_mini": 81.8,
+    "slide_nat_tiny": 83.2,
+    "slide_nat_small": 83.7,
+    "slide_pvt_tiny": 75.1,
+    "slide_pvt_small": 79.8,
+    "slide_pvt_medium": 81.2,
+    "slide_pvt_v2_b1": 78.7,
+    "slide_pvt_v2_b2": 82.0,
+    "slide_pvt_v2_b3": 83.1,
+    "slide_pvt_v2_b4": 83.6,
+    "slide_swin_tiny": 81.3,
+    "slide_swin_small": 83.0,
+    "slide_swin_base": 83.5,
+}
+
 # The backend whose products are those that the paper counts; others compute the same by other sums.
 COUNTED: dict[type[nn.Module], str] = {
     SlideAttention: "conv",  # the merged convolutions, logits and output
