@@ -6,7 +6,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo demo-detect demo-segment test lint format types wheel clean
+.PHONY: help demo demo-detect demo-segment test lint format types wheel web clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -14,10 +14,10 @@ help:  ## list the targets
 demo: $(READY)  ## train, evaluate, merge, export and draw on handwritten digits (about 4 minutes)
 	$(BIN)/slideformer demo --output runs/demo
 
-demo-detect: $(READY)  ## train a Mask R-CNN on generated scenes, evaluate and draw (about 10 minutes)
+demo-detect: $(READY)  ## train a Mask R-CNN on generated scenes, evaluate and draw (about 8 minutes)
 	$(BIN)/slideformer demo detect --output runs/demo-detect
 
-demo-segment: $(READY)  ## train a Semantic FPN on generated scenes, evaluate and draw (about 9 minutes)
+demo-segment: $(READY)  ## train a Semantic FPN on generated scenes, evaluate and draw (about 8 minutes)
 	$(BIN)/slideformer demo segment --output runs/demo-segment
 
 test: $(READY)  ## run the tests
@@ -33,9 +33,14 @@ format: $(READY)  ## mend style and formatting
 
 types: $(READY)  ## check types
 	$(BIN)/mypy
+	cd runtime && ../$(BIN)/mypy
 
 wheel: $(READY)  ## build the wheel
 	$(BIN)/python -m build --wheel
+
+web:  ## fetch what the page in web/ needs; serve it by python3 -m http.server -d web
+	npm ci --prefix web
+	npm run --prefix web copy
 
 clean:  ## remove the environment and what was built
 	rm -rf .venv dist build

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the page shows; nothing here computes.
+
+const element = (id) => document.getElementById(id);
+
+/** Say what the page is doing or has done; screen readers say it, too. */
+export function showStatus(words) {
+  element("status").textContent = words;
+}
+
+/** Say what went wrong, or, of an empty text, that all is well. */
+export function showProblem(words) {
+  element("problem").textContent = words;
+  element("problem").hidden = words === "";
+}
+
+/** Show a picture, and free the one before. */
+export function showPicture(file) {
+  const image = element("picture");
+  URL.revokeObjectURL(image.src);
+  image.src = URL.createObjectURL(file);
+  image.alt = `The chosen picture, ${file.name}`;
+  image.hidden = false;
+  element("picture-invitation").replaceChildren("Choose or drop another");
+}
+
+/** Show what is known of a model. */
+export function showFacts(facts) {
+  const classes = facts.classNames.length;
+  const rows = [
+    ["Architecture", facts.architecture],
+    ["Precision", facts.precision],
+    ["Input size", `${facts.width} x ${facts.height} pixels`],
+    ["Classes", classes === 0 ? "without names" : String(classes)],
+    ["Exported by", `slideformer ${facts.exporter}`],
+  ];
+  const pairs = rows.map(([term, words]) => group(made("dt", term), made("dd", words)));
+  element("facts").replaceChildren(...pairs);
+  element("facts").hidden = false;
+  element("model-invitation").textContent = "Choose another model";
+}
+
+/** Show classes as bars, the likeliest first. */
+export function showClasses(classes) {
+  element("classes").replaceChildren(
+    ...classes.map(({ name, probability }) => {
+      const percent = `${(100 * probability).toFixed(1)} %`;
+      const share = made("data", percent);
+      share.value = String(probability);
+      const words = group(made("span", name, "name"), share);
+      words.className = "words";
+      const bar = made("div", "", "bar");
+      bar.style.setProperty("--share", `${100 * probability}%`);
+      const track = group(bar);
+      track.className = "track";
+      track.setAttribute("aria-hidden", "true");
+      const row = document.createElement("li");
+      row.append(words, track);
+      return row;
+    }),
+  );
+}
+
+function made(tag, words, className = "") {
+  const node = document.createElement(tag);
+  node.textContent = words;
+  node.className = className;
+  return node;
+}
+
+function group(...children) {
+  const node = document.createElement("div");
+  node.append(...children);
+  return node;
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// From pixels to a classifier's input.
+
+import { cropOf } from "./crop.js";
+import { resample } from "./resample.js";
+
+/**
+ * The input of a model, channel by channel: resized, cropped and normalised.
+ *
+ * @param {ImageData} picture
+ * @param {object} facts of the model
+ * @returns {Float32Array} of shape (3, height, width)
+ */
+export function toTensor(picture, facts) {
+  const { size, window, place } = cropOf(picture, facts);
+  const pixels = resample(picture, size, window, facts.interpolation);
+  const area = facts.height * facts.width;
+  const tensor = new Float32Array(3 * area);
+  for (let channel = 0; channel < 3; channel++) {
+    // In 32 bits at every step, as PyTorch computes it.
+    const mean = Math.fround(facts.mean[channel]);
+    const std = Math.fround(facts.std[channel]);
+    const normalised = (x) => Math.fround(Math.fround(Math.fround(x / 255) - mean) / std);
+    // What a border shows that is wider than the picture.
+    const outside = facts.cropMode === "border" ? Math.round(255 * facts.mean[channel]) : 0;
+    tensor.fill(normalised(outside), channel * area, (channel + 1) * area);
+    for (let row = 0; row < window.height; row++) {
+      const start = channel * area + (place.top + row) * facts.width + place.left;
+      for (let column = 0; column < window.width; column++) {
+        tensor[start + column] = normalised(pixels[(row * window.width + column) * 3 + channel]);
+      }
+    }
+  }
+  return tensor;
+}
