@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -123,6 +124,19 @@ def test_it_compiles_as_one_graph() -> None:
 
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(**tensors), function(**tensors))
+
+
+@needs_library
+def test_it_is_chosen_where_torch_compiles() -> None:
+    # The compiler of PyTorch 2.11 says of itself that it exports, and what exports takes another backend.
+    case, called = Case(3, 1, "zeros", (6, 9), 2, 8, ("shift_weight",), False), []
+
+    def keep(graph: torch.fx.GraphModule, example: object) -> Callable[..., object]:
+        called.extend(node.target for node in graph.graph.nodes)
+        return graph.forward
+
+    torch.compile(slide_attention, fullgraph=True, backend=keep)(**case.tensors(torch.float32), **case.window)
+    assert torch.ops.slideformer.cpu_forward.default in called
 
 
 @needs_library

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slideformer.layers.open_size import open_size
+from slideformer.ops.exporting import exporting
 
 
 def dot_product_attention(
@@ -23,7 +24,7 @@ def dot_product_attention(
         dropout: of the attention weights, a probability.
     """
     # Of open sizes the fused operator asks nothing; written out, products would compare them.
-    if not torch.compiler.is_exporting() or open_size(*query.shape, *key.shape):
+    if not exporting() or open_size(*query.shape, *key.shape):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     # Exporters take the fused operator apart each in its own way: with tests for rows that see nothing, or as
     # one of the runtime's own that knows fewer shapes of masks.

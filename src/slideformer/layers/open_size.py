@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import torch
 
+from slideformer.ops.exporting import exporting
+
 
 def open_size(*sizes: int) -> bool:
     """Whether one of some sizes stays open: then the example's must not decide what the program does."""
-    if not torch.compiler.is_exporting():
+    if not exporting():
         return False
     # To a strict export every size is a number while it looks at the code.
     return torch.compiler.is_dynamo_compiling() or not all(isinstance(size, int) for size in sizes)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from slideformer.ops import tap_linear, tap_rows
 from slideformer.ops.call import Call
+from slideformer.ops.exporting import exporting
 from slideformer.ops.tiles import Operands, Shift, Tile, parts, rows
 from slideformer.ops.window import Window
 
@@ -165,12 +166,12 @@ def gradients(call: Call, offset: Tensor | None, grad_output: Tensor) -> tuple[T
 
 def attend(call: Call) -> Tensor:
     """Slide attention as matrix products."""
-    if torch.compiler.is_exporting() and call.shift_weight is not None:
+    if exporting() and call.shift_weight is not None:
         return tap_linear.attend(call)
-    if torch.compiler.is_exporting() and call.shift_bias is None:
+    if exporting() and call.shift_bias is None:
         return tap_rows.attend(call)
     offset = call.logit_offset()
-    if torch.compiler.is_exporting():
+    if exporting():
         return attend_whole(call, offset)
     return TiledAttention.apply(
         call.query,

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from slideformer.ops.call import Call
 from slideformer.ops.cpu import library
+from slideformer.ops.exporting import exporting
 from slideformer.ops.flat import ARGUMENTS, TENSORS, call_of, flat, multiply_adds, no_second_derivative
 
 OPTIONAL = ("shift_weight", "shift_bias", "key_bias", "logit_bias")
@@ -127,7 +128,7 @@ def refusal(call: Call) -> str | None:
         return f"its tensors must be on a CPU, got {call.query.device}"
     if call.query.dtype not in library.DTYPES:
         return f"its dtype must be float32, float16 or bfloat16, got {call.query.dtype}; use .float()"
-    if torch.compiler.is_exporting():
+    if exporting():
         return "its operators exist in this package only, and the exported graph runs elsewhere"
     return library.missing()
 

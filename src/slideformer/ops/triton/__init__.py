@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from slideformer.ops.call import Call
+from slideformer.ops.exporting import exporting
 
 AVAILABLE = importlib.util.find_spec("triton") is not None
 # Triton's own interpreter runs the kernels on a CPU: for tests, which then let CPU tensors pass.
@@ -34,7 +35,7 @@ def refusal(call: Call) -> str | None:
     """Why these kernels cannot take a call, as a sentence, or None."""
     if not AVAILABLE:
         return "Triton is not installed; use pip install triton"
-    if torch.compiler.is_exporting():
+    if exporting():
         return "its operators exist in this package only, and the exported graph runs elsewhere"
     if call.query.device.type not in DEVICES:
         return f"its tensors must be on a CUDA device, got {call.query.device}; use .cuda()"
