@@ -4,20 +4,21 @@
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
-READY := .venv/.ready
+READY := .venv/.ready-dev
+READY_FOR_DEMO := .venv/.ready-demo
 
 .PHONY: help demo demo-detect demo-segment test lint format types wheel web clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: $(READY)  ## train, evaluate, merge, export and draw on handwritten digits (about 4 minutes)
+demo: $(READY_FOR_DEMO)  ## train, evaluate, merge, export and draw on handwritten digits (about 4 minutes)
 	$(BIN)/slideformer demo --output runs/demo
 
-demo-detect: $(READY)  ## train a Mask R-CNN on generated scenes, evaluate and draw (about 8 minutes)
+demo-detect: $(READY_FOR_DEMO)  ## train a Mask R-CNN on generated scenes, evaluate and draw (about 8 minutes)
 	$(BIN)/slideformer demo detect --output runs/demo-detect
 
-demo-segment: $(READY)  ## train a Semantic FPN on generated scenes, evaluate and draw (about 8 minutes)
+demo-segment: $(READY_FOR_DEMO)  ## train a Semantic FPN on generated scenes, evaluate and draw (about 8 minutes)
 	$(BIN)/slideformer demo segment --output runs/demo-segment
 
 test: $(READY)  ## run the tests
@@ -45,7 +46,8 @@ web:  ## fetch what the page in web/ needs; serve it by python3 -m http.server -
 clean:  ## remove the environment and what was built
 	rm -rf .venv dist build
 
-$(READY): pyproject.toml constraints.txt
+# The environment, with an extra of pyproject.toml: everything for the tests, less for the demos.
+.venv/.ready-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $(READY)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$*]'
+	touch $@
