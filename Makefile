@@ -15,10 +15,10 @@ help:  ## list the targets
 demo: $(READY_FOR_DEMO)  ## train, evaluate, merge, export and draw on handwritten digits (about 4 minutes)
 	$(BIN)/slideformer demo --output runs/demo
 
-demo-detect: $(READY_FOR_DEMO)  ## train a Mask R-CNN on generated scenes, evaluate and draw (about 8 minutes)
+demo-detect: $(READY_FOR_DEMO)  ## train a Mask R-CNN on generated scenes, evaluate and draw (about 9 minutes)
 	$(BIN)/slideformer demo detect --output runs/demo-detect
 
-demo-segment: $(READY_FOR_DEMO)  ## train a Semantic FPN on generated scenes, evaluate and draw (about 8 minutes)
+demo-segment: $(READY_FOR_DEMO)  ## train a Semantic FPN on generated scenes, evaluate and draw (about 9 minutes)
 	$(BIN)/slideformer demo segment --output runs/demo-segment
 
 test: $(READY)  ## run the tests
