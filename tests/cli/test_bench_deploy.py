@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from slideformer.bench import deployed, deployment_from_dict, deployment_text, equal_size
 from slideformer.bench.candidate import check
 from slideformer.cli import engines
+from slideformer.cli.bench_deploy import version_of
 from slideformer.cli.main import main
 from slideformer.deploy import RUNTIMES
 from slideformer.errors import UserError
@@ -74,6 +76,12 @@ def test_the_conditions_tell_threads_runtimes_and_the_command(kept: Path) -> Non
         "slideformer bench deploy slide_swin_nano --to eager onnx --precision float32 --threads 1 --size 32 "
         "--batch 1 --rounds 1"
     )
+
+
+def test_a_package_has_a_version_whatever_distributes_it() -> None:
+    assert version_of("torch") == version("torch")
+    assert version_of("PIL") == version("pillow")
+    assert version_of("of_nobody") == "unknown"
 
 
 def test_files_that_fit_are_used_again_and_more_threads_than_cores_are_allowed(

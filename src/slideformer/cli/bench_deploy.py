@@ -104,6 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
     view = VIEWS[arguments.view]
     variants = getattr(bench, view.variants)(arguments.models or view.models)
     engines = chosen(arguments, view)
+    facts = conditions(arguments, engines)  # first, since they may change meanwhile
     with kept(arguments.keep) as folder:
         deployment = measured(
             variants,
@@ -118,7 +119,6 @@ def run(arguments: argparse.Namespace) -> int:
             progress=measuring.progress,
         )
     measuring.progress("")
-    facts = conditions(arguments, engines)
     form = bench.deployment_markdown if arguments.markdown else bench.deployment_text
     print(form(deployment, facts))
     measuring.write_json(arguments, bench.deployment_to_dict(deployment, facts))
@@ -180,8 +180,6 @@ def kept(folder: Path | None) -> Iterator[Path]:
 
 def conditions(arguments: argparse.Namespace, engines: Mapping[str, Engine]) -> dict[str, Any]:
     """Of the measurement, as `slideformer.bench.conditions` has them, with what each runtime is."""
-    from importlib.metadata import version
-
     from slideformer import bench
 
     size = f"{arguments.size} x {arguments.size}"
@@ -193,8 +191,17 @@ def conditions(arguments: argparse.Namespace, engines: Mapping[str, Engine]) -> 
         **facts,
         "dtype": " and ".join(dict.fromkeys(arguments.precision)),
         "threads": " and ".join(map(str, sorted(set(arguments.threads)))),
-        "packages": {name: version(name) for name in packages},
+        "packages": {name: version_of(name) for name in packages},
     }
+
+
+def version_of(package: str) -> str:
+    """Of a package that can be imported, whoever distributes it, as of onnxruntime or onnxruntime-gpu."""
+    from importlib.metadata import packages_distributions, version
+
+    distributed = packages_distributions().get(package, [])
+    name = package if package in distributed else next(iter(distributed), None)
+    return "unknown" if name is None else version(name)
 
 
 def command(arguments: argparse.Namespace) -> str:
