@@ -12,7 +12,8 @@ import timm
 import torch
 from torch import nn
 
-from slideformer.cli.export import mebibytes, side_lengths
+from slideformer.cli.export import side_lengths
+from slideformer.cli.exported import mebibytes
 from slideformer.cli.main import main
 from slideformer.deploy import RUNTIMES, Sizes
 from slideformer.models import save_pretrained

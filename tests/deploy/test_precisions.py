@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from slideformer.cli.export import mebibytes
+from slideformer.cli.exported import mebibytes
 from slideformer.deploy import RUNTIMES, export
 from tests.deploy.small import image
 from tests.models.families import small

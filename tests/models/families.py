@@ -58,6 +58,14 @@ TRACED: dict[str, dict[str, Any]] = {
     },
     "slide_mvit_v2_tiny": {"depths": (1, 2, 1), "num_heads": (1, 2, 2), "key_strides": (4, 2, 1)},
 }
+PYRAMID_OF_ONE_SIZE: dict[str, Any] = {
+    "embed_dims": (16, 16, 32),
+    "depths": (1, 1, 1),
+    "num_heads": (1, 2, 2),
+    "reductions": (8, 4, 1),
+    "mlp_ratios": (2, 2, 2),
+    "slide_stages": (0,),
+}
 # The same for one size, where compilers for devices take longer still: one block of each kind, no more stages
 # than they need.
 OF_ONE_SIZE: dict[str, dict[str, Any]] = {
@@ -69,22 +77,8 @@ OF_ONE_SIZE: dict[str, dict[str, Any]] = {
         "slide_stages": (0,),
     },
     "slide_nat_mini": {"depths": (1, 1), "num_heads": (2, 2)},
-    "slide_pvt_tiny": {
-        "embed_dims": (16, 16, 32),
-        "depths": (1, 1, 1),
-        "num_heads": (1, 2, 2),
-        "reductions": (8, 4, 1),
-        "mlp_ratios": (2, 2, 2),
-        "slide_stages": (0,),
-    },
-    "slide_pvt_v2_b1": {
-        "embed_dims": (16, 16, 32),
-        "depths": (1, 1, 1),
-        "num_heads": (1, 2, 2),
-        "reductions": (8, 4, 1),
-        "mlp_ratios": (2, 2, 2),
-        "slide_stages": (0,),
-    },
+    "slide_pvt_tiny": PYRAMID_OF_ONE_SIZE,
+    "slide_pvt_v2_b1": PYRAMID_OF_ONE_SIZE,
 }
 # The smallest side that one exported program holds for: no axis may have one entry alone there, and a map
 # of PVT is reduced once more, to its keys.

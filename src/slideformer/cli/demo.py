@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 def run_digits(folder: Path, epochs: int | None) -> int:
     """Classification: handwritten digits."""
     from slideformer.cli import inputs
-    from slideformer.cli.export import table as report_table
+    from slideformer.cli.exported import report_table
     from slideformer.deploy import check_sizes, export
     from slideformer.models import count, load_pretrained
     from slideformer.tasks.classify.evaluate import evaluate_folder

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from slideformer.bench import Variant
-from slideformer.cli.export import mebibytes
+from slideformer.cli.exported import mebibytes
 from slideformer.deploy import RUNTIMES, Runtime, Sizes, export, fingerprint
 from slideformer.deploy.export import in_form
 from slideformer.deploy.runtimes.session import Run

@@ -10,12 +10,12 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slideformer.cli.exported import mebibytes, report_table
 from slideformer.cli.measuring import progress
 from slideformer.errors import UserError
 
 if TYPE_CHECKING:
     from slideformer.cli.source import Source
-    from slideformer.deploy import Report
 
 HELP = """Write a model for other runtimes, with merged weights, and check it there.
 
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
             fixed=arguments.fixed,
         )
         progress("")
-        print(table(report))
+        print(report_table(report))
         print(f"written: {target.file} ({mebibytes(target.file):.1f} MiB)")
     return 0
 
@@ -156,31 +156,3 @@ def check_inputs(target: Target, task: str, fixed: bool) -> list[tuple[int, int,
     if fixed or target.precision in RUNTIMES[target.runtime].one_size:
         return [sizes[0]]
     return [(1, *size[1:]) for size in sizes] if task == "detect" else list(sizes)
-
-
-def mebibytes(file: Path) -> float:
-    """Size of a file with what lies beside it, or of a folder."""
-    parts = [file, *([file.with_suffix(".bin")] if file.suffix == ".xml" else [])]
-    files = [entry for part in parts for entry in ([part] if part.is_file() else part.rglob("*"))]
-    return sum(entry.stat().st_size for entry in files if entry.is_file()) / 2**20
-
-
-def table(report: Report) -> str:
-    """One line a checked size."""
-    card = report.card
-    lines = [f"{card.task}, {card.precision}, slide attention as {card.form}, inputs of {card.sizes}"]
-    if not report.ran and not report.faults:
-        lines.append("converted, not run: its runtime is not on this system; its structure is sound")
-    if report.differences:
-        heads = f"{'largest difference':>20}{'mean':>12}{'same top-1':>12}"
-        lines.append(f"{'batch x height x width':<24}{heads}")
-    for row in report.differences:
-        size = f"{row.batch} x {row.height} x {row.width}"
-        lines.append(f"{size:<24}{row.largest:>20.2e}{row.mean:>12.2e}{100 * row.agreement:>10.1f} %")
-    if report.detections:
-        lines.append(f"{'height x width':<16}{'detections':>12}{'unmatched':>11}{'box px':>10}{'score':>10}")
-    for found in report.detections:
-        size = f"{found.height} x {found.width}"
-        numbers = f"{found.detections:>12}{found.unmatched:>11}{found.box:>10.1e}{found.score:>10.1e}"
-        lines.append(f"{size:<16}{numbers}")
-    return "\n".join(lines)

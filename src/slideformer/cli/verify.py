@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slideformer.cli.export import side_lengths, table
+from slideformer.cli.export import side_lengths
+from slideformer.cli.exported import report_table
 from slideformer.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,11 +72,11 @@ def run(arguments: argparse.Namespace) -> int:
     model = RetinaGraph(source.model).eval() if card.task == "detect" else source.model
     batches = [inputs.stretched(images, source.facts, size) for size in sizes]
     report = verify(runtime, file, model, batches, threads=arguments.threads)
-    print(table(report))
+    print(report_table(report))
     if report.fault is not None:
         raise UserError(report.fault)
     if arguments.data is not None:
-        print(on_labelled(arguments, runtime, source))
+        print(on_labelled(arguments, runtime, card, source))
     return 0
 
 
@@ -92,7 +93,7 @@ def check_sizes(
     return list(dict.fromkeys(card.sizes.of(*size) for size in usual))
 
 
-def on_labelled(arguments: argparse.Namespace, runtime: Runtime, source: Source) -> str:
+def on_labelled(arguments: argparse.Namespace, runtime: Runtime, card: Card, source: Source) -> str:
     """How often file and model give the same class, and the right one, on the hold-out of a source.
 
     Raises:
@@ -102,7 +103,6 @@ def on_labelled(arguments: argparse.Namespace, runtime: Runtime, source: Source)
 
     if source.facts["task"] != "classify" or not runtime.runs_here:
         raise UserError("--data goes with a classifier that runs here; leave it out")
-    card = runtime.card(arguments.file)
     batch = card.sizes.batch
     run = runtime.open_file(arguments.file, arguments.threads)
     found = compare(
