@@ -49,5 +49,5 @@ clean:  ## remove the environment and what was built
 # The environment, with an extra of pyproject.toml: everything for the tests, less for the demos.
 .venv/.ready-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$*]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	touch $@

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from slideformer.errors import UserError
-from slideformer.files import staged, whole, write_text
+from slideformer.errors import UserError, printable
+from slideformer.files import regular_file, staged, whole, write_text
 
 
 def test_a_file_has_its_name_once_it_is_whole(tmp_path: Path) -> None:
@@ -155,3 +155,23 @@ def test_two_that_write_at_once_do_not_meet(tmp_path: Path) -> None:
         "graph.xml": "first",
         "graph.bin": "second",
     }
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
+    (tmp_path / "file").write_text("text")
+    assert regular_file(tmp_path / "file") == tmp_path / "file"
+    for name in ("fifo", "link"):
+        with pytest.raises(UserError, match=f"{name} must be a regular file, got a FIFO; replace it"):
+            regular_file(tmp_path / name)
+    with pytest.raises(UserError, match="got a folder"):
+        regular_file(tmp_path)
+    with pytest.raises(UserError, match="got a device"):
+        regular_file("/dev/null")
+    with pytest.raises(FileNotFoundError):
+        regular_file(tmp_path / "absent")
+
+
+def test_a_name_cannot_break_a_message_or_command_a_terminal() -> None:
+    assert printable("a\nb\x1b[31m\udce9\u202e ölbaum") == "a\\nb\\x1b[31m\\udce9\\u202e ölbaum"

@@ -14,6 +14,15 @@ class UserError(ValueError):
     """
 
 
+def printable(text: object) -> str:
+    """Text that is one line and harmless to a terminal, whatever names and file contents it quotes.
+
+    Control characters (line breaks, escape sequences) and bytes of file names that are not text come as
+    backslash escapes.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def check_range(option: str, value: float | None, low: float, high: float = inf) -> None:
     """Refuse a number out of its range; None, where a number is optional, is in every range.
 

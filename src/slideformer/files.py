@@ -1,16 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are there whole or not at all."""
+"""Files: reading none that would block, writing them completely or not at all."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from slideformer.errors import UserError
+
+
+def regular_file(path: str | Path) -> Path:
+    """The path itself, where a regular file, or a link to one, lies there.
+
+    A FIFO, socket or device would block whoever opens it. Everything that is opened by a path that a
+    folder or a user names goes through here.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        UserError: something else lies there.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kinds = {
+            stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket",
+            stat.S_IFCHR: "device", stat.S_IFBLK: "device",
+        }  # fmt: skip
+        kind = kinds.get(stat.S_IFMT(mode), "special file")
+        raise UserError(f"{path} must be a regular file, got a {kind}; replace it or give another path")
+    return Path(path)
 
 
 @contextmanager

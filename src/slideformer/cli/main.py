@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from slideformer.errors import UserError
+from slideformer.errors import UserError, printable
 from slideformer.version import __version__
 
 # Verb -> what it does. Its module, ``slideformer.cli.VERB`` with _ for -, is imported when it is called, so
@@ -94,7 +94,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):  # the reader of our output went away: nothing to tell
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"interrupted{'; ' if interrupt.args else ''}{interrupt}", file=sys.stderr)
