@@ -1,16 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Local attention for vision, and the Slide-Transformer models built on it."""
+"""Local attention for vision, and the Slide-Transformer models built on it.
 
-from slideformer import models
-from slideformer.layers import SlideAttention
-from slideformer.ops import (
-    backends,
-    explain,
-    slide_attention,
-    slide_attention_values,
-    slide_attention_weights,
-)
+Importing this package registers the models with timm. What it offers is imported when it is first used, so
+that a command that needs no model waits for none.
+"""
+
+from typing import TYPE_CHECKING
+
+from slideformer.lazy import import_with, lazy_names
 from slideformer.version import __version__
+
+if TYPE_CHECKING:
+    from slideformer import layers as layers
+    from slideformer import models
+    from slideformer import ops as ops
+    from slideformer.layers import SlideAttention
+    from slideformer.ops import (
+        backends,
+        explain,
+        slide_attention,
+        slide_attention_values,
+        slide_attention_weights,
+    )
 
 __all__ = [
     "SlideAttention",
@@ -22,3 +33,22 @@ __all__ = [
     "slide_attention_values",
     "slide_attention_weights",
 ]
+
+_OPERATOR = ("backends", "explain", "slide_attention", "slide_attention_values", "slide_attention_weights")
+__getattr__ = lazy_names(
+    __name__,
+    {
+        **{name: f"slideformer.{name}" for name in ("layers", "models", "ops")},
+        "SlideAttention": "slideformer.layers",
+        **{name: "slideformer.ops" for name in _OPERATOR},
+    },
+)
+
+
+def __dir__() -> list[str]:
+    """What is offered, imported or not."""
+    return sorted({*globals(), *__all__})
+
+
+# timm knows the models as soon as it is there itself.
+import_with("timm", "slideformer.models")

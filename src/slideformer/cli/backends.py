@@ -6,18 +6,25 @@ from __future__ import annotations
 import argparse
 import json
 
+from slideformer.cli.ranges import SIDE, whole
+
 HELP = "list the ways to run the operator, and what a call costs on each"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sizes of the call to explain."""
-    parser.add_argument("--batch", type=int, default=8, help="batch B")
+    parser.add_argument("--batch", type=whole(1, 2**16), default=8, help="batch B")
     parser.add_argument(
-        "--size", type=int, nargs="+", default=[56], metavar="N", help="rows and columns of the map"
+        "--size",
+        type=whole(1, SIDE),
+        nargs="+",
+        default=[56],
+        metavar="N",
+        help="rows and columns of the map",
     )
-    parser.add_argument("--heads", type=int, default=3, help="heads G")
-    parser.add_argument("--head-dim", type=int, default=32, help="channels D of a head")
-    parser.add_argument("--kernel-size", type=int, default=3, help="odd side K of the window")
+    parser.add_argument("--heads", type=whole(1, 1024), default=3, help="heads G")
+    parser.add_argument("--head-dim", type=whole(1, 4096), default=32, help="channels D of a head")
+    parser.add_argument("--kernel-size", type=whole(1, 63, 255), default=3, help="odd side K of the window")
     parser.add_argument("--plain", action="store_true", help="without the deformed shift")
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slideformer.cli import bench_deploy, measuring
-from slideformer.errors import UserError, check_range
+from slideformer.cli.ranges import SIDE, check_pixels, whole
+from slideformer.errors import UserError
 
 if TYPE_CHECKING:
     from slideformer.bench import Group, Setting
@@ -34,7 +35,6 @@ FORMS = {
     "hosts": ("hosts_text", "hosts_markdown", "hosts_to_dict"),
     "detector": ("detector_text", "detector_markdown", "detector_to_dict"),
 }
-POSITIVE = ("heads", "head_dim", "kernel_size")
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
-        type=int,
+        type=whole(1, SIDE),
         nargs="+",
         default=None,
         help="sides of the square map, 56, or image, 224; several show how the cost grows",
     )
-    parser.add_argument("--heads", type=int, default=3, help="heads G")
-    parser.add_argument("--head-dim", type=int, default=32, help="channels D of a head")
-    parser.add_argument("--kernel-size", type=int, default=3, help="odd side K of the window")
+    parser.add_argument("--heads", type=whole(1, 1024), default=3, help="heads G")
+    parser.add_argument("--head-dim", type=whole(1, 4096), default=32, help="channels D of a head")
+    parser.add_argument("--kernel-size", type=whole(1, 63, 255), default=3, help="odd side K of the window")
     parser.add_argument("--plain", action="store_true", help="without a learned shift")
     parser.add_argument(
         "--border", choices=("zeros", "mask", "clamp"), default="zeros", help="of our backends, with --plain"
@@ -229,8 +229,9 @@ def check(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: what must hold, what came, what to do.
     """
-    measuring.check(arguments, {name: getattr(arguments, name) for name in POSITIVE})
-    check_range("--size", min(arguments.size or [1]), 1)
+    measuring.check(arguments)
+    if arguments.what in OF_MODELS:
+        check_pixels(arguments.batch, arguments.size or [SIZES[arguments.what]])
     if arguments.kernel_size % 2 == 0:
         raise UserError(
             f"--kernel-size must be odd, got {arguments.kernel_size}; use {arguments.kernel_size + 1}"

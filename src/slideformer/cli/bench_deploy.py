@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slideformer.cli import measuring
-from slideformer.errors import UserError, check_range
+from slideformer.cli.ranges import PRECISIONS, RUNTIMES, SIDE, THREADS, check_pixels, whole
+from slideformer.errors import UserError
 
 if TYPE_CHECKING:
     from slideformer.cli.engines import Engine
@@ -49,8 +50,6 @@ VIEWS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare models, what to compare, runtimes and form of the answer."""
-    from slideformer.deploy import PRECISIONS, RUNTIMES
-
     defaults = "; ".join(f"{view}: {', '.join(row.models)}" for view, row in VIEWS.items())
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"unless told, of {defaults}")
     views = parser.add_mutually_exclusive_group()
@@ -81,9 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", nargs="+", choices=PRECISIONS, default=["float32"], help="of weights and products"
     )
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of each runtime")
-    parser.add_argument("--size", type=int, default=224, help="side of the square image")
-    parser.add_argument("--batch", type=int, default=1, help="images; files take any size with more than one")
+    parser.add_argument("--threads", type=THREADS, nargs="+", default=[1, 2], help="of each runtime")
+    parser.add_argument("--size", type=whole(1, SIDE), default=224, help="side of the square image")
+    parser.add_argument(
+        "--batch", type=whole(1, 4096), default=1, help="images; files take any size with more than one"
+    )
     parser.add_argument(
         "--keep",
         type=Path,
@@ -133,8 +134,8 @@ def check(arguments: argparse.Namespace) -> None:
     """
     from slideformer.deploy import RUNTIMES
 
-    measuring.check_answer(arguments, {"size": arguments.size, "batch": arguments.batch})
-    check_range("--threads", min(arguments.threads), 1)
+    measuring.check_answer(arguments)
+    check_pixels(arguments.batch, [arguments.size])
     if arguments.keep is not None and arguments.keep.exists() and not arguments.keep.is_dir():
         raise UserError(f"--keep must be a folder, got the file {arguments.keep}; name a folder")
     for name in arguments.to or ():

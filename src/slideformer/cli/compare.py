@@ -7,6 +7,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from slideformer.cli import measuring
+from slideformer.cli.ranges import LARGEST, SIDE, whole
 from slideformer.errors import UserError, check_range
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ measured time and memory, how far a query sees, whose keys it has, and where the
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the maps, the query, setting and form of the answer."""
-    parser.add_argument("--size", type=int, default=56, help="side of the square map, in positions")
-    parser.add_argument("--dim", type=int, default=64, help="channels C")
-    parser.add_argument("--heads", type=int, default=2, help="heads G; an even number for all patterns")
+    parser.add_argument("--size", type=whole(1, SIDE), default=56, help="side of the square map, in positions")
+    parser.add_argument("--dim", type=whole(1, 16384), default=64, help="channels C")
+    parser.add_argument("--heads", type=whole(1, 1024), default=2, help="heads G; even for all patterns")
     parser.add_argument(
         "--query",
-        type=int,
+        type=whole(0, LARGEST),
         nargs=2,
         default=None,
         metavar=("ROW", "COLUMN"),
@@ -93,7 +94,7 @@ def check(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: what must hold, what came, what to do.
     """
-    measuring.check(arguments, {name: getattr(arguments, name) for name in ("size", "dim", "heads")})
+    measuring.check(arguments)
     if arguments.dim % arguments.heads:
         fitting = -(-arguments.dim // arguments.heads) * arguments.heads
         raise UserError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slideformer.cli.dense_demo import REACHED, run_demo
+from slideformer.cli.ranges import whole
 from slideformer.errors import UserError
 from slideformer.files import write_text
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "task", nargs="?", choices=("classify", *REACHED), default="classify", help="what is learnt"
     )
     parser.add_argument("--output", type=Path, default=None, help="folder, made anew; runs/demo if not given")
-    parser.add_argument("--epochs", type=int, default=None, help="epochs; the recipe's if not given")
+    parser.add_argument("--epochs", type=whole(1, 10_000), help="epochs; the recipe's if not given")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from slideformer.models.dense.counts import DenseCounts, PublishedDense
+if TYPE_CHECKING:
+    from slideformer.models.dense.counts import DenseCounts, PublishedDense
 
 Row = dict[str, Any]
 

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from slideformer.cli import tasks
+from slideformer.cli.ranges import whole
 from slideformer.errors import UserError
 
 HELP = (
@@ -27,9 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", required=True, help="what the run was trained on, or other data of that form"
     )
     parser.add_argument(
-        "--batch-size", type=int, default=None, help="images a batch; the task's own if not given"
+        "--batch-size", type=whole(1, 4096), help="images a batch; the task's own if not given"
     )
-    parser.add_argument("--num-workers", type=int, default=0, help="processes that read images")
+    parser.add_argument(
+        "--num-workers", type=whole(0, 256), default=0, help="processes that read images"
+    )
     parser.add_argument("--on-bad-image", choices=("skip", "stop"), default="skip", help="unreadable images")
     parser.add_argument(
         "--output", type=Path, default=None, help="folder of the results; the run's if not given"
@@ -48,13 +51,13 @@ def add_window(parser: argparse.ArgumentParser) -> None:
     segmentation = parser.add_argument_group("of segmenters")
     segmentation.add_argument(
         "--window",
-        type=int,
+        type=whole(1, 65536),
         default=None,
         help="side in pixels of a window that slides; whole pictures if not given",
     )
     segmentation.add_argument(
         "--stride",
-        type=int,
+        type=whole(1, 65536),
         default=None,
         help="pixels from one window to the next; two thirds of a window if not given",
     )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from slideformer.cli.exported import mebibytes, report_table
 from slideformer.cli.measuring import progress
+from slideformer.cli.ranges import PRECISIONS, side_lengths, whole
+from slideformer.cli.ranges import RUNTIMES as NAMES
 from slideformer.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,12 +38,10 @@ class Target:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare model, runtimes, precisions, sizes and pictures."""
-    from slideformer.deploy import PRECISIONS, RUNTIMES
-
     parser.add_argument(
         "model", metavar="RUN|MODEL", help="folder of a finished run, or a model's name (random weights)"
     )
-    parser.add_argument("--to", choices=tuple(RUNTIMES), nargs="+", required=True, help="runtimes")
+    parser.add_argument("--to", choices=NAMES, nargs="+", required=True, help="runtimes")
     parser.add_argument(
         "--precision", choices=PRECISIONS, nargs="+", default=("float32",), help="of weights and products"
     )
@@ -73,19 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, default=None, help="file, where it is but one; RUN/model.onnx or MODEL.onnx"
     )
-    parser.add_argument("--num-classes", type=int, default=None, help="classes of a model given by name")
-
-
-def side_lengths(text: str) -> tuple[int, int]:
-    """Height and width from ``HxW``, or from one number for both.
-
-    Raises:
-        argparse.ArgumentTypeError: it is something else.
-    """
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"must be HxW in pixels, such as 224x320, got {text!r}")
-    return int(parts[0]), int(parts[-1])
+    parser.add_argument("--num-classes", type=whole(1, 10**6), help="classes of a model given by name")
 
 
 def run(arguments: argparse.Namespace) -> int:

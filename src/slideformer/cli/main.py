@@ -7,6 +7,7 @@ import argparse
 import difflib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -36,6 +37,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Raise instead of printing the whole usage."""
+        # What our own types of options say reads on from the name of the option.
+        message = re.sub(r"^argument (?:\S+/)?(\S+): must ", r"\1 must ", message)
         raise UserError(f"{message}; `{self.prog} --help` lists the options")
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slideformer.errors import UserError, check_range
+from slideformer.cli.ranges import whole
+from slideformer.errors import UserError
 from slideformer.files import write_text
 
 BATCH = 8
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, plot: str, batch: int | No
         plot: what the picture shows.
         batch: where it is not given; None where the verb decides.
     """
-    parser.add_argument("--batch", type=int, default=batch, help=f"batch B, {BATCH} unless told")
+    parser.add_argument("--batch", type=whole(1, 4096), default=batch, help=f"batch B, {BATCH} unless told")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the maps"
@@ -45,24 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser, *, plot: str, batch: int | No
 
 def add_answer(parser: argparse.ArgumentParser) -> None:
     """Declare rounds and the form of the answer, which every measurement has."""
-    parser.add_argument("--rounds", type=int, default=10, help="how often each candidate is visited")
+    parser.add_argument("--rounds", type=whole(1, 10_000), default=10, help="how often each candidate is visited")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write JSON, too")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
 
 
-def check(arguments: argparse.Namespace, sizes: Mapping[str, int]) -> None:
+def check(arguments: argparse.Namespace) -> None:
     """Refuse what cannot be measured or written.
-
-    Args:
-        arguments: of a verb that declared those above.
-        sizes: its own by name, at least 1 each.
 
     Raises:
         UserError: what must hold, what came, what to do.
     """
     import torch
 
-    check_answer(arguments, {"batch": arguments.batch, **sizes})
+    check_answer(arguments)
     check_file("--plot", arguments.plot)
     try:
         torch.empty(1, device=arguments.device)
@@ -72,14 +69,12 @@ def check(arguments: argparse.Namespace, sizes: Mapping[str, int]) -> None:
         raise UserError(f"--device must be one that is here, got {arguments.device!r}: {reason}") from error
 
 
-def check_answer(arguments: argparse.Namespace, sizes: Mapping[str, int]) -> None:
-    """Refuse numbers below 1, and an answer that cannot be written; arguments as of `check`.
+def check_answer(arguments: argparse.Namespace) -> None:
+    """Refuse an answer that cannot be written.
 
     Raises:
         UserError: what must hold, what came, what to do.
     """
-    for name, value in {**sizes, "rounds": arguments.rounds}.items():
-        check_range(f"--{name.replace('_', '-')}", value, 1)
     check_file("--json", arguments.json)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slideformer.cli import tasks
 from slideformer.cli.evaluate import add_window
+from slideformer.cli.ranges import real, whole
 
 HELP = (
     "Of a classifier class names and probabilities, on the screen; of a detector boxes, masks and scores, of "
@@ -38,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="detectors, segmenters: folder of what is drawn; RUN/predictions if not given",
     )
     parser.add_argument(
-        "--top", type=int, default=None, help="classifiers: how many classes to tell; 5 if not given"
+        "--top", type=whole(1, 10**6), help="classifiers: how many classes to tell; 5 if not given"
     )
     parser.add_argument(
-        "--score", type=float, default=None, help="detectors: the least score that is told; 0.5 if not given"
+        "--score", type=real(0, 1), help="detectors: the least score that is told; 0.5 if not given"
     )
     add_window(parser)
 

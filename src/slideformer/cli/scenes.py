@@ -7,6 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from slideformer.cli.ranges import LARGEST, SIDE, whole
+
 HELP = """Write photographs with pasted objects, annotated as COCO's instances and as label maps.
 
 For `slideformer train detect --data DIR` and `slideformer train segment --data DIR`."""
@@ -15,10 +17,10 @@ For `slideformer train detect --data DIR` and `slideformer train segment --data 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare folder, numbers and seed."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="to be made, or an earlier set of scenes")
-    parser.add_argument("--train", type=int, default=400, help="pictures to train on")
-    parser.add_argument("--val", type=int, default=80, help="pictures to hold out")
-    parser.add_argument("--size", type=int, default=160, help="side of a picture in pixels")
-    parser.add_argument("--seed", type=int, default=0, help="another one gives other scenes")
+    parser.add_argument("--train", type=whole(1, 100_000), default=400, help="pictures to train on")
+    parser.add_argument("--val", type=whole(1, 100_000), default=80, help="pictures to hold out")
+    parser.add_argument("--size", type=whole(32, SIDE), default=160, help="side of a picture in pixels")
+    parser.add_argument("--seed", type=whole(0, LARGEST), default=0, help="another one gives other scenes")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slideformer.cli.export import side_lengths
 from slideformer.cli.exported import report_table
+from slideformer.cli.ranges import THREADS, side_lengths
 from slideformer.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", default=None, metavar="SOURCE", help="labelled pictures: a folder with val/, or `digits`"
     )
-    parser.add_argument("--threads", type=int, default=None, help="of the runtime; all if not given")
+    parser.add_argument("--threads", type=THREADS, help="of the runtime; all if not given")
     parser.add_argument(
         "--run-code", action="store_true", help="run a .pt2 package, which holds machine code: your own only"
     )
@@ -51,9 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from slideformer.cli.source import source_of
     from slideformer.deploy import fingerprint, of_file, verify
     from slideformer.deploy.retina import RetinaGraph
-    from slideformer.errors import check_range
 
-    check_range("--threads", arguments.threads, 1)
     file: Path = arguments.file
     runtime = of_file(file)
     card = runtime.card(file)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import torch
 
+from slideformer.ops.constant import assumed_constant
+
 
 # The flag itself: asked directly, the compiler of PyTorch 2.11 answers True to whoever compiles, too.
-@torch.compiler.assume_constant_result
+@assumed_constant
 def exporting() -> bool:
     """Whether ``torch.export`` is at work, and not ``torch.compile``."""
     return torch.compiler.is_exporting()

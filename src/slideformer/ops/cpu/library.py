@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slideformer.ops.constant import assumed_constant
+
 # Of csrc/slideformer.h, whose structures are mirrored below.
 VERSION = 2
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
@@ -96,7 +98,7 @@ def isa() -> str | None:
 
 
 # What a compiler traces is not ctypes' inside but this answer.
-@torch.compiler.assume_constant_result
+@assumed_constant
 def missing() -> str | None:
     """Why the library cannot be used, as a sentence, or None."""
     library = load(path())

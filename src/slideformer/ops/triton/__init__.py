@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from slideformer.ops.call import Call
+from slideformer.ops.constant import assumed_constant
 from slideformer.ops.exporting import exporting
 
 AVAILABLE = importlib.util.find_spec("triton") is not None
@@ -24,7 +25,7 @@ CAPABILITY = (8, 0)
 
 
 # Nothing that a graph of operations could hold.
-@torch.compiler.assume_constant_result
+@assumed_constant
 def capability(device: torch.device) -> tuple[int, int]:
     """What a GPU is capable of; where none is, of what a fake tensor imagines."""
     real = device.type == "cuda" and torch.cuda.is_available()

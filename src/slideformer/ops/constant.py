@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers that a compiler takes as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer", bound=Callable[..., Any])
+
+
+def assumed_constant(function: Answer) -> Answer:
+    """A function whose inside the compiler does not trace; it asks once and keeps the answer.
+
+    The same mark as that of ``torch.compiler.assume_constant_result``, which imports all of the compiler, a
+    second of work, to set it.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
