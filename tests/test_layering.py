@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "slideformer"
 FLOOR = {"ops": 0, "layers": 1, "models": 2, "tasks": 3, "deploy": 3, "viz": 3, "bench": 3, "cli": 4}
 # Below them stands nothing of ours: what every floor may use.
-GROUND = {"errors", "files", "version"}
+GROUND = {"console", "errors", "files", "lazy", "version"}
 # A library, and the floors that may not know of it.
 UPSTAIRS = {
     "timm": {"ops", "layers"},

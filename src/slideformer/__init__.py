@@ -40,7 +40,7 @@ __getattr__ = lazy_names(
     {
         **{name: f"slideformer.{name}" for name in ("layers", "models", "ops")},
         "SlideAttention": "slideformer.layers",
-        **{name: "slideformer.ops" for name in _OPERATOR},
+        **dict.fromkeys(_OPERATOR, "slideformer.ops"),
     },
 )
 

@@ -3,6 +3,9 @@
 
 import sys
 
-from slideformer.cli.main import main
+try:
+    from slideformer.cli.main import main
+except KeyboardInterrupt:
+    sys.exit(130)
 
 sys.exit(main())

@@ -263,10 +263,10 @@ def test_ratios_are_to_the_first() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["operator", "--size", "56", "0"], "--size must be at least 1, got 0"),
+        (["operator", "--size", "56", "0"], "--size must be a whole number from 1 to "),
         (["operator", "--kernel-size", "2"], "--kernel-size must be odd, got 2; use 3"),
         (["operator", "--border", "clamp"], "a learned shift needs --border zeros, got clamp; add --plain"),
-        (["operator", "--rounds", "0"], "--rounds must be at least 1, got 0"),
+        (["operator", "--rounds", "0"], "--rounds must be a whole number from 1 to "),
         (["operator", "--json", "nowhere/figures.json"], "--json must lie in a folder that exists"),
         (["operator", "--work", "step"], "the operator alone has no training step"),
         (["operator", "slide_swin_tiny"], "names of models go with `bench model`"),

@@ -161,9 +161,9 @@ def test_what_a_runtime_does_not_take_is_left_out_and_told(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--threads", 0), "--threads must be at least 1, got 0"),
-        (("--rounds", 0), "--rounds must be at least 1, got 0"),
-        (("--size", 0), "--size must be at least 1, got 0"),
+        (("--threads", 0), "--threads must be a whole number from 1 to "),
+        (("--rounds", 0), "--rounds must be a whole number from 1 to "),
+        (("--size", 0), "--size must be a whole number from 1 to "),
         (("--json", "nowhere/figures.json"), "--json must lie in a folder that exists"),
         (("--keep", __file__), "--keep must be a folder, got the file"),
         (("--equal-accuracy",), "must be one whose top-1 has been published, got slide_swin_nano"),

@@ -64,14 +64,14 @@ def test_a_pattern_that_the_heads_do_not_fit_is_named(capsys: pytest.CaptureFixt
 
 
 BAD = [
-    (["--size", "0"], "--size must be at least 1, got 0"),
-    (["--dim", "-4"], "--dim must be at least 1, got -4"),
-    (["--heads", "0"], "--heads must be at least 1, got 0"),
-    (["--batch", "0"], "--batch must be at least 1, got 0"),
-    (["--rounds", "0"], "--rounds must be at least 1, got 0"),
+    (["--size", "0"], "--size must be a whole number from 1 to "),
+    (["--dim", "-4"], "--dim must be a whole number from 1 to "),
+    (["--heads", "0"], "--heads must be a whole number from 1 to "),
+    (["--batch", "0"], "--batch must be a whole number from 1 to "),
+    (["--rounds", "0"], "--rounds must be a whole number from 1 to "),
     (["--heads", "3"], "--dim must be a multiple of --heads, got 8 and 3; use --dim 9"),
     (["--query", "6", "0"], "--query's row must be from 0 to 5, got 6"),
-    (["--query", "0", "-1"], "--query's column must be from 0 to 5, got -1"),
+    (["--query", "0", "-1"], "--query must be a whole number from 0 to "),
     (["--only", "linear"], "no pattern is left; --only takes parts of global"),
     (["--only", "cross", "--dim", "3", "--heads", "3"], "no pattern is left; cross window left out"),
     (["--device", "nowhere"], "--device must be one that is here, got 'nowhere'"),

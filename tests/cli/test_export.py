@@ -12,9 +12,9 @@ import timm
 import torch
 from torch import nn
 
-from slideformer.cli.export import side_lengths
 from slideformer.cli.exported import mebibytes
 from slideformer.cli.main import main
+from slideformer.cli.ranges import side_lengths
 from slideformer.deploy import RUNTIMES, Sizes
 from slideformer.models import save_pretrained
 

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from slideformer.cli.tasks import find_check
+from slideformer.console import print_line
 from slideformer.errors import UserError
 
 HELP = """What a data set for detection or segmentation holds, and what is wrong with it.
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         progress=lambda done, total: progress(f"{done} of {total} pictures"),
     )
     progress("")
-    print("\n".join(findings.lines()))
+    for line in findings.lines():
+        print_line(line)
     print(f"errors: {findings.errors}; {'mend them before' if findings.errors else 'ready for'} a training")
     return 1 if findings.errors else 0

@@ -21,7 +21,9 @@ measured time and memory, how far a query sees, whose keys it has, and where the
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the maps, the query, setting and form of the answer."""
-    parser.add_argument("--size", type=whole(1, SIDE), default=56, help="side of the square map, in positions")
+    parser.add_argument(
+        "--size", type=whole(1, SIDE), default=56, help="side of the square map, in positions"
+    )
     parser.add_argument("--dim", type=whole(1, 16384), default=64, help="channels C")
     parser.add_argument("--heads", type=whole(1, 1024), default=2, help="heads G; even for all patterns")
     parser.add_argument(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from slideformer.cli.dense_demo import REACHED, run_demo
 from slideformer.cli.ranges import whole
+from slideformer.console import print_line
 from slideformer.errors import UserError
 from slideformer.files import write_text
 
@@ -82,7 +83,7 @@ def run_digits(folder: Path, epochs: int | None) -> int:
     print(f"merging changes a logit by         {merge_difference:.1e} at most")
     largest = max(row.largest for row in report.differences)
     print(f"exporting changes a logit by       {largest:.1e} of the largest one at most")
-    print(f"pictures, weights, model.onnx      {folder}")
+    print_line(f"pictures, weights, model.onnx      {folder}")
     return 0
 
 

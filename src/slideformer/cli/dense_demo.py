@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from slideformer.console import print_line
+
 # Held-out pictures in the picture of predictions.
 SHOWN = 12
 
@@ -61,7 +63,7 @@ def run_demo(task: str, folder: Path, epochs: int | None) -> int:
     for line in REACHED[task](json.loads((trained / "evaluation.json").read_text(encoding="utf-8"))):
         print(line)
     print(f"training   {seconds:.0f} s")
-    print(f"pictures   {folder / 'predictions.png'}, {folder / 'curves.png'}, {drawn}")
+    print_line(f"pictures   {folder / 'predictions.png'}, {folder / 'curves.png'}, {drawn}")
     return 0
 
 
@@ -73,5 +75,6 @@ def say(*words: str) -> None:
     """
     from slideformer.cli.main import dispatch
 
-    print(f"\n$ slideformer {shlex.join(words)}", flush=True)
+    print()
+    print_line(f"$ slideformer {shlex.join(words)}")
     dispatch(words)

@@ -30,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=whole(1, 4096), help="images a batch; the task's own if not given"
     )
-    parser.add_argument(
-        "--num-workers", type=whole(0, 256), default=0, help="processes that read images"
-    )
+    parser.add_argument("--num-workers", type=whole(0, 256), default=0, help="processes that read images")
     parser.add_argument("--on-bad-image", choices=("skip", "stop"), default="skip", help="unreadable images")
     parser.add_argument(
         "--output", type=Path, default=None, help="folder of the results; the run's if not given"

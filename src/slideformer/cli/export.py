@@ -14,6 +14,7 @@ from slideformer.cli.exported import mebibytes, report_table
 from slideformer.cli.measuring import progress
 from slideformer.cli.ranges import PRECISIONS, side_lengths, whole
 from slideformer.cli.ranges import RUNTIMES as NAMES
+from slideformer.console import print_line
 from slideformer.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, default=None, help="file, where it is but one; RUN/model.onnx or MODEL.onnx"
     )
-    parser.add_argument("--num-classes", type=whole(1, 10**6), help="classes of a model given by name")
+    parser.add_argument("--num-classes", type=whole(1, 100_000), help="classes of a model given by name")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     source = open_source(arguments.model, arguments.num_classes)
     if "source" in source.facts:
-        print(f"{arguments.model} with random weights: for its speed, not for its answers")
+        print_line(f"{arguments.model} with random weights: for its speed, not for its answers")
     targets = list(wanted(arguments, source))
     images = inputs.pictures(arguments.pictures, inputs.CHECKED)
     fitted = inputs.pictures(arguments.calibrate, inputs.CALIBRATION) if arguments.calibrate else []
@@ -109,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         progress("")
         print(report_table(report))
-        print(f"written: {target.file} ({mebibytes(target.file):.1f} MiB)")
+        print_line(f"written: {target.file} ({mebibytes(target.file):.1f} MiB)")
     return 0
 
 

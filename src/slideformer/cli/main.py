@@ -11,7 +11,9 @@ import re
 import sys
 from collections.abc import Sequence
 
-from slideformer.errors import UserError, printable
+from slideformer.cli.ranges import NO_LIMITS
+from slideformer.console import accept_any_text, print_line
+from slideformer.errors import UserError
 from slideformer.version import __version__
 
 # Verb -> what it does. Its module, ``slideformer.cli.VERB`` with _ for -, is imported when it is called, so
@@ -51,6 +53,7 @@ def usage() -> str:
         f"{verbs}\n\n"
         "  slideformer VERB --help    the options of a verb\n"
         "  --version                  print the version\n"
+        "  --no-limits                lift the upper bounds of sizes and counts\n"
         "  --debug                    show the traceback of an error"
     )
 
@@ -88,17 +91,42 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code: 0 done, 2 a mistake told in one line, 130 interrupted."""
     words = list(sys.argv[1:] if words is None else words)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    if "--no-limits" in words:
+        os.environ[NO_LIMITS] = "1"
+    words = [word for word in words if word not in ("--debug", "--no-limits")]
+    accept_any_text()
     try:
         return dispatch(words)
-    except (UserError, OSError) as error:
+    except BrokenPipeError:  # the reader of our output went away: nothing to tell
         if debug:
             raise
-        if isinstance(error, BrokenPipeError):  # the reader of our output went away: nothing to tell
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        print(f"error: {printable(error)}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        interrupt = interruption(error)
+        if interrupt is not None:
+            print_line(f"interrupted{'; ' if interrupt.args else ''}{interrupt}", to_stderr=True)
+            return 130
+        message = mistake(error)
+        if debug or message is None:
+            raise
+        print_line(f"error: {message}", to_stderr=True)
         return 2
-    except KeyboardInterrupt as interrupt:
-        print(f"interrupted{'; ' if interrupt.args else ''}{interrupt}", file=sys.stderr)
-        return 130
+
+
+def interruption(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Ctrl-C behind an error: what is imported at the time may make another error of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def mistake(error: BaseException) -> str | None:
+    """The line for an error of the user or the system; None for a bug of ours, which keeps its traceback."""
+    if isinstance(error, UserError | OSError):
+        return str(error)
+    if isinstance(error, UnicodeEncodeError):  # a name that a library can only take as text
+        return f"{error.object} must be a name in UTF-8, got other bytes; rename it"
+    if isinstance(error, MemoryError):
+        return "there must be memory for what was asked, but there is not; ask for less"
+    return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slideformer.cli.ranges import whole
-from slideformer.errors import UserError
+from slideformer.errors import UserError, printable
 from slideformer.files import write_text
 
 BATCH = 8
@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser, *, plot: str, batch: int | No
 
 def add_answer(parser: argparse.ArgumentParser) -> None:
     """Declare rounds and the form of the answer, which every measurement has."""
-    parser.add_argument("--rounds", type=whole(1, 10_000), default=10, help="how often each candidate is visited")
+    parser.add_argument(
+        "--rounds", type=whole(1, 10_000), default=10, help="how often each candidate is visited"
+    )
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write JSON, too")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
 
@@ -93,7 +95,7 @@ def check_file(option: str, path: Path | None) -> None:
 def progress(words: str) -> None:
     """Tell a terminal what is being done, in place of what was told before."""
     if sys.stderr.isatty():
-        print(f"\r\033[K{words}", end="", file=sys.stderr, flush=True)
+        print(f"\r\033[K{printable(words)}", end="", file=sys.stderr, flush=True)
 
 
 def write_json(arguments: argparse.Namespace, figures: Mapping[str, Any]) -> None:

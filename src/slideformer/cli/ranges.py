@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ranges of options: what a number may be, and the words that large tables give, without importing them."""
+"""The ranges of options: what numbers may be, and the words of tables that would be slow to import."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_LIMITS = "SLIDEFORMER_NO_LIMITS"
 LARGEST = 2**31 - 1
 # Upper bounds: of the side of a map or image, of the pixels of an exported input, and of those of a batch.
 SIDE, PIXELS, BATCH_PIXELS = 4096, 2**22, 2**25
-LIFT = "; add --no-limits if there is memory for it"
+LIFT = "; add --no-limits for more"
 
 # The names of `slideformer.deploy.RUNTIMES` and `PRECISIONS`, which import PyTorch.
 RUNTIMES = ("onnx", "openvino", "executorch", "coreml", "torch")
@@ -80,7 +80,6 @@ def side_lengths(text: str) -> tuple[int, int]:
     return height, width
 
 
-
 def check_pixels(batch: int, sides: Sequence[int]) -> None:
     """Refuse batches of square images that no usual machine has memory for.
 
@@ -89,7 +88,9 @@ def check_pixels(batch: int, sides: Sequence[int]) -> None:
     """
     pixels = batch * max(sides) ** 2
     if pixels > limit(BATCH_PIXELS):
-        raise UserError(f"--batch times --size squared must be at most {limit(BATCH_PIXELS)}, got {pixels}{LIFT}")
+        raise UserError(
+            f"--batch times --size squared must be at most {limit(BATCH_PIXELS)}, got {pixels}{LIFT}"
+        )
 
 
 def refusal(wanted: str, text: str, hint: str = "") -> argparse.ArgumentTypeError:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from slideformer.cli.ranges import LARGEST, SIDE, whole
+from slideformer.console import print_line
 
 HELP = """Write photographs with pasted objects, annotated as COCO's instances and as label maps.
 
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         progress=tell if sys.stderr.isatty() else None,
     )
-    print(
+    print_line(
         f"{arguments.train} pictures to train on, {arguments.val} held out, {arguments.size} x "
         f"{arguments.size} pixels, classes {', '.join(CLASS_NAMES)}: {folder}"
     )

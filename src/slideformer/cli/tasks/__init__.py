@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slideformer.cli.measuring import progress
+from slideformer.console import print_line
 from slideformer.errors import UserError
 
 # A module here for each task, and the extra that its packages come with.
@@ -87,7 +88,7 @@ def refuse_nothing_read(unreadable: int, count: int) -> None:
 
 def tell_unreadable(path: Path | str, error: str, as_json: bool) -> None:
     """Tell of a picture that could not be read, and as JSON as well where the answer is."""
-    print(f"left out, unreadable: {path} ({error})", file=sys.stderr)
+    print_line(f"left out, unreadable: {path} ({error})", to_stderr=True)
     if as_json:
         print(json.dumps({"path": str(path), "error": error}))
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slideformer.cli.tasks import refuse_nothing_read, tell_unreadable
-from slideformer.errors import UserError
+from slideformer.console import print_line
+from slideformer.errors import printable
 from slideformer.files import write_text
 from slideformer.models import load_pretrained
 from slideformer.tasks.classify.evaluate import Evaluation, evaluate_folder
@@ -67,16 +68,17 @@ def evaluate(arguments: argparse.Namespace, folder: Path) -> int:
         return 0
     print(table(result))
     for path in result.unreadable:
-        print(f"left out, unreadable: {path}")
-    print(f"written: {folder / 'evaluation.json'}, {folder / 'confusion.png'}")
+        print_line(f"left out, unreadable: {path}")
+    print_line(f"written: {folder / 'evaluation.json'}, {folder / 'confusion.png'}")
     return 0
 
 
 def table(result: Evaluation) -> str:
     """Accuracy, and one line a class."""
-    width = max(5, *(len(name) for name in result.class_names))
+    rows = [{**row, "name": printable(row["name"])} for row in result.per_class()]
+    width = max(5, *(len(row["name"]) for row in rows))
     lines = [f"{'class':<{width}}{'images':>9}{'recall %':>11}{'precision %':>13}"]
-    for row in result.per_class():
+    for row in rows:
         recall, precision = (
             "-" if row[key] is None else f"{100 * row[key]:.2f}" for key in ("recall", "precision")
         )
@@ -92,8 +94,6 @@ def table(result: Evaluation) -> str:
 def predict(arguments: argparse.Namespace) -> int:
     """Print a line a picture; what could not be read is told and counted."""
     top = TOP if arguments.top is None else arguments.top
-    if top < 1:
-        raise UserError(f"--top must be at least 1, got {top}")
     model, info = load_pretrained(arguments.run)
     paths = find_images(arguments.images)
     unreadable = 0
@@ -106,6 +106,6 @@ def predict(arguments: argparse.Namespace) -> int:
             print(json.dumps({"path": prediction.path, "classes": classes}))
         else:
             words = "  ".join(f"{name} {100 * share:.1f} %" for name, share in prediction.classes)
-            print(f"{prediction.path}  {words}")
+            print_line(f"{prediction.path}  {words}")
     refuse_nothing_read(unreadable, len(paths))
     return 0

@@ -17,7 +17,8 @@ from slideformer.cli.tasks import (
     tell_unreadable,
     told,
 )
-from slideformer.errors import UserError, check_range
+from slideformer.console import print_line
+from slideformer.errors import UserError
 from slideformer.files import write_text
 from slideformer.models.dense.detector import HEADS
 from slideformer.models.dense.saved import DenseInfo, load_dense
@@ -88,10 +89,10 @@ def evaluate(arguments: argparse.Namespace, folder: Path) -> int:
         return 0
     print(result.table())
     for path in result.unreadable:
-        print(f"left out, unreadable: {path}")
+        print_line(f"left out, unreadable: {path}")
     summary = findings.summary()
     print(f"\n{result.images} pictures{f'; {summary}' if summary else ''}")
-    print(f"written: {', '.join(map(str, files))}")
+    print_line(f"written: {', '.join(map(str, files))}")
     return 0
 
 
@@ -115,7 +116,6 @@ def predict(arguments: argparse.Namespace) -> int:
     from slideformer.viz import draw_detections, save_detections
 
     score = SCORE if arguments.score is None else arguments.score
-    check_range("--score", score, 0, 1)
     model, info = load_dense(arguments.run)
     classes = Classes.of(info)
     paths = find_images(arguments.images)
@@ -132,7 +132,7 @@ def predict(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps({"path": str(row.path), "detections": classes.rows(row.found)}))
         else:
-            print(f"{row.path}  {classes.words(row.found)}  -> {files[row.path]}")
+            print_line(f"{row.path}  {classes.words(row.found)}  -> {files[row.path]}")
     refuse_nothing_read(len(paths) - len(found), len(paths))
     folder = output_folder(arguments)
     written = write_results(found, classes.ids, folder)
@@ -140,7 +140,7 @@ def predict(arguments: argparse.Namespace) -> int:
     write_text(folder / "images.json", json.dumps(index, indent=2) + "\n")
     if not arguments.json:
         names = ", ".join(file.name for file in written)
-        print(f"written: {len(found)} pictures, COCO's results {names}, and images.json in {folder}")
+        print_line(f"written: {len(found)} pictures, COCO's results {names}, and images.json in {folder}")
     return 0
 
 

@@ -15,6 +15,7 @@ from slideformer.cli.tasks import (
     tell_unreadable,
     told,
 )
+from slideformer.console import print_line
 from slideformer.errors import UserError
 from slideformer.files import write_text
 from slideformer.models.dense.saved import load_dense
@@ -83,8 +84,9 @@ def evaluate(arguments: argparse.Namespace, folder: Path) -> int:
         return 0
     print(result.table())
     for path in result.unreadable:
-        print(f"left out, unreadable: {path}")
-    print(f"\n{result.pictures} pictures; written: {folder / 'evaluation.json'}")
+        print_line(f"left out, unreadable: {path}")
+    print()
+    print_line(f"{result.pictures} pictures; written: {folder / 'evaluation.json'}")
     return 0
 
 
@@ -136,8 +138,8 @@ def predict(arguments: argparse.Namespace) -> int:
             print(json.dumps({**row.to_dict(), "labels": str(labels)}))
         else:
             words = "  ".join(f"{name} {100 * share:.1f} %" for name, share in row.shares)
-            print(f"{row.path}  {words}  -> {file}")
+            print_line(f"{row.path}  {words}  -> {file}")
     refuse_nothing_read(unreadable, len(paths))
     if not arguments.json:
-        print(f"written: {len(paths) - unreadable} pictures and label maps in {folder}")
+        print_line(f"written: {len(paths) - unreadable} pictures and label maps in {folder}")
     return 0

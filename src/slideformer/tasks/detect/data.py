@@ -10,6 +10,7 @@ from typing import Any, cast
 import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from slideformer.console import print_line
 from slideformer.errors import UserError, check_range
 from slideformer.models.dense.detector import find_head
 from slideformer.tasks.detect.check import check_picture, compare_categories
@@ -114,7 +115,7 @@ class DetectionData(L.LightningDataModule):
         self.findings.refuse()
         summary = self.findings.summary()
         if summary:
-            print(f"{summary}; `slideformer check-data detect {self.source}` tells which", flush=True)
+            print_line(f"{summary}; `slideformer check-data detect {self.source}` tells which")
 
     @property
     def class_names(self) -> list[str]:

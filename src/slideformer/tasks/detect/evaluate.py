@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 
-from slideformer.errors import UserError
+from slideformer.errors import UserError, printable
 from slideformer.tasks.detect import masks
 from slideformer.tasks.detect.coco import CocoSet, Picture
 from slideformer.tasks.detect.dataset import DetectionBatch
@@ -86,9 +86,10 @@ class DetectionEvaluation:
         lines = ["%    " + "".join(f"{name:>7}" for name in FIGURES)]
         for kind, scores in self.scores.items():
             lines.append(f"{kind:<5}" + "".join(f"{percent(scores.figures[name]):>7}" for name in FIGURES))
-        width = max(5, *(len(name) for name in self.class_names))
+        names = [printable(name) for name in self.class_names]
+        width = max(5, *map(len, names))
         lines += ["", f"{'class':<{width}}" + "".join(f"{f'{kind} AP':>10}" for kind in self.scores)]
-        for number, name in enumerate(self.class_names):
+        for number, name in enumerate(names):
             figures = [percent(scores.per_class[number]) for scores in self.scores.values()]
             lines.append(f"{name:<{width}}" + "".join(f"{figure:>10}" for figure in figures))
         return "\n".join(lines)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slideformer.errors import UserError
+from slideformer.errors import UserError, printable
 from slideformer.models.dense.saved import load_dense
 from slideformer.models.dense.sliding import Progress, Sliding, label_map
 from slideformer.tasks.pictures import OnBadImage
@@ -89,10 +89,11 @@ class SegmentationEvaluation:
 
     def table(self) -> str:
         """The figures for a terminal, in percent."""
-        width = max(len("class"), *map(len, self.class_names))
+        names = [printable(name) for name in self.class_names]
+        width = max(len("class"), *map(len, names))
         lines = [f"{'class':<{width}}{'IoU':>8}{'Acc':>8}"]
-        for row in self.per_class():
-            lines.append(f"{row['name']:<{width}}{percent(row['iou']):>8}{percent(row['accuracy']):>8}")
+        for name, row in zip(names, self.per_class(), strict=True):
+            lines.append(f"{name:<{width}}{percent(row['iou']):>8}{percent(row['accuracy']):>8}")
         lines.append(f"{'all classes':<{width}}{percent(self.miou):>8}{percent(self.macc):>8}")
         return "\n".join(
             [*lines, f"mIoU {percent(self.miou)}  mAcc {percent(self.macc)}  aAcc {percent(self.aacc)}"]

@@ -16,6 +16,7 @@ import lightning as L
 from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from torch import Tensor
 
+from slideformer.console import print_line
 from slideformer.tasks.training.command_line import expand, parse
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.run_folder import RunFolder, read_checkpoint, refuse_other_run
@@ -77,7 +78,8 @@ def fit(task: Task, words: Sequence[str]) -> RunFolder:
         settings.log_every_n_steps = min(settings.log_every_n_steps, int(trainer.num_training_batches))
         if trainer.is_global_zero:
             cli.save_config()
-            print(introduction(cli.model, cli.datamodule, checkpoint, cli.config.resume), flush=True)
+            for line in introduction(cli.model, cli.datamodule, checkpoint, cli.config.resume).split("\n"):
+                print_line(line)
 
     cast("Any", cli.trainer).callbacks.append(LambdaCallback(on_train_start=begin))
     try:
@@ -115,10 +117,10 @@ def finish(module: Learner, data: Any, folder: RunFolder, score: Tensor | None) 
     else:
         print(f"best {module.score_words}: {100 * float(score):.2f} % ({epoch})")
     for line in module.left_out():
-        print(line)
+        print_line(line)
     run, source = (shlex.quote(str(word)) for word in (folder.path, data.source))
-    print(f"the run is in {folder.path}; next:")
-    print(
+    print_line(f"the run is in {folder.path}; next:")
+    print_line(
         f"  slideformer evaluate {run} --data {source}"
         if data.evaluable
         else f"  slideformer export {run} --to onnx"

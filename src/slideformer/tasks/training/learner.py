@@ -13,6 +13,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from slideformer.console import print_line
 from slideformer.errors import UserError, check_range
 from slideformer.tasks.training.devices import exchanged
 from slideformer.tasks.training.optimise import Optimise, build_optimiser, build_schedule
@@ -69,7 +70,7 @@ class Learner(L.LightningModule):
         for path in paths:
             if path not in self.unreadable:
                 self.unreadable.add(path)
-                print(f"left out, unreadable: {path}", flush=True)
+                print_line(f"left out, unreadable: {path}")
 
     def on_train_end(self) -> None:
         """Bring together what each device has left out."""
