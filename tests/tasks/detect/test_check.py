@@ -122,6 +122,10 @@ ERRORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda document: document["images"][0].update(height=31),
         r"a\.png \(image 4 of .*\) must be 40 x 31 pixels as annotated, got 40 x 30",
     ),
+    "a crowd in words": (
+        annotation(iscrowd="0"),
+        "entry 1 of the annotation list must have .* got iscrowd '0'",
+    ),
     "no categories": (lambda document: document.pop("categories"), "got no categories; convert it"),
     "lists of another kind": (
         lambda document: document.update(images={}),
@@ -190,6 +194,89 @@ def test_what_is_not_used_as_it_stands_is_counted_and_stops_nothing(
     assert finding.examples == ["instances_train.json annotation 2"]
     assert len(findings.found) == 1
     findings.refuse()
+
+
+def named_alike(document: dict[str, Any]) -> None:
+    document["categories"][0]["name"] = "cat"
+
+
+def file_twice(document: dict[str, Any]) -> None:
+    document["images"].append({**document["images"][0], "id": 5})
+
+
+WARNINGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "two categories of one name": (
+        named_alike,
+        "warning: names that several categories have: 2 ('cat' of 3, 7",
+    ),
+    "a picture listed twice": (file_twice, "warning: pictures that several images name: 2 ("),
+}
+
+
+@pytest.mark.parametrize(("change", "line"), WARNINGS.values(), ids=WARNINGS)
+def test_what_is_hardly_meant_so_is_warned_of_before_and_in_training(
+    change: Callable[[dict[str, Any]], Any], line: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for side in ("train", "val"):
+        changed = document()
+        change(changed)
+        examples.write(folder / "annotations" / f"instances_{side}.json", changed)
+    assert any(found.startswith(line) for found in check_data(folder).lines())
+    DetectionData(str(folder), num_workers=0).prepare_data()
+    assert capsys.readouterr().out.startswith(line)
+
+
+def fractions(document: dict[str, Any]) -> None:
+    for rows in (document["images"], document["annotations"], document["categories"]):
+        for row in rows:
+            row.update({key: float(x) for key, x in row.items() if type(x) is int})
+
+
+def test_a_whole_number_may_be_written_with_a_fraction_of_nothing(folder: Path) -> None:
+    spoil(folder, fractions)
+    findings = Findings()
+    read = read_coco(find_split(folder, "train"), findings)
+    assert findings.found == {}
+    assert read == read_coco(find_split(folder, "train"), findings)
+    (row,) = read.pictures
+    assert [type(value) for value in (row.image_id, row.height, row.width)] == [int, int, int]
+    assert [type(row.annotation_id) for row in read.annotations[4]] == [int, int]
+    assert list(map(type, read.category_ids)) == [int, int]
+
+
+@pytest.mark.parametrize("value", [True, "4", 4.5, None, float("nan"), 1e300, [4]], ids=repr)
+@pytest.mark.parametrize("key", ["id", "height"])
+def test_what_is_no_whole_number_is_refused(key: str, value: Any, folder: Path) -> None:
+    spoil(folder, lambda document: document["images"][0].update({key: value}))
+    with pytest.raises(UserError, match="entry 0 of the image list must have id, file_name, height, width"):
+        check_data(folder).refuse()
+
+
+NOTHING: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "no annotations": lambda document: document["annotations"].clear(),
+    "crowds only": lambda document: [row.update(iscrowd=1) for row in document["annotations"]],
+    "no masks": lambda document: [row.update(segmentation=[]) for row in document["annotations"]],
+    "boxes without an area": lambda document: [
+        row.update(bbox=[1, 1, 0, 0]) for row in document["annotations"]
+    ],
+}
+
+
+@pytest.mark.parametrize("change", NOTHING.values(), ids=NOTHING)
+def test_check_and_training_refuse_the_same(change: Callable[[dict[str, Any]], Any], folder: Path) -> None:
+    spoil(folder, change)
+    for refuse in (lambda: check_data(folder).refuse(), lambda: DetectionData(str(folder), num_workers=0)):
+        with pytest.raises(
+            UserError, match=r"instances_train.json must hold an object to train on, got none"
+        ):
+            refuse()
+
+
+def test_pictures_of_which_none_can_be_read_are_an_error(folder: Path) -> None:
+    whole = (folder / "train" / "a.png").read_bytes()
+    (folder / "train" / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="must list a picture that can be read, got none"):
+        check_data(folder).refuse()
 
 
 def test_without_need_of_masks_none_is_missed(folder: Path) -> None:

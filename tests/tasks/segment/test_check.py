@@ -201,6 +201,59 @@ def test_absent_classes_and_empty_maps_are_noted(labelled: Path) -> None:
     assert "note: classes that val lacks: 1 (square)" in lines
 
 
+def relabel(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    for split in ("train", "val"):
+        for file in (root / "masks" / split).iterdir():
+            Image.fromarray(change(np.asarray(Image.open(file))).astype(np.uint8)).save(file)
+
+
+ONE_CLASS = "warning: sides that show one class only: 2 (train, val)"
+MEANS_NO_LABEL = "which means no label: neither learnt nor counted: 2 (train: "
+HARDLY_MEANT: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str, list[str]]] = {
+    "0 and 255": (
+        lambda x: np.where(x > 0, 255, 0),
+        "ground\nobject\n",
+        ["classes that train lacks: 1 (object)", "have pixels of 255, " + MEANS_NO_LABEL, ONE_CLASS],
+    ),
+    "classes from 1": (lambda x: np.minimum(x, 1) + 1, "other\na\nb\n", ["train lacks: 1 (other)"]),
+    "one class only": (lambda x: 0 * x, "a\nb\n", ["train lacks: 1 (b)", ONE_CLASS]),
+    "a class that is nowhere": (lambda x: x, "a\nb\nc\nd\n", ["train lacks: 1 (d)"]),
+}
+
+
+@pytest.mark.parametrize("name", HARDLY_MEANT)
+def test_labels_that_are_hardly_meant_so_are_warned_of_before_and_in_training(
+    name: str, labelled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change, names, words = HARDLY_MEANT[name]
+    relabel(labelled, change)
+    (labelled / "classes.txt").write_text(names)
+    findings = check_data(labelled)
+    assert findings.errors == 0
+    SegmentationData(str(labelled), num_workers=0).prepare_data()
+    told = capsys.readouterr().out
+    for report in ("\n".join(findings.lines()), told):
+        warnings = [line for line in report.splitlines() if line.startswith("warning: ")]
+        assert len(warnings) == len(words)
+        assert all(word in line for word, line in zip(words, warnings, strict=True))
+
+
+UNFIT: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+    "all pixels without a label": (lambda x: 0 * x + 255, "train of .* must hold labelled pixels, got none"),
+    "more labels than classes": (lambda x: x + 1, "must hold labels from 0 to 2, or 255 for none, got 3"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), UNFIT.values(), ids=UNFIT)
+def test_check_and_training_refuse_the_same(
+    change: Callable[[np.ndarray], np.ndarray], words: str, labelled: Path
+) -> None:
+    relabel(labelled, change)
+    for refuse in (check_data(labelled).refuse, SegmentationData(str(labelled), num_workers=0).prepare_data):
+        with pytest.raises(UserError, match=words):
+            refuse()
+
+
 def test_grey_and_16_bit_pictures_come_as_colour(labelled: Path) -> None:
     grey = (mask_of(labelled).astype(np.uint16) + 1) * 20_000
     (labelled / IMAGE).unlink()

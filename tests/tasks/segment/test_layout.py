@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from slideformer.errors import UserError
-from slideformer.tasks.segment.layout import open_source
+from slideformer.tasks.segment.layout import ade_names, class_names, open_source
 from tests.tasks.segment.pictures import NAMES
 
 
@@ -77,6 +77,27 @@ def test_a_set_without_names_of_its_classes_is_refused(text: str | None, words: 
         (labelled / "classes.txt").write_text(text)
     with pytest.raises(UserError, match=words):
         open_source(labelled)
+
+
+NOT_UTF8 = {"latin 1": "ölbaum\nRand\n".encode("latin-1"), "UTF-16": "a\nb\n".encode("utf-16")}
+
+
+@pytest.mark.parametrize("content", NOT_UTF8.values(), ids=NOT_UTF8)
+@pytest.mark.parametrize("ade", [False, True], ids=["classes.txt", "objectInfo150.txt"])
+def test_names_that_are_not_utf8_are_refused_in_a_line(content: bytes, ade: bool, labelled: Path) -> None:
+    with pytest.raises(UserError, match=r"must be UTF-8, got other bytes .*; save it as UTF-8") as caught:
+        names_of(labelled, content, ade)
+    assert "\n" not in str(caught.value)
+
+
+def names_of(root: Path, content: bytes, ade: bool) -> tuple[str, ...]:
+    file = root / ("objectInfo150.txt" if ade else "classes.txt")
+    file.write_bytes(content)
+    return ade_names(root) if ade else class_names(root)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(labelled: Path) -> None:
+    assert names_of(labelled, b"\xef\xbb\xbfcat\ndog\n", ade=False) == ("cat", "dog")
 
 
 def test_another_folder_is_refused_with_what_it_holds(tmp_path: Path) -> None:

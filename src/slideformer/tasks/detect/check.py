@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import ExifTags, Image
 
 from slideformer.errors import UserError
-from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco
+from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco, trainable
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.pictures import UNREADABLE, read_image
 from slideformer.tasks.training.findings import Findings
@@ -50,17 +50,38 @@ def check_data(
         except UserError as error:  # of the file as a whole
             findings.error("files that cannot be used", str(error))
     if len(sets) == len(sides):
-        compare_categories(sets[0], sets[1], findings)
+        check_sides(sets[0], sets[1], findings)
     pictures = [(data, picture) for data in sets for picture in data.pictures if picture.file.is_file()]
+    readable = set()
     for done, (data, picture) in enumerate(pictures, start=1):
         check_picture(data, picture, findings)
         try:
             read_image(picture.file)
         except UNREADABLE as error:
             findings.left_out("unreadable pictures", f"{picture.file} ({type(error).__name__})")
+        else:
+            readable.add(data.file)
         if progress is not None:
             progress(done, len(pictures))
+    if not findings.errors and sets[0].file not in readable:
+        findings.error(
+            "sides without a readable picture",
+            f"{sets[0].file} must list a picture that can be read, got none; put back the pictures",
+        )
     return findings
+
+
+def check_sides(train: CocoSet, val: CocoSet, findings: Findings) -> None:
+    """Find out what both sides together are good for; the same verdict for a training and before it."""
+    compare_categories(train, val, findings)
+    if not findings.errors and not any(map(trainable, train.annotations.values())):
+        came = findings.summary() or "no annotations"
+        findings.error(
+            "sides without an object",
+            f"{train.file} must hold an object to train on, got none ({came}); annotate some",
+        )
+    if not any(val.annotations.values()):
+        findings.warn("sides that no training can be judged by, without an object", str(val.file))
 
 
 def compare_categories(train: CocoSet, val: CocoSet, findings: Findings) -> None:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from slideformer.errors import UserError
 from slideformer.tasks.detect import masks
 from slideformer.tasks.detect.layout import Split
-from slideformer.tasks.detect.masks import RunLengths, is_number
+from slideformer.tasks.detect.masks import LARGEST, RunLengths, is_number
 from slideformer.tasks.training.findings import Findings
 
 Box = tuple[float, float, float, float]
@@ -149,20 +150,29 @@ class Reader:
     def categories(self, rows: list[Any]) -> dict[int, str]:
         """Names of the classes by number, ascending, holes and all."""
         kinds = {"id": is_whole, "name": lambda value: isinstance(value, str)}
-        return dict(sorted((row["id"], row["name"]) for row in self.valid("category", rows, kinds)))
+        names = dict(sorted((row["id"], row["name"]) for row in self.valid("category", rows, kinds)))
+        for name, count in Counter(names.values()).items():
+            if count > 1:
+                numbers = ", ".join(str(number) for number, other in names.items() if other == name)
+                self.findings.warn("names that several categories have", f"{name!r} of {numbers}")
+        return names
 
     def pictures(self, rows: list[Any]) -> dict[int, Picture]:
         """The pictures by number, those that are not there left out."""
         kinds = {
             "id": is_whole,
             "file_name": lambda value: isinstance(value, str) and bool(value),
-            "height": lambda value: is_whole(value) and value > 0,
-            "width": lambda value: is_whole(value) and value > 0,
+            "height": is_side,
+            "width": is_side,
         }
-        pictures = {}
+        pictures: dict[int, Picture] = {}
+        files = set()
         for row in self.valid("image", rows, kinds):
             file = self.split.images / row["file_name"]
             pictures[row["id"]] = Picture(row["id"], file, row["height"], row["width"])
+            if file in files:
+                self.findings.warn("pictures that several images name", f"{file} of image {row['id']}")
+            files.add(file)
             if not file.is_file():
                 self.findings.error(
                     "pictures that are not there",
@@ -180,6 +190,7 @@ class Reader:
             "image_id": is_whole,
             "category_id": is_whole,
             "bbox": lambda value: isinstance(value, list) and len(value) == 4 and all(map(is_number, value)),
+            "iscrowd": lambda value: value in (None, 0, 1),
         }
         labels = {category_id: label for label, category_id in enumerate(category_ids, start=1)}
         found: dict[int, list[Annotation]] = {image_id: [] for image_id in pictures}
@@ -260,12 +271,26 @@ class Reader:
                 )
             else:
                 seen.add(row["id"])
-                yield row
+                # Some tools write 40.0 for 40.
+                wholes = {key: int(row[key]) for key, kind in kinds.items() if kind in (is_whole, is_side)}
+                yield {**row, **wholes}
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value of JSON is a whole number that a tensor can hold."""
+    """Whether a value of JSON is a whole number that a tensor can hold, written as 40 or as 40.0."""
+    if type(value) is float:
+        return value.is_integer() and abs(value) < LARGEST
     return type(value) is int and abs(value) < 2**63
+
+
+def is_side(value: Any) -> bool:
+    """Whether a value of JSON is a side of a picture in pixels."""
+    return is_whole(value) and value > 0
+
+
+def trainable(annotations: Sequence[Annotation]) -> list[Annotation]:
+    """The annotations to train on: neither crowds nor what has no box or mask."""
+    return [row for row in annotations if row.corners is not None and not row.crowd]
 
 
 def clip(box: Box, picture: Picture) -> Box | None:

@@ -11,11 +11,11 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from slideformer.console import print_line
-from slideformer.errors import UserError, check_range
+from slideformer.errors import check_range
 from slideformer.models.dense.detector import find_head
-from slideformer.tasks.detect.check import check_picture, compare_categories
-from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco
-from slideformer.tasks.detect.dataset import AnnotatedPictures, collate, collate_to_train, trainable
+from slideformer.tasks.detect.check import check_picture, check_sides
+from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco, trainable
+from slideformer.tasks.detect.dataset import AnnotatedPictures, collate, collate_to_train
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.detect.transforms import Augment, eval_transform, train_transform
 from slideformer.tasks.pictures import OnBadImage
@@ -77,24 +77,15 @@ class DetectionData(L.LightningDataModule):
         self.train, self.val = (
             read_coco(split, self.findings, with_masks=find_head(detector).masks) for split in splits
         )
-        compare_categories(self.train, self.val, self.findings)
+        check_sides(self.train, self.val, self.findings)
         self.findings.refuse()
         self.train_pictures = self.chosen(keep_empty)
 
     def chosen(self, keep_empty: bool) -> list[Picture]:
-        """The pictures to train on.
-
-        Raises:
-            UserError: none of them shows an object.
-        """
+        """The pictures to train on, of which some show an object."""
         with_objects = [
             picture for picture in self.train.pictures if trainable(self.train.annotations[picture.image_id])
         ]
-        if not with_objects:
-            told = self.findings.summary() or "no annotations"
-            raise UserError(
-                f"{self.train.file} must hold an object to train on, got none ({told}); annotate some"
-            )
         if keep_empty:
             return list(self.train.pictures)
         kept = {picture.image_id for picture in with_objects}
@@ -113,9 +104,10 @@ class DetectionData(L.LightningDataModule):
             for picture in data.pictures:
                 check_picture(data, picture, self.findings)
         self.findings.refuse()
-        summary = self.findings.summary()
-        if summary:
-            print_line(f"{summary}; `slideformer check-data detect {self.source}` tells which")
+        for line in self.findings.before_training(
+            f"; `slideformer check-data detect {self.source}` tells which"
+        ):
+            print_line(line)
 
     @property
     def class_names(self) -> list[str]:

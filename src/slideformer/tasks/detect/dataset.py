@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from slideformer.errors import UserError
 from slideformer.tasks.detect import masks
 from slideformer.tasks.detect.check import size_refusal
-from slideformer.tasks.detect.coco import Annotation, CocoSet, Picture
+from slideformer.tasks.detect.coco import Annotation, CocoSet, Picture, trainable
 from slideformer.tasks.detect.transforms import without_empty_masks
 from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image
 from slideformer.tasks.training.batches import Unreadable, parted, refuse_nothing
@@ -121,11 +121,6 @@ def read_picture(picture: Picture, annotations: Path) -> Image.Image:
     if upright.size != annotated:
         raise UserError(size_refusal(annotations, picture, stored.size))
     return upright
-
-
-def trainable(annotations: Sequence[Annotation]) -> list[Annotation]:
-    """The annotations to train on: neither crowds nor what has no box or mask."""
-    return [row for row in annotations if row.corners is not None and not row.crowd]
 
 
 def train_target(annotations: Sequence[Annotation], picture: Picture) -> Target:

@@ -125,6 +125,16 @@ def check_classes(
         findings.error(
             "sides without a label", f"{name} of {source.root} must hold labelled pixels, got none; add some"
         )
-    for number, class_name in enumerate(source.class_names):
-        if labelled and not pixels[number]:
-            findings.note(f"classes that {name} lacks", class_name)
+    absent = [name for number, name in enumerate(source.class_names) if labelled and not pixels[number]]
+    tell_absent = findings.warn if name == "train" else findings.note
+    for class_name in absent:
+        tell_absent(f"classes that {name} lacks", class_name)
+    if absent and share < 100:
+        unlabelled = f"0 and {IGNORED}" if source.layout.unlabelled_zero else str(IGNORED)
+        findings.warn(
+            f"sides that lack a class and have pixels of {unlabelled}, which means no label: neither learnt nor "
+            "counted",
+            f"{name}: {100 - share:.1f} % of the pixels",
+        )
+    if labelled and len(absent) == len(source.class_names) - 1:
+        findings.warn("sides that show one class only", name)

@@ -10,6 +10,7 @@ import lightning as L
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from slideformer.console import print_line
 from slideformer.errors import UserError, check_range
 from slideformer.tasks.pictures import OnBadImage
 from slideformer.tasks.segment.augment import Augment, TrainTransform, fitted, resize
@@ -70,9 +71,8 @@ class SegmentationData(L.LightningDataModule):
         """
         findings = check_data(self.source)
         findings.refuse()
-        summary = findings.summary()
-        if summary:
-            print(summary, flush=True)
+        for line in findings.before_training():
+            print_line(line)
 
     @property
     def class_names(self) -> list[str]:

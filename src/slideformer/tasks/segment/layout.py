@@ -145,7 +145,7 @@ def class_names(root: Path) -> tuple[str, ...]:
     path = root / CLASSES
     if not path.is_file():
         raise UserError(f"{root} must hold {CLASSES}, one class a line, that of label 0 first; write it")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in text_lines(path)]
     names = [line for line in lines if line]
     if not 2 <= len(names) <= 255 or len(set(names)) < len(names):
         raise UserError(
@@ -153,6 +153,20 @@ def class_names(root: Path) -> tuple[str, ...]:
             f"{len(set(names))} of them different; correct it"
         )
     return tuple(names)
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} must be UTF-8, got other bytes ({error.reason}); save it as UTF-8"
+        ) from error
 
 
 def ade_names(root: Path) -> tuple[str, ...]:
@@ -164,11 +178,11 @@ def ade_names(root: Path) -> tuple[str, ...]:
     path = root / ADE_CLASSES
     if not path.is_file():
         return tuple(str(number) for number in range(1, ADE_COUNT + 1))
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [{key: x for key, x in row.items() if key} for row in csv.DictReader(file, delimiter="\t")]
+    table = csv.DictReader(text_lines(path), delimiter="\t")
     try:
+        rows = [{key: x for key, x in row.items() if key} for row in table]
         names = [(row.get("Name") or row["Stuff"] or "").strip() for row in rows]
-    except KeyError as error:
+    except (KeyError, csv.Error) as error:
         raise UserError(
             f"{path} must be ADE20K's table with a column Name, got none; put the original back"
         ) from error

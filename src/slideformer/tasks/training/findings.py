@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from slideformer.errors import UserError
 
 EXAMPLES = 3
-ERROR, LEFT_OUT, NOTE = "error", "left out", "note"
+ERROR, WARNING, LEFT_OUT, NOTE = "error", "warning", "left out", "note"
 
 
 @dataclass
@@ -16,7 +16,8 @@ class Finding:
     """Something that was found more than once, perhaps.
 
     Attributes:
-        severity: ``"error"`` stops a training, ``"left out"`` is not trained on, ``"note"`` is to be known.
+        severity: ``"error"`` stops a training, ``"warning"`` is hardly meant so, ``"left out"`` is not trained
+            on, ``"note"`` is to be known.
         kind: what it is, in the plural.
         count: how often.
         examples: the first ones; of an error each a whole sentence.
@@ -48,6 +49,15 @@ class Findings:
             message: what must hold, what came, what to do.
         """
         self.add(ERROR, kind, message)
+
+    def warn(self, kind: str, example: str) -> None:
+        """Count what a training takes as it is, but will hardly be meant so.
+
+        Args:
+            kind: what it is, in the plural.
+            example: where this one is.
+        """
+        self.add(WARNING, kind, example)
 
     def left_out(self, kind: str, example: str) -> None:
         """Count what is not trained on.
@@ -95,12 +105,24 @@ class Findings:
             lines += [f"  {example}" for example in finding.examples]
             if finding.count > len(finding.examples):
                 lines.append(f"  and {finding.count - len(finding.examples)} more")
-        for severity in (LEFT_OUT, NOTE):
-            for finding in self.of(severity):
-                more = ", ..." if finding.count > len(finding.examples) else ""
-                examples = ", ".join(finding.examples)
-                lines.append(f"{severity}: {finding.kind}: {finding.count} ({examples}{more})")
+        return lines + [line for severity in (WARNING, LEFT_OUT, NOTE) for line in self.counted(severity)]
+
+    def counted(self, severity: str) -> list[str]:
+        """A line a kind of one severity, with its first examples."""
+        lines = []
+        for finding in self.of(severity):
+            more = ", ..." if finding.count > len(finding.examples) else ""
+            lines.append(f"{severity}: {finding.kind}: {finding.count} ({', '.join(finding.examples)}{more})")
         return lines
+
+    def before_training(self, hint: str = "") -> list[str]:
+        """The lines that a training begins with: warnings, and what is left out.
+
+        Args:
+            hint: that ends the line of what is left out.
+        """
+        summary = self.summary()
+        return [*self.counted(WARNING), *([f"{summary}{hint}"] if summary else [])]
 
     def summary(self) -> str:
         """One line of what is not trained on, or nothing where that is nothing."""
