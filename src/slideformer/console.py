@@ -16,6 +16,5 @@ def print_line(text: object, *, to_stderr: bool = False) -> None:
 
 def accept_any_text() -> None:
     """Let characters that the terminal's encoding lacks come as escapes, rather than end the command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error does so by itself
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -151,11 +151,42 @@ def test_no_engine_and_no_pytorch_is_imported_before_it_is_needed() -> None:
     assert done.stdout == "[]\n"
 
 
+STRANGE = b"\x1b[31m\xff\n.png"
+
+
+def test_a_name_is_one_line_whatever_it_holds(models: dict[str, Path], tmp_path: Path) -> None:
+    for name in (STRANGE, b"broken" + STRANGE):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"no picture")
+    Image.new("RGB", (30, 20), (255, 0, 0)).save(tmp_path / os.fsdecode(STRANGE))
+    with start(models["classify"], tmp_path, "--top", 1) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out == f"{tmp_path}/\\x1b[31m\\udcff\\n.png  red 100.0 %\n"
+    assert err.splitlines()[0].startswith(f"left out: {tmp_path}/broken\\x1b[31m\\udcff\\n.png (Unident")
+    assert err.splitlines()[1:] == ["1 of 2 pictures were left out"]
+    with start(models["classify"], tmp_path, "--json") as process:
+        out, _ = process.communicate(timeout=60)
+    paths = {json.loads(line)["path"] for line in out.splitlines()}
+    assert paths == {os.fsdecode(bytes(tmp_path) + b"/" + name) for name in (STRANGE, b"broken" + STRANGE)}
+
+
+def test_help_waits_for_nothing_that_only_an_answer_needs() -> None:
+    script = (
+        "import contextlib, io, sys; from slideformer_runtime.command import main\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main(['--help'])\n"
+        "print(sorted({'numpy', 'PIL'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "nothing": ((), "the following arguments are required: FILE, PICTURE"),
     "option": (("MODEL", "PHOTOS", "--tip", "3"), "unrecognized arguments: --tip 3"),
     "top": (("MODEL", "PHOTOS", "--top", "0"), "top must be at least 1, got 0"),
-    "threads": (("MODEL", "PHOTOS", "--threads", "0"), "threads must be at least 1, got 0"),
+    "threads": (("MODEL", "PHOTOS", "--threads", "0"), "threads must be from 1 to 1024, got 0"),
+    "many threads": (("MODEL", "PHOTOS", "--threads", "9" * 11), "threads must be from 1 to 1024, got 999"),
+    "score": (("MODEL", "PHOTOS", "--score", "nan"), "score"),
     "output": (("MODEL", "PHOTOS", "--output", "maps"), "--output goes with a segmenter"),
     "picture": (("MODEL", "none.png"), "none.png must be a picture, a folder of pictures or a glob"),
     "unreadable": (("MODEL", "PHOTOS/b.png"), "must be a picture that can be answered, got 1 that were left"),

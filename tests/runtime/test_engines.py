@@ -49,7 +49,7 @@ def test_a_file_of_another_program_is_refused(tmp_path: Path, models: dict[str, 
 
 
 def test_no_threads_are_refused(models: dict[str, Path]) -> None:
-    assert "threads must be at least 1, got 0" in refusal(models["classify"], threads=0)
+    assert "threads must be from 1 to 1024, got 0" in refusal(models["classify"], threads=0)
 
 
 @pytest.mark.parametrize(("suffix", "extra"), [(".onnx", "onnx"), (".xml", "openvino")])

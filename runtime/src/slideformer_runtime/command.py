@@ -11,11 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from slideformer_runtime.errors import UserError
-from slideformer_runtime.label_files import LabelFiles
-from slideformer_runtime.lines import tell
-from slideformer_runtime.model import Model
-from slideformer_runtime.pictures import find_pictures
+from slideformer_runtime.errors import UserError, printable
 from slideformer_runtime.version import __version__
 
 STREAM = "-"
@@ -57,6 +53,12 @@ def parser() -> Parser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Open the model and answer picture by picture."""
+    # Here, so that --help waits for none of it, and Ctrl-C meanwhile is one line.
+    from slideformer_runtime.label_files import LabelFiles
+    from slideformer_runtime.lines import tell
+    from slideformer_runtime.model import Model
+    from slideformer_runtime.pictures import find_pictures
+
     live = STREAM in arguments.pictures
     if live and len(arguments.pictures) > 1:
         raise UserError(
@@ -102,7 +104,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):  # the reader of our output went away: nothing to tell
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

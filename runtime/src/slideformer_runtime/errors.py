@@ -10,3 +10,12 @@ class UserError(ValueError):
     The command prints the message without a traceback and exits with code 2. Every other exception is a bug
     of ours and keeps its traceback.
     """
+
+
+def printable(text: object) -> str:
+    """Text that is one line and harmless to a terminal, whatever names and file contents it quotes.
+
+    Control characters (line breaks, escape sequences) and bytes of file names that are not text come as
+    backslash escapes.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from slideformer_runtime.answers import Answer, LabelMap
-from slideformer_runtime.errors import UserError
+from slideformer_runtime.errors import UserError, printable
 from slideformer_runtime.label_files import LabelFiles
 from slideformer_runtime.tasks import Task
 
@@ -31,7 +31,7 @@ def tell(answers: Iterable[Answer], task: Task, *, as_json: bool, files: LabelFi
         count += 1
         if answer.error is not None:
             left_out += 1
-            print(f"left out: {answer.path} ({answer.error})", file=sys.stderr)
+            print(printable(f"left out: {answer.path} ({answer.error})"), file=sys.stderr)
         file = None
         if files is not None and isinstance(answer.found, LabelMap):
             file = files.write(answer.path, answer.found.labels)
@@ -46,7 +46,8 @@ def tell(answers: Iterable[Answer], task: Task, *, as_json: bool, files: LabelFi
 
 def text_line(answer: Answer, task: Task, file: Path | None) -> str:
     """An answer for people."""
-    return f"{answer.path}  {task.words(answer.found)}{'' if file is None else f'  -> {file}'}"
+    written = "" if file is None else f"  -> {file}"
+    return printable(f"{answer.path}  {task.words(answer.found)}{written}")
 
 
 def json_line(answer: Answer, task: Task, file: Path | None) -> str:

@@ -41,6 +41,9 @@ ENGINES = {
     ".xml": Engine("slideformer_runtime.engines.openvino", "openvino", "openvino"),
 }
 
+# Each is started, whether it has work or not.
+MOST_THREADS = 1024
+
 
 def open_file(path: str | os.PathLike[str], threads: int | None) -> tuple[Mapping[str, str], Run]:
     """What a file says of itself, and what runs it.
@@ -62,9 +65,10 @@ def open_file(path: str | os.PathLike[str], threads: int | None) -> tuple[Mappin
     if not path.is_file():
         found = "which is a folder" if path.is_dir() else "which does not exist"
         raise UserError(f"a model must be a file, got {path}, {found}; check the path")
-    if threads is not None and threads < 1:
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise UserError(
-            f"threads must be at least 1, got {threads}; leave it out for the engine's own choice"
+            f"threads must be from 1 to {MOST_THREADS}, got {threads}; leave it out for the engine's "
+            "own choice"
         )
     engine = ENGINES[path.suffix.lower()]
     if find_spec(engine.package) is None:

@@ -132,8 +132,8 @@ def check_classes(
     if absent and share < 100:
         unlabelled = f"0 and {IGNORED}" if source.layout.unlabelled_zero else str(IGNORED)
         findings.warn(
-            f"sides that lack a class and have pixels of {unlabelled}, which means no label: neither learnt nor "
-            "counted",
+            f"sides that lack a class and have pixels of {unlabelled}, which means no label: neither learnt "
+            "nor counted",
             f"{name}: {100 - share:.1f} % of the pixels",
         )
     if labelled and len(absent) == len(source.class_names) - 1:

@@ -16,8 +16,8 @@ class Finding:
     """Something that was found more than once, perhaps.
 
     Attributes:
-        severity: ``"error"`` stops a training, ``"warning"`` is hardly meant so, ``"left out"`` is not trained
-            on, ``"note"`` is to be known.
+        severity: ``"error"`` stops a training, ``"warning"`` is probably a mistake, ``"left out"`` is not
+            trained on, ``"note"`` is to be known.
         kind: what it is, in the plural.
         count: how often.
         examples: the first ones; of an error each a whole sentence.
@@ -51,7 +51,7 @@ class Findings:
         self.add(ERROR, kind, message)
 
     def warn(self, kind: str, example: str) -> None:
-        """Count what a training takes as it is, but will hardly be meant so.
+        """Count what a training takes as it is, but is probably a mistake.
 
         Args:
             kind: what it is, in the plural.
