@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is shipped, and what ships it."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def test_a_source_distribution_has_the_source_and_no_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = pytest.importorskip("scikit_build_core.build")
+    monkeypatch.chdir(ROOT)
+    with tarfile.open(tmp_path / build.build_sdist(str(tmp_path))) as archive:
+        names = [Path(*Path(name).parts[1:]) for name in archive.getnames()]
+    folders = {name.parts[0] for name in names if len(name.parts) > 1}
+    assert {"src"} <= folders <= {"src", "docs", "runtime", "web"}
+    assert {Path("src/slideformer/__init__.py"), Path("CMakeLists.txt"), Path("LICENSE")} <= set(names)
+    assert Path("src/slideformer/ops/cpu/csrc/slideformer.h") in names
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_every_action_is_pinned_by_its_commit(workflow: Path) -> None:
+    actions = re.findall(r"uses: *(.+)", workflow.read_text(encoding="utf-8"))
+    assert actions
+    assert [
+        action for action in actions if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v[\d.]+", action)
+    ] == []
