@@ -6,6 +6,7 @@ import sys
 try:
     from slideformer.cli.main import main
 except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
     sys.exit(130)
 
 sys.exit(main())

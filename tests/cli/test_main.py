@@ -93,6 +93,55 @@ def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert capsys.readouterr().err == "interrupted\n"
 
 
+STOPPED = """
+import runpy, sys
+
+class Stop:
+    def find_spec(self, name, *rest):
+        if name == {module!r}:
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt as interrupt:
+                raise {error} from interrupt
+
+sys.meta_path.insert(0, Stop())
+sys.argv = ["slideformer", "backends"]
+runpy.run_module("slideformer", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["slideformer.cli.main", "slideformer.cli.backends", "torch"])
+@pytest.mark.parametrize("error", ["interrupt", "ImportError('DLL load failed')"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(module: str, error: str) -> None:
+    if module == "slideformer.cli.main" and error != "interrupt":
+        return  # nothing in it is compiled, so that nothing makes another error of it
+    script = STOPPED.format(module=module, error=error)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (UserError("no \x1b[31m\nname"), "no \\x1b[31m\\nname"),
+        (
+            UnicodeEncodeError("utf-8", "runs/\udcff", 5, 6, "surrogates"),
+            "runs/\\udcff must be a name in UTF-8",
+        ),
+        (MemoryError(), "there must be memory for what was asked"),
+    ],
+    ids=["control characters", "a name of other bytes", "no memory"],
+)
+def test_what_is_no_bug_is_one_line(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(backends, "run", raising(error))
+    assert main(["backends"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {message}")
+    assert told.count("\n") == 1
+
+
 def test_a_reader_that_goes_away_is_no_error() -> None:
     process = subprocess.run(
         f"{sys.executable} -m slideformer models | true",
