@@ -43,6 +43,27 @@ def test_confusion_counts_stand_in_their_cells() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
 
 
+NAMES = ("cat\x1b[2J\n", "a $ and $\\frac{$", "\udcff")
+COUNTS, SQUARES = np.eye(3), np.arange(1024).reshape(32, 32) % 3
+DRAWN: dict[str, Callable[[Path], Path]] = {
+    "confusion": lambda out: viz.confusion_matrix(COUNTS, NAMES, out),
+    "predictions": lambda out: viz.prediction_grid([PICTURE] * 3, [0, 1, 2], [0, 2, 1], NAMES, out),
+    "segmentation": lambda out: viz.segmentation_picture(PICTURE, SQUARES, NAMES, out),
+    "detections": lambda out: viz.save_detections(
+        viz.draw_detections(
+            PICTURE, boxes=[[2, 2, 30, 30]] * 3, labels=[1, 2, 3], scores=[0.9] * 3, class_names=NAMES
+        ),
+        out,
+    ),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_any_name_can_be_drawn(draw: Callable[[Path], Path], tmp_path: Path) -> None:
+    with Image.open(draw(tmp_path / "drawn.png")) as image:
+        assert image.format == "PNG"
+
+
 def test_a_class_without_images_is_no_division_by_zero() -> None:
     axes = confusion_figure([[3, 0], [0, 0]], ["cat", "dog"]).axes[0]
     assert axes.images[0].get_array()[1].tolist() == [0, 0]

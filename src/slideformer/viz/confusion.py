@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slideformer.viz.figure import INK, SOFT, array, new_figure, save
+from slideformer.viz.figure import INK, SOFT, array, drawable, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ def confusion_figure(matrix: Any, class_names: Sequence[str]) -> Figure:
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
     step = max(1, -(-classes // NAMES))
     ticks = range(0, classes, step)
-    labels = [name if len(name) <= 18 else f"{name[:17]}…" for name in class_names]
+    labels = [drawable(name if len(name) <= 18 else f"{name[:17]}…") for name in class_names]
     size = 9 if classes <= NUMBERS else 7
     axes.set_xticks(ticks, [labels[i] for i in ticks], fontsize=size, color=INK)
     axes.set_yticks(ticks, [labels[i] for i in ticks], fontsize=size, color=INK)

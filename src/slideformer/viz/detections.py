@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from slideformer.errors import printable
 from slideformer.files import whole
 from slideformer.viz.figure import INK
 
@@ -66,7 +67,7 @@ def draw_detections(
     pen = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=max(11, round(min(size) / 36)))
     for number in order:
-        words = f"{class_names[labels[number] - 1]} {100 * scores[number]:.0f} %"
+        words = f"{printable(class_names[labels[number] - 1])} {100 * scores[number]:.0f} %"
         frame(pen, (corners[number] * scale).tolist(), colour_of(labels[number]), words, font, size)
     return image
 

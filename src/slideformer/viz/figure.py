@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from slideformer.errors import UserError
+from slideformer.errors import UserError, printable
 from slideformer.files import whole
 
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ COLOURS = (ACCENT, "#d97706", RIGHT, "#7c3aed")
 def array(data: Any, dtype: type) -> np.ndarray[Any, Any]:
     """Numbers to draw, from whatever holds them: a list, an array, a tensor on any device, with its graph."""
     return np.asarray(data.detach().double().cpu() if isinstance(data, Tensor) else data, dtype=dtype)
+
+
+def drawable(name: str) -> str:
+    """A name as matplotlib draws it: no control characters, which it warns of, and no mathematics."""
+    return printable(name).replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slideformer.viz.figure import RIGHT, WRONG, new_figure, save
+from slideformer.viz.figure import RIGHT, WRONG, drawable, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ def prediction_figure(
         if place >= len(images):
             panel.set_visible(False)
             continue
-        label, guess = class_names[labels[place]], class_names[predictions[place]]
+        label, guess = (drawable(class_names[row[place]]) for row in (labels, predictions))
         right = labels[place] == predictions[place]
         panel.imshow(np.asarray(images[place]), interpolation="nearest")
         words = guess if right else f"{guess}, not {label}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slideformer.viz.figure import INK, new_figure, save
+from slideformer.viz.figure import INK, drawable, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,7 +95,7 @@ def segmentation_figure(
             facecolor="#{:02x}{:02x}{:02x}".format(*colours[n]) if any(colours[n]) else "white",
             edgecolor=INK,
             linewidth=0.5,
-            label=f"{class_names[n]}  {shares[n]:.1f} %",
+            label=f"{drawable(class_names[n])}  {shares[n]:.1f} %",
         )
         for n in order[:NAMES].tolist()
     ]
