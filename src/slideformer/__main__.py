@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m slideformer`."""
+"""`slideformer` and `python -m slideformer`."""
 
 import sys
 
-try:
-    from slideformer.cli.main import main
-except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
-    sys.exit(130)
 
-sys.exit(main())
+def main() -> int:
+    """Run the command line; Ctrl-C is told in one line from here on."""
+    try:
+        from slideformer.cli.main import main as run
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,10 +6,14 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+else:  # importing their bases takes longer than all the rest of this package's start
+    Loader = MetaPathFinder = object
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:

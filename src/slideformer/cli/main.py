@@ -8,8 +8,11 @@ import difflib
 import importlib
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from types import FrameType
 
 from slideformer.cli.ranges import NO_LIMITS
 from slideformer.console import accept_any_text, print_line
@@ -32,6 +35,8 @@ VERBS = {
     "compare": "compare attention patterns: cost, speed, memory, reach and runtimes",
     "demo": "train, evaluate and draw: on handwritten digits, or detect and segment on scenes",
 }
+
+INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,33 +100,47 @@ def main(words: Sequence[str] | None = None) -> int:
         os.environ[NO_LIMITS] = "1"
     words = [word for word in words if word not in ("--debug", "--no-limits")]
     accept_any_text()
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, stop)
     try:
         return dispatch(words)
+    except KeyboardInterrupt as interrupt:
+        print_line(f"interrupted{'; ' if interrupt.args else ''}{interrupt}", to_stderr=True)
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away: nothing to tell
         if debug:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (Exception, KeyboardInterrupt) as error:
-        interrupt = interruption(error)
-        if interrupt is not None:
-            print_line(f"interrupted{'; ' if interrupt.args else ''}{interrupt}", to_stderr=True)
-            return 130
+    except Exception as error:
         message = mistake(error)
         if debug or message is None:
             raise
         print_line(f"error: {message}", to_stderr=True)
         return 2
+    finally:
+        if signal.getsignal(signal.SIGINT) is stop:
+            signal.signal(signal.SIGINT, before)
 
 
-def interruption(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Ctrl-C behind an error: what is imported at the time may make another error of it."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error
+def stop(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C: as Python means it, but at once while a module is imported.
+
+    What is imported may swallow the exception, or make another one of it, or go round in circles.
+
+    Raises:
+        KeyboardInterrupt: nothing is imported just now.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, b"interrupted\n")
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
-def mistake(error: BaseException) -> str | None:
+def mistake(error: Exception) -> str | None:
     """The line for an error of the user or the system; None for a bug of ours, which keeps its traceback."""
     if isinstance(error, UserError | OSError):
         return str(error)
