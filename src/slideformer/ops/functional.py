@@ -3,22 +3,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
-import torch
 from torch import Tensor
 
 from slideformer.ops import backend as table
 from slideformer.ops import checks, reference
 from slideformer.ops.call import Call
 from slideformer.ops.explanation import Explanation, explain_call
+from slideformer.ops.precision import own_precision
 from slideformer.ops.window import Border
 
 Size = int | tuple[int, int]
-# Asked once, here: `torch.compile` of PyTorch 2.11 breaks the graph where it meets the question.
-AUTOCAST_DEVICES = frozenset(
-    device for device in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(device)
-)
 
 
 def checked(
@@ -34,6 +28,7 @@ def checked(
     key_bias: Tensor | None,
     logit_bias: Tensor | None,
     scale: float | None,
+    named: bool = False,
 ) -> Call:
     """The arguments as a call that every backend can trust."""
     checks.maps(query, key, value)
@@ -46,15 +41,9 @@ def checked(
     }
     checks.parameters(query, value, window, **optional)
     checks.devices(query, key=key, value=value, **optional)
-    return Call(query, key, value, window, query.shape[4] ** -0.5 if scale is None else scale, **optional)
-
-
-def own_precision(like: Tensor) -> AbstractContextManager[None]:
-    """Keep autocast out of the backends, which choose their own precision: it would round the logits."""
-    device = like.device.type
-    # Only where it is on: an exported graph would carry the context as a sub-graph.
-    on = device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if on else nullcontext()
+    return Call(
+        query, key, value, window, query.shape[4] ** -0.5 if scale is None else scale, **optional, named=named
+    )
 
 
 def slide_attention(
@@ -126,6 +115,7 @@ def slide_attention(
         key_bias=key_bias,
         logit_bias=logit_bias,
         scale=scale,
+        named=backend != "auto",
     )
     with own_precision(query):
         return table.select(call, backend).attend(call)
