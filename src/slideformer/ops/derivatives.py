@@ -149,7 +149,7 @@ def pushed(
             gradients: Tensors = torch.func.vjp(function, *inputs)[1](grads)
             return gradients
 
-        _, push = torch.func.vjp(transposed, *map(torch.zeros_like, like))
+        push = torch.func.vjp(transposed, *map(torch.zeros_like, like))[1]
         outputs: Tensors = push(tuple(tangents[place] for place in chosen))
     return outputs
 
@@ -270,10 +270,26 @@ class Gradients(torch.autograd.Function):
         return mapped(Gradients, info.batch_size, in_dims, arguments, batched)
 
 
+# Asked while a compiler traces, and nothing that its graph could hold.
+@torch.compiler.assume_constant_result
+def transformed() -> bool:
+    """Whether a transform of `torch.func` is at work."""
+    return torch._C._functorch.maybe_current_level() is not None
+
+
+def dual(x: Tensor | None) -> bool:
+    """Whether a tensor has a tangent."""
+    return x is not None and forward_ad.unpack_dual(x).tangent is not None
+
+
 def attend(call: Call, kernels: Kernels) -> Tensor:
     """Slide attention by fused kernels, differentiable as often and in such ways as PyTorch can."""
-    if torch.compiler.is_compiling():
-        return kernels.compiled(call)
     options = Options(kernels, call.window, call.scale, call.named)
+    if torch.compiler.is_compiling():
+        # Compilers take no function with a derivative in forward mode, and operators have none.
+        if not transformed() and not any(map(dual, call.tensors())):
+            return kernels.compiled(call)
+        options.require("compiled transforms")
+        return shift.attend(call)
     output: Tensor = Attention.apply(*call.tensors(), options)[0]
     return output
