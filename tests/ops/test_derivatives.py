@@ -1,137 +1,244 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every derivative and transform of every backend equals that of the plain formula, or is refused in one line."""
+"""Every derivative and transform is that of the plain formula, or is refused in one line."""
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.autograd import forward_ad
-from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp, vmap
+from torch.utils.checkpoint import checkpoint
 
 from slideformer.layers import NeighborhoodAttention, SlideAttention
-from slideformer.ops import slide_attention
+from slideformer.ops import derivatives, slide_attention
 
 from .cases import FUSED, ON_CPU, Case
+from .forms import FORMS, assert_same, differentiated, flat, function_of, inputs_of, scalar
 
 # PyTorch's own, where it differentiates forward.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning"),
+]
+needs_library = pytest.mark.skipif("cpu" not in ON_CPU, reason="needs libslideformer")
 
 ALL = ("shift_weight", "shift_bias", "key_bias", "logit_bias")
-DEFORMED = Case(3, 1, "zeros", (3, 4), 2, 2, ALL, False)
-PLAIN = Case(3, 1, "zeros", (3, 4), 2, 2, ("shift_bias", "key_bias"), True)
-MASK = Case((1, 3), (1, 2), "mask", (3, 4), 2, 2, ("key_bias", "logit_bias"), False)
-CLAMP = Case(3, 1, "clamp", (3, 4), 2, 2, ("relative",), True)
-CASES = (DEFORMED, PLAIN, MASK, CLAMP)
-
-# What is asked, and whether it takes other than first derivatives by the backward pass.
-Form = Callable[[Callable[..., Tensor], tuple[Tensor, ...]], Any]
+DEFORMED = Case((1, 3), 1, "zeros", (2, 3), 1, 2, ALL, False)
+PLAIN = Case(3, 1, "zeros", (2, 3), 1, 2, ("shift_bias", "key_bias"), True)
+MASK = Case((1, 3), (1, 2), "mask", (2, 3), 2, 2, ("key_bias", "logit_bias"), False)
+CLAMP = Case(3, 1, "clamp", (2, 3), 1, 2, ("relative",), True)
+CASES = {"deformed": DEFORMED, "plain": PLAIN, "mask": MASK, "clamp": CLAMP}
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-4}
 
 
-def scalar(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Something of the output whose second derivatives do not vanish."""
-    return lambda *inputs: function(*inputs).square().sum()
-
-
-def with_grad(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(x.detach().requires_grad_() for x in inputs)
-
-
-def samples(inputs: tuple[Tensor, ...], count: int = 3) -> tuple[Tensor, ...]:
-    return tuple(torch.stack([x * (1 + 0.1 * i) for i in range(count)], dim=-1) for x in inputs)
-
-
-def every(inputs: tuple[Tensor, ...]) -> tuple[int, ...]:
-    return tuple(range(len(inputs)))
-
-
-def vmapped_gradients(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Any:
-    """Of the parameters, common to all samples, for each sample of the maps."""
-    maps, parameters = inputs[:3], inputs[3:]
-    per_sample = grad(scalar(function), argnums=tuple(range(len(inputs))))
-    return vmap(per_sample, in_dims=(-1,) * 3 + (None,) * len(parameters))(*samples(maps), *parameters)
-
-
-def dual(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Any:
-    with forward_ad.dual_level():
-        duals = [forward_ad.make_dual(x, x.cos()) for x in with_grad(inputs)]
-        return forward_ad.unpack_dual(function(*duals)).tangent.detach()
-
-
-def penalty(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Any:
-    leaves = with_grad(inputs)
-    first = torch.autograd.grad(scalar(function)(*leaves), leaves, create_graph=True)
-    return torch.autograd.grad(sum(x.square().sum() for x in first), leaves)
-
-
-def third(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Any:
-    leaves = with_grad(inputs)
-    value = scalar(function)(*leaves)
-    for _ in range(3):
-        value = sum(x.square().sum() for x in torch.autograd.grad(value, leaves, create_graph=True))
-    return value.detach()
-
-
-def batched(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Any:
-    leaves = with_grad(inputs)
-    output = function(*leaves)
-    grads = torch.stack([output.detach() + i for i in range(3)])
-    return torch.autograd.grad(output, leaves, grads, is_grads_batched=True)
-
-
-FIRST: dict[str, Form] = {
-    "grad": lambda f, x: grad(scalar(f), argnums=every(x))(*x),
-    "vjp": lambda f, x: vjp(f, *x)[1](f(*x)),
-    "vmap": lambda f, x: vmap(f, in_dims=-1, out_dims=2)(*samples(x)),
-    "vmap over maps": lambda f, x: vmap(lambda *maps: f(*maps, *x[3:]), in_dims=-1)(*samples(x[:3])),
-    "vmap over queries": lambda f, x: vmap(lambda q: f(q, *x[1:]), in_dims=-1)(*samples(x[:1])),
-    "vmap of vmap": lambda f, x: vmap(vmap(f, in_dims=-1), in_dims=-1)(*samples(samples(x, 2))),
-    "gradients of each sample": vmapped_gradients,
-    "jacrev": lambda f, x: jacrev(f, argnums=every(x))(*x),
-    "vectorised jacobian": lambda f, x: torch.autograd.functional.jacobian(f, x, vectorize=True),
-    "batched gradients": batched,
-}
-BEYOND: dict[str, Form] = {
-    "jvp": lambda f, x: jvp(f, x, tuple(t.cos() for t in x)),
-    "jvp of one": lambda f, x: jvp(lambda q: f(q, *x[1:]), x[:1], (x[0].cos(),)),
-    "jacfwd": lambda f, x: jacfwd(f, argnums=every(x))(*x),
-    "linearize": lambda f, x: linearize(f, *x)[1](*(t.cos() for t in x)),
-    "forward_ad": dual,
-    "functional.jvp": lambda f, x: torch.autograd.functional.jvp(f, x, tuple(t.cos() for t in x))[1],
-    "hessian": lambda f, x: hessian(scalar(f), argnums=every(x))(*x),
-    "reverse over forward": lambda f, x: jacrev(jacfwd(scalar(f), argnums=(0, 1)), argnums=(1, 2))(*x),
-    "reverse over reverse": lambda f, x: jacrev(jacrev(scalar(f), argnums=(0, 1)), argnums=(1, 2))(*x),
-    "forward over forward": lambda f, x: jacfwd(jacfwd(scalar(f), argnums=0), argnums=1)(*x),
-    "functional.hvp": lambda f, x: torch.autograd.functional.hvp(scalar(f), x, tuple(t.cos() for t in x))[1],
-    "functional.hessian": lambda f, x: torch.autograd.functional.hessian(scalar(f), x),
-    "gradient penalty": penalty,
-    "third derivatives": third,
-}
-FORMS = {**FIRST, **BEYOND}
-
-
-def call(case: Case, backend: str) -> Callable[..., Tensor]:
-    names = list(case.tensors())
-    return lambda *x: slide_attention(**dict(zip(names, x, strict=True)), **case.window, backend=backend)
-
-
-def inputs_of(case: Case, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    return tuple(x.detach() for x in case.tensors(dtype).values())
-
-
-def assert_same(actual: Any, wanted: Any, tolerance: float = 1e-4) -> None:
-    pairs = zip(*(torch.utils._pytree.tree_leaves(x) for x in (actual, wanted)), strict=True)
-    for x, y in pairs:
-        assert x.shape == y.shape
-        assert float((x - y).abs().max()) <= tolerance * max(1.0, float(y.abs().max()))
+@functools.cache
+def wanted(case: Case, form: str) -> Any:
+    return FORMS[form](function_of(case, "reference"), inputs_of(case, torch.float64))
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_every_form_is_right_with_the_automatic_choice(case: Case, form: str) -> None:
-    wanted = FORMS[form](call(case, "reference"), inputs_of(case, torch.float64))
-    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-4)):
-        assert_same(FORMS[form](call(case, "auto"), inputs_of(case, dtype)), wanted, tolerance)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_form_is_right_with_the_automatic_choice(case: Case, dtype: torch.dtype, form: str) -> None:
+    actual = FORMS[form](function_of(case, "auto"), inputs_of(case, dtype))
+    assert_same(actual, wanted(case, form), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("backend", [name for name in ON_CPU if name not in (*FUSED, "reference", "matmul")])
+def test_every_form_is_right_with_ordinary_operators(backend: str, form: str) -> None:
+    actual = FORMS[form](function_of(DEFORMED, backend), inputs_of(DEFORMED, torch.float64))
+    assert_same(actual, wanted(DEFORMED, form), 1e-10)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "operator.md"
+REFUSAL = re.compile(
+    r"backend 'cpu' has no [a-z ]+; pass backend=\"matmul\" to slide_attention, or backend=\"auto\""
+)
+ROW = re.compile(r"^\| `(.+)` \| (fused|portable|refused) \| (fused|portable|refused) \|", re.MULTILINE)
+
+
+def how(form: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether a form is computed by the kernels alone, by ordinary operators too, or not at all."""
+    used, attention = [], derivatives.attention
+
+    def spy(*arguments: Any) -> Any:
+        used.append(arguments)
+        return attention(*arguments)
+
+    monkeypatch.setattr(derivatives, "attention", spy)
+    try:
+        FORMS[form](function_of(DEFORMED, backend), inputs_of(DEFORMED, torch.float32))
+    except NotImplementedError as error:
+        return "refused" if REFUSAL.fullmatch(str(error)) else str(error)
+    return "portable" if used else "fused"
+
+
+@needs_library
+@pytest.mark.parametrize("form", FORMS)
+def test_the_page_says_how_each_form_runs(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {name: cells for name, *cells in ROW.findall(PAGE.read_text())}
+    assert list(rows) == list(FORMS)
+    automatic, named = (how(form, backend, monkeypatch) for backend in ("auto", "cpu"))
+    assert rows[form][:2] == [automatic, named]
+
+
+# Arguments that depend on each other, made of one map and of parameters that are or are not made of it.
+Arguments = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+DEPENDENT: dict[str, Arguments] = {
+    "one tensor as all three": lambda x: {**x, "key": x["query"], "value": x["query"]},
+    "key made from query": lambda x: {**x, "key": x["query"].sin()},
+    "value is key": lambda x: {**x, "value": x["key"]},
+    "parameters made from the map": lambda x: {
+        name: y if y.ndim == 5 else y * (1 + x["query"].square().mean()) for name, y in x.items()
+    },
+    "value made from all": lambda x: {**x, "value": x["value"] * sum(y.sum() for y in x.values())},
+}
+
+
+def dependent(case: Case, backend: str, made: Arguments) -> Callable[..., Tensor]:
+    names = list(case.tensors())
+    return lambda *x: slide_attention(
+        **made(dict(zip(names, x, strict=True))), **case.window, backend=backend
+    )
+
+
+@pytest.mark.parametrize("made", DEPENDENT.values(), ids=DEPENDENT)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("backend", [*ON_CPU, "auto"])
+def test_dependent_arguments_count_every_path_once(backend: str, case: Case, made: Arguments) -> None:
+    truth, dtype = dependent(case, "reference", made), torch.float32 if backend in FUSED else torch.float64
+    function = dependent(case, backend, made)
+
+    def first(function: Callable[..., Tensor], dtype: torch.dtype, create_graph: bool) -> tuple[Tensor, ...]:
+        x = tuple(y.requires_grad_() for y in inputs_of(case, dtype))
+        return torch.autograd.grad(
+            scalar(function)(*x), x, create_graph=create_graph, materialize_grads=True, allow_unused=True
+        )
+
+    expected = first(truth, torch.float64, False)
+    for create_graph in (False, True):
+        assert_same(first(function, dtype, create_graph), expected, TOLERANCE[dtype])
+    if backend in FUSED:
+        return
+    query, *rest = inputs_of(case, dtype)
+
+    def hessian(function: Callable[..., Tensor]) -> Any:
+        return torch.autograd.functional.hessian(scalar(lambda query: function(query, *rest)), query)
+
+    assert_same(hessian(function), hessian(truth), TOLERANCE[dtype])
+
+
+def test_the_gradient_of_one_map_as_all_three_is_not_tripled() -> None:
+    x = torch.randn(1, 3, 3, 1, 2, dtype=torch.float64, requires_grad=True)
+    output = slide_attention(x, x, x, backend="matmul").sum()
+    (plain,) = torch.autograd.grad(output, x, retain_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(output, x, create_graph=True)[0], plain)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_pytorchs_own_checks_pass(case: Case) -> None:
+    inputs = tuple(x.requires_grad_() for x in inputs_of(case, torch.float64))
+    function = function_of(case, "auto")
+    assert torch.autograd.gradcheck(
+        function, inputs, check_forward_ad=True, check_batched_grad=True, fast_mode=True
+    )
+    assert torch.autograd.gradgradcheck(function, inputs, check_fwd_over_rev=True, fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_second_derivatives_pass_hooks_of_saved_tensors(dtype: torch.dtype) -> None:
+    wanted = differentiated(2)(function_of(DEFORMED, "reference"), inputs_of(DEFORMED, torch.float64))
+    with torch.autograd.graph.save_on_cpu():
+        actual = differentiated(2)(function_of(DEFORMED, "auto"), inputs_of(DEFORMED, dtype))
+    assert_same(actual, wanted, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpoint_gives_the_same_gradients(reentrant: bool) -> None:
+    x = tuple(y.requires_grad_() for y in inputs_of(DEFORMED, torch.float32))
+    function = function_of(DEFORMED, "auto")
+    kept = checkpoint(function, *x, use_reentrant=reentrant)
+    grads = [
+        torch.autograd.grad(y.sum(), x) if not reentrant else backward(y, x) for y in (kept, function(*x))
+    ]
+    assert_same(*grads, 1e-6)
+
+
+def backward(output: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    for x in inputs:
+        x.grad = None
+    output.sum().backward()
+    return tuple(x.grad.clone() for x in inputs if x.grad is not None)
+
+
+LAYERS = {
+    "slide": lambda: SlideAttention(8, 2),
+    "plain": lambda: SlideAttention(8, 2, deform=False, border="mask"),
+    "neighborhood": lambda: NeighborhoodAttention(8, 2, kernel_size=3),
+}
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_gradients_of_each_sample_of_a_layer_are_those_of_a_loop(make: Callable[[], nn.Module]) -> None:
+    layer, x = make(), torch.randn(3, 4, 5, 8)
+    parameters = {name: p.detach() for name, p in layer.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        return functional_call(layer, parameters, (x[None],)).square().sum()
+
+    each = vmap(grad(loss), in_dims=(None, 0))(parameters, x)
+    for i, sample in enumerate(x):
+        alone = torch.autograd.grad(layer(sample[None]).square().sum(), list(layer.parameters()))
+        assert_same([y[i] for y in each.values()], alone, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["grad", "jvp", "vmap", "forward_ad"])
+def test_transforms_can_be_compiled(name: str) -> None:
+    inputs = inputs_of(PLAIN, torch.float32)
+    function = function_of(PLAIN, "auto")
+    forms = {
+        "grad": lambda x: grad(scalar(lambda query: function(query, *inputs[1:])))(x),
+        "jvp": lambda x: jvp(lambda query: function(query, *inputs[1:]), (x,), (x,))[1],
+        "vmap": lambda x: vmap(lambda query: function(query, *inputs[1:]))(x[None]),
+        "forward_ad": lambda x: FORMS["forward_ad"](lambda query: function(query, *inputs[1:]), (x,)),
+    }
+    compiled = torch.compile(forms[name], backend="aot_eager")
+    assert_same(compiled(inputs[0]), forms[name](inputs[0]), 1e-5)
+
+
+AUTOCAST = {"outside": nullcontext, "inside": lambda: torch.autocast("cpu", torch.bfloat16)}
+
+
+@pytest.mark.parametrize("inside", AUTOCAST.values(), ids=[f"backward {word}" for word in AUTOCAST])
+@pytest.mark.parametrize("around", AUTOCAST.values(), ids=[f"forward {word}" for word in AUTOCAST])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("backend", [name for name in ("cpu", "matmul") if name in ON_CPU])
+def test_a_backward_pass_has_the_precision_of_its_call(
+    backend: str, case: Case, dtype: torch.dtype, around: Any, inside: Any
+) -> None:
+    def gradients(around: Any, inside: Any) -> tuple[Tensor, ...]:
+        x = tuple(y.requires_grad_() for y in inputs_of(case, dtype))
+        with around():
+            output = scalar(function_of(case, backend))(*x)
+        with inside():
+            return torch.autograd.grad(output, x)
+
+    plain = gradients(nullcontext, nullcontext)
+    assert all(torch.equal(x, y) for x, y in zip(gradients(around, inside), plain, strict=True))
+
+
+def test_second_derivatives_have_the_precision_of_their_call() -> None:
+    function, inputs = function_of(DEFORMED, "auto"), inputs_of(DEFORMED, torch.float32)
+    plain = flat(differentiated(2)(function, inputs)), flat(FORMS["jvp"](function, inputs))
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = flat(differentiated(2)(function, inputs)), flat(FORMS["jvp"](function, inputs))
+    assert_same(cast, plain, 1e-5)
