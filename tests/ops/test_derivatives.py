@@ -147,10 +147,10 @@ def test_the_gradient_of_one_map_as_all_three_is_not_tripled() -> None:
 def test_pytorchs_own_checks_pass(case: Case) -> None:
     inputs = tuple(x.requires_grad_() for x in inputs_of(case, torch.float64))
     function = function_of(case, "auto")
-    assert torch.autograd.gradcheck(
-        function, inputs, check_forward_ad=True, check_batched_grad=True, fast_mode=True
-    )
-    assert torch.autograd.gradgradcheck(function, inputs, check_fwd_over_rev=True, fast_mode=True)
+    batched = {"check_batched_grad": True, "fast_mode": True}
+    forward = {"check_forward_ad": True, "check_batched_forward_grad": True}
+    assert torch.autograd.gradcheck(function, inputs, **forward, **batched)
+    assert torch.autograd.gradgradcheck(function, inputs, check_fwd_over_rev=True, **batched)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Mapping
 from numbers import Integral, Real
 
@@ -104,12 +104,17 @@ def scale(x: float | Tensor) -> float | Tensor:
         if x.dtype == torch.bool or x.is_complex():
             raise TypeError(f"scale must be a real number, got a tensor of {x.dtype}")
         return x.reshape(())
-    if isinstance(x, bool) or not isinstance(x, (Real, torch.SymFloat)):
+    if isinstance(x, torch.SymFloat):  # of an exported program
+        return x
+    if isinstance(x, bool) or not isinstance(x, Real):
         raise TypeError(f"scale must be a real number, a tensor of one or None, got {x!r}")
-    # False for NaN, and for an int that no float holds.
-    if not abs(x) <= sys.float_info.max:
+    try:
+        number = float(x)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError(f"scale must be finite, got {x!r}; pass None for D ** -0.5")
-    return x if isinstance(x, torch.SymFloat) else float(x)
+    return number
 
 
 def parameter(name: str, x: Tensor | None, shapes: Shapes, query: Tensor) -> None:

@@ -158,8 +158,9 @@ def gradients(call: Call, offset: Tensor | None, grad_output: Tensor) -> tuple[T
     key_bias = None if total.key_bias is None else total.key_bias[:, 0, 0, 0].T
     logit_offset = None if total.offset is None else total.offset[:, 0].permute(1, 2, 3, 0)
     parameters = (call.shift_weight, call.shift_bias, call.key_bias, offset)
+    # Copies: PyTorch gives no tangents to views of what it cannot see.
     cast = (
-        grad if grad is None or x is None else grad.to(x.dtype)
+        grad if grad is None or x is None else grad.to(x.dtype, copy=True)
         for grad, x in zip((weight, bias, key_bias, logit_offset), parameters, strict=True)
     )
     return (query, key, value, *cast)
