@@ -202,3 +202,31 @@ def test_weights_and_values_are_the_two_halves_of_the_operator(case: Case) -> No
     output = slide_attention_values(weights, tensors["value"], **shift, **case.window)
     error = (output - expected(case)["output"]).abs().max()
     assert error <= TOLERANCE[torch.float64]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("backend", [*ON_CPU, "auto"])
+@pytest.mark.parametrize("case", SMALL[::3], ids=str)
+def test_a_learned_scale_has_its_gradient(case: Case, backend: str, dtype: torch.dtype) -> None:
+    def gradients(backend: str, dtype: torch.dtype, times: float) -> list[Tensor]:
+        tensors = case.tensors(dtype)
+        scale = torch.tensor(0.3, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+        scale.requires_grad_()
+        if times:  # the definition in numbers: a step of the scale to either side
+            outputs = (
+                slide_attention(**tensors, **case.window, scale=0.3 + step, backend=backend)
+                for step in (times, -times)
+            )
+            above, below = (x.detach().square().sum() for x in outputs)
+            return [(above - below) / (2 * times)]
+        output = slide_attention(**tensors, **case.window, scale=scale, backend=backend)
+        assert output.dtype == dtype
+        return list(torch.autograd.grad(output.double().square().sum(), [scale, *tensors.values()]))
+
+    (slope,) = gradients("reference", torch.float64, 1e-5)
+    actual = gradients(backend, dtype, 0)
+    wanted = gradients("reference", torch.float64, 0)
+    assert abs(wanted[0] - slope) <= 1e-5 * max(1.0, abs(slope))
+    largest = max(1.0, *(float(x.abs().max()) for x in wanted))
+    for x, y in zip(actual, wanted, strict=True):
+        assert float((x.double() - y).abs().max()) <= TOLERANCE[dtype] * largest

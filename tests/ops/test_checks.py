@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from slideformer.ops import slide_attention, slide_attention_values
+from slideformer.ops import slide_attention, slide_attention_values, slide_attention_weights
 from slideformer.ops.checks import window
 
 
@@ -38,6 +40,11 @@ VALUE_ERRORS = {
     "no kernel": ({"kernel_size": 0}, "kernel_size must be at least 1, got 0"),
     "no dilation": ({"dilation": (1, 0)}, r"dilation must be at least 1, got \(1, 0\)"),
     "border": ({"border": "wrap"}, "border must be one of 'zeros', 'mask', 'clamp', got 'wrap'"),
+    "border no word": ({"border": ["zeros"]}, r"border must be one of .*, got \['zeros'\]"),
+    "scale nan": ({"scale": float("nan")}, "scale must be finite, got nan; pass None"),
+    "scale infinite": ({"scale": -np.inf}, "scale must be finite, got -inf"),
+    "scale too large": ({"scale": 10**400}, "scale must be finite, got 1000"),
+    "scales": ({"scale": torch.ones(2)}, r"scale must be one number, got the shape \(2,\)"),
     "backend": ({"backend": "cuda"}, "backend must be 'auto' or one of .*'matmul'.*, got 'cuda'"),
     "shift border": (
         {"shift_weight": SHIFT, "border": "mask"},
@@ -81,6 +88,16 @@ TYPE_ERRORS = {
         "key_bias must have query's dtype torch.float32 or float32",
     ),
     "bias no tensor": ({"key_bias": [0.0] * 9}, "key_bias must be a Tensor or None, got list"),
+    "scale bool": ({"scale": True}, "scale must be a real number, a tensor of one or None, got True"),
+    "scale word": ({"scale": "1"}, "scale must be a real number, a tensor of one or None, got '1'"),
+    "scale complex": ({"scale": 1j}, "scale must be a real number, a tensor of one or None, got 1j"),
+    "scale of bool": (
+        {"scale": torch.tensor(True)},
+        "scale must be a real number, got a tensor of torch.bool",
+    ),
+    "scale of complex": ({"scale": torch.tensor(1j)}, "scale must be a real number, got a tensor of"),
+    "sparse": ({"value": torch.zeros(1, 4, 4, 2, 8).to_sparse()}, r"use value\.to_dense\(\)"),
+    "sparse bias": ({"key_bias": torch.zeros(2, 9).to_sparse()}, r"use key_bias\.to_dense\(\)"),
     "float kernel": ({"kernel_size": 3.0}, "kernel_size must be an int or two ints"),
     "bool dilation": ({"dilation": (True, 1)}, "dilation must be an int or two ints"),
 }
@@ -118,3 +135,53 @@ def test_parameters_may_stay_in_float32_beside_half_precision_maps() -> None:
 def test_a_window_is_two_sides() -> None:
     assert window(3).kernel_size == (3, 3)
     assert window((1, 5), (1, 2)).taps == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float16, torch.float64], ids=str)
+def test_weights_of_another_dtype_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(
+        TypeError, match=f"weights must have value's dtype torch.float32 or float32, got {dtype}"
+    ):
+        slide_attention_values(torch.zeros(1, 4, 4, 2, 9, dtype=dtype), torch.zeros(1, 4, 4, 2, 8))
+
+
+@pytest.mark.parametrize(
+    "scale", [2, np.float32(2), np.int64(2), Fraction(2), torch.tensor(2), torch.full((1,), 2.0)]
+)
+def test_a_scale_is_any_real_number(scale: Any) -> None:
+    call = arguments()
+    torch.testing.assert_close(slide_attention(**call, scale=scale), slide_attention(**call, scale=2.0))
+
+
+def test_sizes_may_be_integers_of_numpy() -> None:
+    assert window(np.int64(3), (np.int32(1), 2)).dilation == (1, 2)
+    assert type(window(np.int64(3)).kernel_size[0]) is int
+
+
+HALF, FULL, DOUBLE = torch.bfloat16, torch.float32, torch.float64
+MIXED = {"query": (FULL, HALF, HALF), "value": (HALF, HALF, FULL), "halves": (torch.float16, HALF, HALF)}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtypes", MIXED.values(), ids=MIXED)
+def test_autocast_casts_maps_of_different_dtypes_as_pytorch_does(dtypes: Any, dtype: torch.dtype) -> None:
+    maps = [x.to(y) for x, y in zip(arguments().values(), dtypes, strict=True)]
+    key_bias = torch.randn(2, 9, dtype=torch.float16)
+    with torch.autocast("cpu", dtype):
+        output = slide_attention(*maps, key_bias=key_bias)
+        assert output.dtype == torch.nn.functional.scaled_dot_product_attention(*maps).dtype == dtype
+        weights = slide_attention_weights(*maps[:2], key_bias=key_bias)
+        assert slide_attention_values(weights.half(), maps[2]).dtype == maps[2].dtype
+    cast = [x.to(dtype) for x in maps]
+    assert torch.equal(output, slide_attention(*cast, key_bias=key_bias.float()))
+
+
+def test_autocast_leaves_float64_and_maps_of_one_dtype() -> None:
+    call = arguments()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert slide_attention(**call).dtype == torch.float32
+        assert slide_attention(**{name: x.double() for name, x in call.items()}).dtype == torch.float64
+        with pytest.raises(TypeError, match="query, key and value must have one dtype"):
+            slide_attention(**{**call, "key": call["key"].double()})
+    with pytest.raises(TypeError, match="query, key and value must have one dtype"):
+        slide_attention(**{**call, "key": call["key"].bfloat16()})

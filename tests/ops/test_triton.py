@@ -26,6 +26,7 @@ from slideformer.ops import explain, slide_attention
 from slideformer.ops import triton as package
 
 from .cases import Case, assert_agrees, run
+from .forms import FORMS, assert_same, function_of, inputs_of
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton"),
@@ -233,6 +234,24 @@ def test_second_derivatives_name_the_backend_that_has_them() -> None:
     (grad,) = torch.autograd.grad(output.square().sum(), tensors["query"], create_graph=True)
     with pytest.raises(NotImplementedError, match='pass backend="matmul" to slide_attention'):
         grad.sum().backward()
+
+
+BEYOND = ("jvp", "second derivatives", "grad, is_grads_batched")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+@pytest.mark.parametrize("form", ["vmap of grad", "vmap over the maps", *BEYOND])
+@pytest.mark.parametrize("case", [EVERYTHING, CLAMP], ids=str)
+def test_forms_of_derivatives_are_right_or_refused(case: Case, form: str) -> None:
+    case = replace(case, size=(2, 3), heads=1, channels=4)
+    wanted = FORMS[form](function_of(case, "reference"), inputs_of(case, torch.float64))
+    named, automatic = (function_of(case, backend) for backend in ("triton", "auto"))
+    able = automatic if form in BEYOND else named
+    assert_same(FORMS[form](able, inputs_of(case, torch.float32)), wanted, 2e-4)
+    if form not in BEYOND:
+        return
+    with pytest.raises(NotImplementedError, match=r"backend 'triton' has no .*; pass backend=.matmul."):
+        FORMS[form](named, inputs_of(case, torch.float32))
 
 
 def test_float64_is_refused() -> None:

@@ -19,6 +19,7 @@ class Call:
 
     Shapes: query, key ``(B, H, W, G, D)``, value ``(B, H, W, G, D')``, shift_weight ``(D, T, T)``,
     shift_bias ``(D, T)``, key_bias ``(G, T)``, logit_bias ``(G, T)`` or ``(G, 2K - 1, 2K - 1)``.
+    ``named`` says whether the backend was chosen by name: then it hands nothing over to another form.
     """
 
     query: Tensor
@@ -30,6 +31,7 @@ class Call:
     shift_bias: Tensor | None = None
     key_bias: Tensor | None = None
     logit_bias: Tensor | None = None
+    named: bool = False
 
     @property
     def dtype(self) -> torch.dtype:

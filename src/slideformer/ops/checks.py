@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -19,11 +21,11 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 def pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
     """One integer for both axes, or (rows, columns)."""
     values = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+    if len(values) != 2 or not all(isinstance(v, Integral) and not isinstance(v, bool) for v in values):
         raise TypeError(f"{name} must be an int or two ints (rows, columns), got {value!r}")
     if min(values) < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
-    return values[0], values[1]
+    return int(values[0]), int(values[1])
 
 
 def window(
@@ -39,16 +41,23 @@ def window(
     for side in sides:
         if side % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}; use {side + 1}")
-    if border not in BORDERS:
+    if not isinstance(border, str) or border not in BORDERS:
         raise ValueError(f"border must be one of {', '.join(map(repr, BORDERS))}, got {border!r}")
     return Window(sides, pair("dilation", dilation), border)
 
 
+def strided(name: str, x: Tensor) -> None:
+    """Refuse what is not a tensor, and tensors without strides."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a Tensor, got {type(x).__name__}")
+    if x.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got {x.layout}; use {name}.to_dense()")
+
+
 def maps(query: Tensor, key: Tensor, value: Tensor) -> None:
-    """Refuse maps that do not fit each other."""
+    """Refuse maps whose shapes do not fit each other, or of other numbers than floating ones."""
     for name, x in (("query", query), ("key", key), ("value", value)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a Tensor, got {type(x).__name__}")
+        strided(name, x)
         if x.ndim != 5:
             raise ValueError(
                 f"{name} must have the 5 dimensions (B, H, W, G, D), got {tuple(x.shape)}; "
@@ -68,11 +77,44 @@ def maps(query: Tensor, key: Tensor, value: Tensor) -> None:
         )
     if 0 in query.shape[1:] or value.shape[4] == 0:
         raise ValueError(f"map, heads and channels must not be empty, got {tuple(query.shape)}")
+
+
+def one_dtype(query: Tensor, key: Tensor, value: Tensor) -> None:
+    """Refuse maps of different dtypes."""
     if not query.dtype == key.dtype == value.dtype:
         raise TypeError(
             f"query, key and value must have one dtype, got {query.dtype}, {key.dtype} and {value.dtype}; "
             "convert them with .to(query.dtype)"
         )
+
+
+def scale(x: float | Tensor) -> float | Tensor:
+    """The factor of the logits: a finite number, or one in a tensor, whose value is not looked at.
+
+    Raises:
+        TypeError: not a real number.
+        ValueError: not finite, or more than one.
+    """
+    if isinstance(x, Tensor):
+        strided("scale", x)
+        if x.numel() != 1:
+            raise ValueError(
+                f"scale must be one number, got the shape {tuple(x.shape)}; multiply the query by it"
+            )
+        if x.dtype == torch.bool or x.is_complex():
+            raise TypeError(f"scale must be a real number, got a tensor of {x.dtype}")
+        return x.reshape(())
+    if isinstance(x, torch.SymFloat):  # of an exported program
+        return x
+    if isinstance(x, bool) or not isinstance(x, Real):
+        raise TypeError(f"scale must be a real number, a tensor of one or None, got {x!r}")
+    try:
+        number = float(x)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"scale must be finite, got {x!r}; pass None for D ** -0.5")
+    return number
 
 
 def parameter(name: str, x: Tensor | None, shapes: Shapes, query: Tensor) -> None:
@@ -81,6 +123,7 @@ def parameter(name: str, x: Tensor | None, shapes: Shapes, query: Tensor) -> Non
         return
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a Tensor or None, got {type(x).__name__}")
+    strided(name, x)
     if tuple(x.shape) not in shapes.values():
         wanted = " or ".join(f"{words} = {shape}" for words, shape in shapes.items())
         raise ValueError(f"{name} must have the shape {wanted}, got {tuple(x.shape)}")
@@ -91,10 +134,15 @@ def parameter(name: str, x: Tensor | None, shapes: Shapes, query: Tensor) -> Non
 
 
 def weights(x: Tensor, value: Tensor, window: Window) -> None:
-    """Refuse attention weights of another map, number of heads or of taps."""
+    """Refuse attention weights of another map, number of heads or of taps, dtype or device."""
+    strided("weights", x)
     if tuple(x.shape) != (*value.shape[:4], window.taps):
         wanted = (*value.shape[:4], window.taps)
         raise ValueError(f"weights must have the shape (B, H, W, G, T) = {wanted}, got {tuple(x.shape)}")
+    if x.dtype not in (value.dtype, torch.float32):
+        raise TypeError(
+            f"weights must have value's dtype {value.dtype} or float32, got {x.dtype}; use weights.float()"
+        )
     devices(value, weights=x)
 
 

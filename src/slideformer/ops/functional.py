@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor
 
@@ -12,13 +10,10 @@ from slideformer.ops import backend as table
 from slideformer.ops import checks, reference
 from slideformer.ops.call import Call
 from slideformer.ops.explanation import Explanation, explain_call
+from slideformer.ops.precision import autocast_maps, autocast_parameter, autocasts, own_precision
 from slideformer.ops.window import Border
 
 Size = int | tuple[int, int]
-# Asked once, here: `torch.compile` of PyTorch 2.11 breaks the graph where it meets the question.
-AUTOCAST_DEVICES = frozenset(
-    device for device in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(device)
-)
 
 
 def checked(
@@ -33,7 +28,8 @@ def checked(
     shift_bias: Tensor | None,
     key_bias: Tensor | None,
     logit_bias: Tensor | None,
-    scale: float | None,
+    scale: float | Tensor | None,
+    named: bool = False,
 ) -> Call:
     """The arguments as a call that every backend can trust."""
     checks.maps(query, key, value)
@@ -44,17 +40,22 @@ def checked(
         "key_bias": key_bias,
         "logit_bias": logit_bias,
     }
+    if autocasts(query):
+        query, key, value = autocast_maps(query, key, value)
+        optional = {name: autocast_parameter(x, query) for name, x in optional.items()}
+    checks.one_dtype(query, key, value)
     checks.parameters(query, value, window, **optional)
     checks.devices(query, key=key, value=value, **optional)
-    return Call(query, key, value, window, query.shape[4] ** -0.5 if scale is None else scale, **optional)
+    factor = query.shape[4] ** -0.5 if scale is None else checks.scale(scale)
+    if isinstance(factor, Tensor):
+        query, factor = scaled(query, factor), 1.0
+    return Call(query, key, value, window, factor, **optional, named=named)
 
 
-def own_precision(like: Tensor) -> AbstractContextManager[None]:
-    """Keep autocast out of the backends, which choose their own precision: it would round the logits."""
-    device = like.device.type
-    # Only where it is on: an exported graph would carry the context as a sub-graph.
-    on = device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if on else nullcontext()
+def scaled(query: Tensor, scale: Tensor) -> Tensor:
+    """The query times a number that may be learned, its product and gradient summed in float32 at least."""
+    wide = torch.promote_types(query.dtype, torch.float32)
+    return (query.to(wide) * scale.to(query.device, wide)).to(query.dtype)
 
 
 def slide_attention(
@@ -69,7 +70,7 @@ def slide_attention(
     shift_bias: Tensor | None = None,
     key_bias: Tensor | None = None,
     logit_bias: Tensor | None = None,
-    scale: float | None = None,
+    scale: float | Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """Attend from every position to its own K x K neighbourhood, plain or through a deformed shift.
@@ -99,7 +100,8 @@ def slide_attention(
         key_bias: r, ``(G, T)``, added to every channel of the key: the paper's position bias.
         logit_bias: s, ``(G, T)`` by tap; with ``border="clamp"`` also ``(G, 2 K_rows - 1, 2 K_cols - 1)``
             by position relative to the query.
-        scale: factor of the logits; ``D ** -0.5`` if None.
+        scale: factor of the logits, ``D ** -0.5`` if None: a finite real number of Python or NumPy, or one in
+            a tensor, which may be learned. A tensor multiplies the query, in query's dtype.
         backend: ``"auto"``, or a name that `backends` lists. A named one never falls back in silence.
 
     Returns:
@@ -107,7 +109,10 @@ def slide_attention(
 
     Raises:
         ValueError: shapes, sizes, devices or options that do not fit, or a backend that cannot take the call.
-        TypeError: a dtype that is not floating, or differs between query, key and value.
+        TypeError: a dtype that is not floating, or differs between query, key and value. Autocast casts such
+            maps to its own dtype, except float64.
+        NotImplementedError: a backend chosen by name has no second derivatives or no forward mode. With
+            ``"auto"``, every derivative and every transform of `torch.func` is computed.
 
     Example:
         >>> q, k, v = torch.randn(3, 1, 14, 14, 2, 32)
@@ -126,6 +131,7 @@ def slide_attention(
         key_bias=key_bias,
         logit_bias=logit_bias,
         scale=scale,
+        named=backend != "auto",
     )
     with own_precision(query):
         return table.select(call, backend).attend(call)
@@ -142,7 +148,7 @@ def slide_attention_weights(
     shift_bias: Tensor | None = None,
     key_bias: Tensor | None = None,
     logit_bias: Tensor | None = None,
-    scale: float | None = None,
+    scale: float | Tensor | None = None,
 ) -> Tensor:
     """How much each position attends to each tap of its window, by the plain formula.
 
@@ -209,6 +215,8 @@ def slide_attention_values(
         logit_bias=None,
         scale=None,
     )
+    if autocasts(value):
+        weights = autocast_parameter(weights, value)
     checks.weights(weights, value, call.window)
     with own_precision(value):
         return reference.weighted_values(weights.to(call.dtype), call)
@@ -226,7 +234,7 @@ def explain(
     shift_bias: Tensor | None = None,
     key_bias: Tensor | None = None,
     logit_bias: Tensor | None = None,
-    scale: float | None = None,
+    scale: float | Tensor | None = None,
     backend: str = "auto",
 ) -> Explanation:
     """Say which backend `slide_attention` would take for these arguments, and what each would cost.

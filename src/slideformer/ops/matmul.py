@@ -7,14 +7,16 @@ anew, tile by tile, and keeps only the arguments.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from slideformer.ops import tap_linear, tap_rows
+from slideformer.ops import derivatives, tap_linear, tap_rows
 from slideformer.ops.call import Call
+from slideformer.ops.derivatives import Kernels, Tensors
 from slideformer.ops.exporting import exporting
 from slideformer.ops.tiles import Operands, Shift, Tile, parts, rows
 from slideformer.ops.window import Window
@@ -93,8 +95,18 @@ class Gradients:
         return grad_x
 
 
+def tiled(call: Call, offset: Tensor | None) -> Tensor:
+    """The output, tile by tile: ``(B, H, W, G, D)``."""
+    output = call.value.new_empty(call.value.shape)
+    for maps, part, tiles in parts(call):
+        operands = Operands.of(part, offset)
+        for tile in tiles:
+            output[maps, tile.rows] = operands.attend(tile)
+    return output
+
+
 class TiledAttention(torch.autograd.Function):
-    """Tile by tile; the backward pass recomputes and keeps nothing of the size of T maps."""
+    """Both passes as a compiler takes them, which refuses functions with a derivative in forward mode."""
 
     @staticmethod
     def forward(
@@ -109,13 +121,7 @@ class TiledAttention(torch.autograd.Function):
         scale: float,
     ) -> Tensor:
         """The output, ``(B, H, W, G, D)``."""
-        call = Call(query, key, value, window, scale, shift_weight, shift_bias, key_bias)
-        output = value.new_empty(value.shape)
-        for maps, part, tiles in parts(call):
-            operands = Operands.of(part, offset)
-            for tile in tiles:
-                output[maps, tile.rows] = operands.attend(tile)
-        return output
+        return tiled(Call(query, key, value, window, scale, shift_weight, shift_bias, key_bias), offset)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -125,16 +131,11 @@ class TiledAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of every tensor argument; differentiable again where a graph is asked for."""
+        """Gradients of every tensor argument."""
         *tensors, offset = ctx.saved_tensors
         query, key, value, *parameters = tensors
         call = Call(query, key, value, ctx.window, ctx.scale, *parameters)
         needed = ctx.needs_input_grad[:7]
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            inputs = [x for x, wanted in zip((*tensors, offset), needed, strict=True) if wanted]
-            again = torch.autograd.grad(attend_whole(call, offset), inputs, grad_outputs, create_graph=True)
-            found = iter(again)
-            return (*(next(found) if wanted else None for wanted in needed), None, None)
         grads = gradients(call, offset, grad_outputs[0])
         return (*(grad if wanted else None for grad, wanted in zip(grads, needed, strict=True)), None, None)
 
@@ -157,11 +158,36 @@ def gradients(call: Call, offset: Tensor | None, grad_output: Tensor) -> tuple[T
     key_bias = None if total.key_bias is None else total.key_bias[:, 0, 0, 0].T
     logit_offset = None if total.offset is None else total.offset[:, 0].permute(1, 2, 3, 0)
     parameters = (call.shift_weight, call.shift_bias, call.key_bias, offset)
+    # Copies: PyTorch gives no tangents to views of what it cannot see.
     cast = (
-        grad if grad is None or x is None else grad.to(x.dtype)
+        grad if grad is None or x is None else grad.to(x.dtype, copy=True)
         for grad, x in zip((weight, bias, key_bias, logit_offset), parameters, strict=True)
     )
     return (query, key, value, *cast)
+
+
+def wanted_gradients(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Sequence[Tensor]:
+    """Those gradients that are wanted, in order."""
+    bias = call.logit_bias
+    with torch.enable_grad():
+        bias = None if bias is None else bias.detach().requires_grad_()
+        offset = replace(call, logit_bias=bias).logit_offset()
+    *found, grad_offset = gradients(call, None if offset is None else offset.detach(), grad)
+    if wanted[-1] and offset is not None and bias is not None:
+        (grad_offset,) = torch.autograd.grad(offset, bias, grad_offset)
+    return [x for x, here in zip((*found, grad_offset), wanted, strict=True) if here and x is not None]
+
+
+def compiled(call: Call) -> Tensor:
+    """The same as one function with first derivatives."""
+    maps, parameters = (call.query, call.key, call.value), (call.shift_weight, call.shift_bias, call.key_bias)
+    output: Tensor = TiledAttention.apply(*maps, *parameters, call.logit_offset(), call.window, call.scale)
+    return output
+
+
+KERNELS = Kernels(
+    "matmul", lambda call: (tiled(call, call.logit_offset()),), wanted_gradients, compiled, portable=True
+)
 
 
 def attend(call: Call) -> Tensor:
@@ -170,17 +196,6 @@ def attend(call: Call) -> Tensor:
         return tap_linear.attend(call)
     if exporting() and call.shift_bias is None:
         return tap_rows.attend(call)
-    offset = call.logit_offset()
     if exporting():
-        return attend_whole(call, offset)
-    return TiledAttention.apply(
-        call.query,
-        call.key,
-        call.value,
-        call.shift_weight,
-        call.shift_bias,
-        call.key_bias,
-        offset,
-        call.window,
-        call.scale,
-    )
+        return attend_whole(call, call.logit_offset())
+    return derivatives.attend(call, KERNELS)

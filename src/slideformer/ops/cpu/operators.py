@@ -6,14 +6,17 @@ The backward pass computes the weights anew and keeps only the arguments.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from slideformer.ops import derivatives
 from slideformer.ops.call import Call
 from slideformer.ops.cpu import library
+from slideformer.ops.derivatives import Kernels, Tensors
 from slideformer.ops.exporting import exporting
 from slideformer.ops.flat import ARGUMENTS, TENSORS, call_of, flat, multiply_adds, no_second_derivative
 
@@ -133,6 +136,18 @@ def refusal(call: Call) -> str | None:
     return library.missing()
 
 
+def wanted_gradients(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Sequence[Tensor]:
+    """Those gradients that are wanted, in order; the library computes them all."""
+    found = cpu_backward(grad, *flat(call))
+    there = (here for x, here in zip(call.tensors(), wanted, strict=True) if x is not None)
+    return [x for x, here in zip(found, there, strict=True) if here]
+
+
+KERNELS = Kernels(
+    "cpu", lambda call: (cpu_forward(*flat(call)),), wanted_gradients, lambda call: cpu_forward(*flat(call))
+)
+
+
 def attend(call: Call) -> Tensor:
     """Slide attention by the kernels."""
-    return cpu_forward(*flat(call))
+    return derivatives.attend(call, KERNELS)

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from slideformer.ops import derivatives
 from slideformer.ops.call import Call
+from slideformer.ops.derivatives import Kernels, Tensors
 from slideformer.ops.flat import ARGUMENTS, TENSORS, call_of, flat, multiply_adds, no_second_derivative
 from slideformer.ops.triton import gradients, launch
 
@@ -19,7 +22,7 @@ def empty_output(call: Call) -> tuple[Tensor, Tensor]:
 
     A deformed call, whose backward pass computes the whole softmax anew, keeps no logarithms of sums.
     """
-    log_sum_shape = (0,) if call.deformed else call.query.shape[:4]
+    log_sum_shape = (len(call.query), 0) if call.deformed else call.query.shape[:4]
     return call.value.new_empty(call.value.shape), call.query.new_empty(log_sum_shape, dtype=torch.float32)
 
 
@@ -89,9 +92,23 @@ triton_forward.register_autograd(derive, setup_context=keep)
 triton_backward.register_autograd(no_second_derivative("triton"))
 
 
+def wanted_gradients(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Sequence[Tensor]:
+    """Those gradients that are wanted, in order."""
+    found = triton_backward(grad, *kept, *flat(call), list(wanted))
+    return [x for x, here in zip(found, wanted, strict=True) if here]
+
+
+KERNELS = Kernels(
+    "triton",
+    lambda call: triton_forward(*flat(call)),
+    wanted_gradients,
+    lambda call: triton_forward(*flat(call))[0],
+)
+
+
 def attend(call: Call) -> Tensor:
     """Slide attention by fused kernels."""
-    return triton_forward(*flat(call))[0]
+    return derivatives.attend(call, KERNELS)
 
 
 @register_flop_formula(torch.ops.slideformer.triton_forward)

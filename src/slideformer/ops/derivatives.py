@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Derivatives of the fused kernels, and how they run under `torch.func`.
+
+The kernels compute the output and the first derivatives; `vmap` folds maps into the batch, or calls the
+kernels one sample at a time. All else (second and higher derivatives, forward mode) is computed by the same
+equations in ordinary operators, which PyTorch differentiates as often as wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from slideformer.ops import shift
+from slideformer.ops.call import Call
+from slideformer.ops.precision import own_precision
+from slideformer.ops.window import Window
+
+Tensors = tuple[Tensor, ...]
+# Query, key and value, the first of `Call.tensors`, have a batch; the parameters after them have none.
+MAPS, PARAMETERS = 3, 4
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The fused passes of a backend, called with tensors that no transform wraps.
+
+    Attributes:
+        name: the backend's.
+        forward: computes the output and, after it, what else the backward pass takes.
+        backward: computes the gradients that are wanted, in the order of `Call.tensors`, from the call, the
+            gradient of the output, what ``forward`` gave (nothing where that is the output alone) and whether
+            each gradient is wanted.
+        compiled: computes the call under `torch.compile`, with first derivatives.
+        portable: whether the backend is one of ordinary operators itself: then these may compute the other
+            derivatives where it was chosen by name, too.
+    """
+
+    name: str
+    forward: Callable[[Call], Tensors]
+    backward: Callable[[Call, Tensor, Tensors, Sequence[bool]], Sequence[Tensor]]
+    compiled: Callable[[Call], Tensor]
+    portable: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """A call without its tensors, and which gradients of them are wanted."""
+
+    kernels: Kernels
+    window: Window
+    scale: float
+    named: bool
+    wanted: tuple[bool, ...] = ()
+
+    def call(self, tensors: Sequence[Any]) -> Call:
+        """The call of tensors in the order of `Call.tensors`."""
+        query, key, value, *parameters = tensors
+        return Call(query, key, value, self.window, self.scale, *parameters)
+
+    def require(self, derivatives: str) -> None:
+        """Refuse what the kernels cannot compute, where their backend was chosen by name."""
+        if self.named and not self.kernels.portable:
+            raise NotImplementedError(
+                f"backend {self.kernels.name!r} has no {derivatives}; "
+                'pass backend="matmul" to slide_attention, or backend="auto"'
+            )
+
+
+# A call in ordinary operators.
+Portable = Callable[[Sequence[Any], Options], Tensors]
+
+
+def places(needed: Sequence[bool]) -> list[int]:
+    """Where something is needed."""
+    return [place for place, here in enumerate(needed) if here]
+
+
+def spread(found: Sequence[Tensor], needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    """What was found, each where it is needed."""
+    rest = iter(found)
+    return tuple(next(rest) if here else None for here in needed)
+
+
+def pulled(function: Callable[..., Tensors], inputs: Tensors, grads: Tensors) -> Tensors:
+    """Gradients of the inputs (a vector-Jacobian product), each input taken by itself.
+
+    Where gradients are enabled they are differentiable with respect to the inputs as they are, whatever
+    graph joins these.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # A path from one input to another is not a path from one view to another.
+        views = [x.view_as(x) for x in inputs]
+        if all(x.requires_grad for x in views):
+            outputs = function(*views)
+            return torch.autograd.grad(outputs, views, grads, create_graph=again, materialize_grads=True)
+    # Inside a transform, an input may not be one that the transform differentiates by.
+    gradients: Tensors = torch.func.vjp(function, *inputs)[1](grads)
+    return gradients
+
+
+def attention(tensors: Sequence[Any], options: Options) -> Tensors:
+    """The output, of ordinary operators."""
+    return (shift.attend(options.call(tensors)),)
+
+
+def gradients(tensors: Sequence[Any], options: Options) -> Tensors:
+    """The gradients that are wanted, of ordinary operators; the first tensor is that of the output."""
+    grad, *others = tensors
+    return pulled(*function_of(attention, others, options, places(options.wanted)), (grad,))
+
+
+def function_of(
+    portable: Portable, tensors: Sequence[Any], options: Options, chosen: Sequence[int]
+) -> tuple[Callable[..., Tensors], Tensors]:
+    """One of the two above as a function of some tensors only, and these."""
+
+    def function(*inputs: Tensor) -> Tensors:
+        every = list(tensors)
+        for place, x in zip(chosen, inputs, strict=True):
+            every[place] = x
+        return portable(every, options)
+
+    return function, tuple(tensors[place] for place in chosen)
+
+
+def pushed(
+    portable: Portable, tensors: Sequence[Any], options: Options, tangents: Sequence[Any], like: Tensors
+) -> Tensors:
+    """Tangents of the outputs (a Jacobian-vector product), which have the shapes of ``like``.
+
+    The transpose of the transpose: `torch.func.jvp` cannot run inside `torch.autograd.forward_ad`.
+    """
+    options.require("forward mode")
+    chosen = places([x is not None for x in tangents])
+    # PyTorch switches forward mode off for a function's own tangents, and so for those of outer levels, which
+    # would be zeros; this switches it on. Primals leave out the tangents of this level.
+    with own_precision(like[0]), torch.inference_mode(False):
+        primals = [None if x is None else forward_ad.unpack_dual(x).primal for x in tensors]
+        function, inputs = function_of(portable, primals, options, chosen)
+
+        def transposed(*grads: Tensor) -> Tensors:
+            gradients: Tensors = torch.func.vjp(function, *inputs)[1](grads)
+            return gradients
+
+        push = torch.func.vjp(transposed, *map(torch.zeros_like, like))[1]
+        outputs: Tensors = push(tuple(tangents[place] for place in chosen))
+    return outputs
+
+
+def folded(x: Tensor, dim: int | None, size: int) -> Tensor:
+    """Make the dimension that is mapped over a part of the batch, which stands first."""
+    return (x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
+
+
+def mapped(
+    function: Any, size: int, in_dims: Sequence[int | None], arguments: Sequence[Any], batched: int
+) -> tuple[Tensors, tuple[int, ...]]:
+    """Outputs of a function mapped over a dimension of its arguments.
+
+    One call where only the first arguments are mapped over, as many as have a batch; otherwise one a sample.
+    """
+    if all(dim is None for dim in in_dims[batched:]):
+        maps = (folded(x, dim, size) for x, dim in zip(arguments[:batched], in_dims, strict=False))
+        outputs = tuple(x.unflatten(0, (size, -1)) for x in function.apply(*maps, *arguments[batched:]))
+    else:
+        samples = (
+            [x if dim is None else x.select(dim, sample) for x, dim in zip(arguments, in_dims, strict=True)]
+            for sample in range(size)
+        )
+        outputs = tuple(map(torch.stack, zip(*(function.apply(*x) for x in samples), strict=True)))
+    return outputs, (0,) * len(outputs)
+
+
+class Attention(torch.autograd.Function):
+    """The output by a fused forward pass, then what its backward pass takes."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> Tensors:
+        """Run the kernels on the tensors of a call."""
+        *tensors, options = arguments
+        return options.kernels.forward(options.call(tensors))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+        """Keep the arguments and, where the backward pass takes it, all that the kernels gave."""
+        *tensors, ctx.options = inputs
+        ctx.undefined = (None,) * (len(output) - 1)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*tensors, *(output if ctx.undefined else ()))
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the tensors."""
+        wanted, saved = ctx.needs_input_grad[:-1], ctx.saved_tensors
+        tensors, kept = saved[: len(wanted)], saved[len(wanted) :]
+        options = replace(ctx.options, wanted=wanted)
+        if torch.compiler.is_compiling():  # as compiled autograd does, which takes no function with a jvp
+            found = options.kernels.backward(options.call(tensors), grads[0], kept, wanted)
+        else:
+            found = Gradients.apply(grads[0], *kept, *tensors, options)
+        return (*spread(found, wanted), None)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
+        """Tangent of the output."""
+        tensors = ctx.saved_tensors
+        value = tensors[MAPS - 1]
+        return (*pushed(attention, tensors, ctx.options, tangents, (value,)), *ctx.undefined)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Tensors, tuple[int, ...]]:
+        """Outputs of several calls."""
+        return mapped(Attention, info.batch_size, in_dims, arguments, MAPS)
+
+
+class Gradients(torch.autograd.Function):
+    """The gradients that are wanted, by a fused backward pass."""
+
+    @staticmethod
+    def forward(grad: Tensor, *arguments: Any) -> Tensors:
+        """Run the kernels on the gradient of the output, what the forward pass kept, and the call."""
+        *tensors, options = arguments
+        kept, tensors = tensors[: -MAPS - PARAMETERS], tensors[-MAPS - PARAMETERS :]
+        with own_precision(grad):
+            # The older kind of vmap, of `torch.autograd.grad(is_grads_batched=True)`, knows no functions.
+            if torch._C._functorch.is_legacy_batchedtensor(grad):
+                options.require("batched gradients")
+                return gradients((grad, *tensors), options)
+            return tuple(options.kernels.backward(options.call(tensors), grad, kept, options.wanted))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+        """Keep the gradient of the output and the call's tensors."""
+        grad, *tensors, ctx.options = inputs
+        ctx.kept = len(tensors) - MAPS - PARAMETERS
+        ctx.save_for_backward(grad, *tensors[ctx.kept :])
+        ctx.save_for_forward(grad, *tensors[ctx.kept :])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the gradient of the output and of the call's tensors."""
+        ctx.options.require("second derivatives")
+        first, *needed = ctx.needs_input_grad[:1] + ctx.needs_input_grad[1 + ctx.kept : -1]
+        function = function_of(gradients, ctx.saved_tensors, ctx.options, places((first, *needed)))
+        with own_precision(grads[0]):
+            grad, *others = spread(pulled(*function, grads), (first, *needed))
+        return (grad, *(None,) * ctx.kept, *others, None)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensors:
+        """Tangents of the gradients."""
+        tensors = ctx.saved_tensors
+        like = tuple(tensors[1 + place] for place in places(ctx.options.wanted))
+        return pushed(gradients, tensors, ctx.options, (tangents[0], *tangents[1 + ctx.kept :]), like)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Tensors, tuple[int, ...]]:
+        """Gradients of several calls."""
+        # A sum over the batch cannot be taken apart into the sums of its samples.
+        summed = any(arguments[-1].wanted[MAPS:])
+        batched = 0 if summed else len(arguments) - PARAMETERS - 1
+        return mapped(Gradients, info.batch_size, in_dims, arguments, batched)
+
+
+# Asked while a compiler traces, and nothing that its graph could hold.
+@torch.compiler.assume_constant_result
+def transformed() -> bool:
+    """Whether a transform of `torch.func` is at work."""
+    return torch._C._functorch.maybe_current_level() is not None
+
+
+def dual(x: Tensor | None) -> bool:
+    """Whether a tensor has a tangent."""
+    return x is not None and forward_ad.unpack_dual(x).tangent is not None
+
+
+def attend(call: Call, kernels: Kernels) -> Tensor:
+    """Slide attention by fused kernels, differentiable as often and in such ways as PyTorch can."""
+    options = Options(kernels, call.window, call.scale, call.named)
+    if torch.compiler.is_compiling():
+        # Compilers take no function with a derivative in forward mode, and operators have none.
+        if not transformed() and not any(map(dual, call.tensors())):
+            return kernels.compiled(call)
+        options.require("compiled transforms")
+        return shift.attend(call)
+    output: Tensor = Attention.apply(*call.tensors(), options)[0]
+    return output
