@@ -51,7 +51,7 @@ class RetinaGraph(nn.Module):
             self.register_buffer(f"anchors{level}", anchors, persistent=False)
 
     def init_non_persistent_buffers(self) -> None:
-        """Fill what is not in the state dict, by timm's name: loaders that build on the meta device call it."""
+        """Fill what is not in the state dict, by timm's name, for loaders that build on the meta device."""
         for level, anchors in enumerate(self.cell_anchors):
             self.get_buffer(f"anchors{level}").copy_(anchors)
 

@@ -58,7 +58,7 @@ class DeformedShift(nn.Module):
         self.init_non_persistent_buffers()
 
     def init_non_persistent_buffers(self) -> None:
-        """Fill what is not in the state dict, by timm's name: loaders that build on the meta device call it."""
+        """Fill what is not in the state dict, by timm's name, for loaders that build on the meta device."""
         self.fixed_weight.zero_().fill_diagonal_(1)
 
     def forward(self) -> tuple[Tensor, Tensor]:

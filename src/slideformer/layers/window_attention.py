@@ -77,7 +77,7 @@ class WindowAttention(nn.Module):
         self.init_non_persistent_buffers()
 
     def init_non_persistent_buffers(self) -> None:
-        """Fill what is not in the state dict, by timm's name: loaders that build on the meta device call it."""
+        """Fill what is not in the state dict, by timm's name, for loaders that build on the meta device."""
         index = self.relative_position_index
         index.copy_(relative_position_index(self.window_size, index.device))
 

@@ -97,7 +97,7 @@ class Features(nn.Module):
         self.init_non_persistent_buffers()
 
     def init_non_persistent_buffers(self) -> None:
-        """Fill what is not in the state dict, by timm's name: loaders that build on the meta device call it."""
+        """Fill what is not in the state dict, by timm's name, for loaders that build on the meta device."""
         for name, values in self.normalisation.items():
             buffer = self.get_buffer(name)
             buffer.copy_(torch.tensor(values, device=buffer.device).view(3, 1, 1))
