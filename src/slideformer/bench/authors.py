@@ -92,7 +92,7 @@ class ConvolutionAttention(nn.Module):
         self.layer, self.merged = layer, merged
         assert isinstance(layer.shift, DeformedShift)
         fixed = fixed_shift(layer.dim // layer.num_heads, layer.kernel_size)
-        self.register_buffer("fixed", fixed, persistent=False)
+        self.register_buffer("fixed", fixed)
         self.fixed: Tensor
 
     def forward(self, x: Tensor) -> Tensor:

@@ -46,8 +46,14 @@ class RetinaGraph(nn.Module):
         self.nms_threshold = detector.nms_thresh
         self.detections = detector.detections_per_img
         self.multiple = detector.transform.size_divisible
-        for level, anchors in enumerate(detector.anchor_generator.cell_anchors):
+        self.cell_anchors: list[Tensor] = detector.anchor_generator.cell_anchors
+        for level, anchors in enumerate(self.cell_anchors):
             self.register_buffer(f"anchors{level}", anchors, persistent=False)
+
+    def init_non_persistent_buffers(self) -> None:
+        """Fill what is not in the state dict, by timm's name, for loaders that build on the meta device."""
+        for level, anchors in enumerate(self.cell_anchors):
+            self.get_buffer(f"anchors{level}").copy_(anchors)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Detect: ``(1, 3, height, width) -> (N, 4), (N,), (N,)``."""

@@ -46,7 +46,7 @@ class DeformedShift(nn.Module):
         self.weight = nn.Parameter(torch.empty(channels, taps, taps))
         self.bias = nn.Parameter(torch.empty(channels, taps))
         # Output tap t of the fixed shift is input tap t.
-        self.register_buffer("fixed_weight", torch.eye(taps), persistent=False)
+        self.register_buffer("fixed_weight", torch.empty(taps, taps), persistent=False)
         self.fixed_weight: Tensor
         self.reset_parameters()
 
@@ -55,6 +55,11 @@ class DeformedShift(nn.Module):
         bound = self.bias.shape[1] ** -0.5
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
+        self.init_non_persistent_buffers()
+
+    def init_non_persistent_buffers(self) -> None:
+        """Fill what is not in the state dict, by timm's name, for loaders that build on the meta device."""
+        self.fixed_weight.zero_().fill_diagonal_(1)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Weight ``(D, T, T)`` and bias ``(D, T)`` of the sum of both shifts."""

@@ -74,6 +74,10 @@ class NeighborhoodAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.empty(num_heads, side, side))
         self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the parameters of this layer itself."""
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -81,6 +81,10 @@ class PoolingAttention(nn.Module):
         )
         self.proj = Linear(out_dim, out_dim)
         self.proj_drop = nn.Dropout(proj_drop)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the parameters of this layer itself."""
         nn.init.trunc_normal_(self.relative_position_rows, std=0.02)
         nn.init.trunc_normal_(self.relative_position_columns, std=0.02)
 

@@ -30,6 +30,10 @@ class PositionEmbedding(nn.Module):
         if min(dim, *size) < 1:
             raise ValueError(f"dim and size must be at least 1, got {dim} and {size}")
         self.weight = nn.Parameter(torch.empty(1, *size, dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the parameters of this layer itself."""
         nn.init.trunc_normal_(self.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:

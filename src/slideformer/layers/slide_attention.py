@@ -90,6 +90,10 @@ class SlideAttention(nn.Module):
         self.attn_drop = attn_drop
         self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the parameters of this layer itself."""
         nn.init.trunc_normal_(self.key_bias, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:

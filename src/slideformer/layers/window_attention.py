@@ -67,10 +67,19 @@ class WindowAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, num_heads))
         self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
-        self.register_buffer(
-            "relative_position_index", relative_position_index(window_size), persistent=False
-        )
+        index = torch.empty(window_size**2, window_size**2, dtype=torch.long)
+        self.register_buffer("relative_position_index", index, persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the parameters of this layer itself, and its buffer."""
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.init_non_persistent_buffers()
+
+    def init_non_persistent_buffers(self) -> None:
+        """Fill what is not in the state dict, by timm's name, for loaders that build on the meta device."""
+        index = self.relative_position_index
+        index.copy_(relative_position_index(self.window_size, index.device))
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: ``(B, H, W, C) -> (B, H, W, C)``."""
@@ -155,9 +164,9 @@ class WindowAttention(nn.Module):
         )
 
 
-def relative_position_index(window_size: int) -> Tensor:
+def relative_position_index(window_size: int, device: torch.device | None = None) -> Tensor:
     """Row of the bias table for each pair of positions in a window: ``(N, N)``, N = w * w."""
-    place = torch.arange(window_size)
+    place = torch.arange(window_size, device=device)
     distance = place[:, None] - place + window_size - 1  # (w, w), of query and key
     rows = distance.repeat_interleave(window_size, 0).repeat_interleave(window_size, 1)
     return rows * (2 * window_size - 1) + distance.repeat(window_size, window_size)

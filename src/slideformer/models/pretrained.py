@@ -108,7 +108,8 @@ def save_pretrained(
         arguments = cast("Mapping[str, Any]", model.arguments)
     config = describe(model, num_classes, dict(zip(PREPROCESSING, given, strict=True)), arguments)
     if label_names:
-        config["pretrained_cfg"]["label_names"] = list(label_names)
+        # At the root is where timm writes them and transformers reads them.
+        config["label_names"] = config["pretrained_cfg"]["label_names"] = list(label_names)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

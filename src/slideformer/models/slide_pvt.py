@@ -53,6 +53,10 @@ class TokenStage(Stage):
     def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module], dim: int) -> None:
         super().__init__(downsample, blocks)
         self.class_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the parameter of this stage itself."""
         nn.init.trunc_normal_(self.class_token, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:

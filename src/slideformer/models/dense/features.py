@@ -69,8 +69,10 @@ class Features(nn.Module):
         self.channels = [int(entry["num_chs"]) for entry in info]
         self.strides = [int(entry["reduction"]) for entry in info]
         self.norms = nn.ModuleList(LayerNorm2d(c) if norm else nn.Identity() for c in self.channels)
-        for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(facts[name]).view(3, 1, 1), persistent=False)
+        self.normalisation = {name: tuple(facts[name]) for name in ("mean", "std")}
+        for name in self.normalisation:
+            self.register_buffer(name, torch.empty(3, 1, 1), persistent=False)
+        self.reset_parameters()
         self.frozen_stages = frozen_stages
         self.freeze(frozen_stages)
         if grad_checkpointing:
@@ -89,6 +91,16 @@ class Features(nn.Module):
             output_fmt="NCHW",
         )
         return [norm(x) for norm, x in zip(self.norms, maps, strict=True)]
+
+    def reset_parameters(self) -> None:
+        """Fill the buffers; this module has no parameters of its own."""
+        self.init_non_persistent_buffers()
+
+    def init_non_persistent_buffers(self) -> None:
+        """Fill what is not in the state dict, by timm's name, for loaders that build on the meta device."""
+        for name, values in self.normalisation.items():
+            buffer = self.get_buffer(name)
+            buffer.copy_(torch.tensor(values, device=buffer.device).view(3, 1, 1))
 
     def freeze(self, stages: int) -> None:
         """Stop training the stem and the first stages.

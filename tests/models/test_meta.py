@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model that is built on the meta device and loaded afterwards is the model that is built as usual."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import slideformer
+from slideformer import layers
+from slideformer.deploy.retina import RetinaGraph
+from slideformer.models.dense import detector as detectors
+from slideformer.models.dense import segmenter as segmenters
+from tests.models.dense import small_detectors
+from tests.models.families import FAMILIES, small
+from tests.models.meta import HOOKS, loaded_from_meta, same
+
+# One of each layer, on maps of 16 channels or images of 3.
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "ConvMerging": lambda: layers.ConvMerging(16, 16, kernel_size=3),
+    "ConvStem": lambda: layers.ConvStem(3, 16),
+    "CrossWindowAttention": lambda: layers.CrossWindowAttention(16, 2, 3),
+    "DeformableAttention": lambda: layers.DeformableAttention(16, 4, 2),
+    "DeformedShift": lambda: layers.DeformedShift(8, 3),
+    "DepthwiseMlp": lambda: layers.DepthwiseMlp(16, 32),
+    "Mlp": lambda: layers.Mlp(16, 32),
+    "NeighborhoodAttention": lambda: layers.NeighborhoodAttention(16, 2, 3),
+    "PatchEmbed": lambda: layers.PatchEmbed(3, 16, 4),
+    "PatchMerging": lambda: layers.PatchMerging(16, 32),
+    "PoolingAttention": lambda: layers.PoolingAttention(16, 2, query_stride=2),
+    "PositionEmbedding": lambda: layers.PositionEmbedding(16, (7, 5)),
+    "SlideAttention": lambda: layers.SlideAttention(16, 2),
+    "SpatialReductionAttention": lambda: layers.SpatialReductionAttention(16, 2, 2),
+    "WindowAttention": lambda: layers.WindowAttention(16, 2, 4, shift=True),
+}
+INPUTS: dict[str, tuple[Tensor, ...]] = {
+    "ConvStem": (torch.randn(2, 3, 40, 36),),
+    "DeformedShift": (),
+    "PatchEmbed": (torch.randn(2, 3, 40, 36),),
+}
+
+
+def segmenter(head: str) -> nn.Module:
+    narrow = {"head_channels": 8} if head == "semantic_fpn" else {"auxiliary_channels": 8}
+    return segmenters.create_segmenter(head, "slide_swin_nano", 5, channels=16, **narrow).eval()
+
+
+def detections(model: nn.Module) -> object:
+    return model(small_detectors.pictures())
+
+
+DENSE: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], object]]] = {
+    **{
+        head: (partial(small_detectors.small, head, score_threshold=0.01), detections)
+        for head in detectors.HEADS
+    },
+    **{
+        head: (partial(segmenter, head), lambda model: model(torch.full((1, 3, 40, 56), 0.3)))
+        for head in segmenters.HEADS
+    },
+}
+
+
+def check(build: Callable[[], nn.Module], ask: Callable[[nn.Module], object], hook: str) -> None:
+    """The model answers the same, and all that is not in the state dict has the same values."""
+    torch.manual_seed(0)
+    usual = build().eval()
+    model = loaded_from_meta(build, usual, hook)
+    buffers = dict(model.named_buffers())
+    for name, buffer in usual.named_buffers():
+        assert torch.equal(buffers[name], buffer), name
+    with torch.no_grad():
+        assert same(ask(usual), ask(model))
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("name", layers.__all__)
+def test_every_layer_can_be_built_on_the_meta_device(name: str, hook: str) -> None:
+    given = INPUTS.get(name, (torch.randn(2, 9, 10, 16),))
+    check(LAYERS[name], lambda layer: layer(*given), hook)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_can_be_built_on_the_meta_device(name: str, hook: str) -> None:
+    image = torch.randn(2, 3, 64, 72)
+    check(partial(small, name), lambda model: model(image), hook)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("stages", [(), (0, 1)], ids=["host", "slides"])
+def test_half_precision_keeps_the_values_of_buffers(stages: tuple[int, ...], hook: str) -> None:
+    image = torch.randn(2, 3, 64, 72, dtype=torch.bfloat16)
+    build = partial(small, "slide_swin_tiny", slide_stages=stages, dtype=torch.bfloat16)
+    check(build, lambda model: model(image), hook)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("name", DENSE)
+def test_every_dense_model_can_be_built_on_the_meta_device(name: str, hook: str) -> None:
+    check(*DENSE[name], hook)
+
+
+def test_the_graph_of_a_detector_can_be_built_on_the_meta_device() -> None:
+    image = torch.rand(1, 3, 64, 80)
+    check(lambda: RetinaGraph(small_detectors.small("retinanet")), lambda graph: graph(image), "timm")
+
+
+def test_buffers_are_filled_on_their_own_device() -> None:
+    # A loader may still hold the device open while it fills a module that has memory already.
+    for name in ("DeformedShift", "WindowAttention"):
+        layer = LAYERS[name]()
+        (before,) = (buffer.clone() for buffer in layer.buffers())
+        with torch.device("meta"):
+            layer.init_non_persistent_buffers()
+        (after,) = layer.buffers()
+        assert torch.equal(before, after)
+
+
+def test_every_module_with_a_buffer_outside_the_state_dict_says_how_to_fill_it() -> None:
+    silent = []
+    for path in sorted(Path(slideformer.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ClassDef) or "persistent=False" not in ast.unparse(node):
+                continue
+            methods = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+            if "init_non_persistent_buffers" not in methods:
+                silent.append(f"{path.name}: {node.name}")
+    assert silent == []
