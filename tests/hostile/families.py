@@ -257,7 +257,8 @@ def exported(draw: random.Random, world: Path, folder: Path) -> Case:
     return runtime(file, world / "images", *(("--output", folder / "out") if task == "segment" else ()))
 
 
-NUMBERS = ("", *"0 -1 nan inf -inf 1e20 1e-300 99999999999 0.5 evil [] null [1, 1e99 {}".split())
+SIZES = ("-1", "nan", "inf", "1e20", "99999999999", "evil", "99999x99999", "0x0", "-1x-1", "[1,")
+NUMBERS = (*SIZES, "", "0", "-inf", "1e-300", "1e99", "0.5", "[]", "{}", "null")
 WORDS = ("rand-mx", "rand-m9-mstd", "const", "[0.1, 0.2]", "[2, 1]", "[nan, 1]", "a\nb", "\x1b[31m")
 # Options of a training whose values a person may get wrong.
 TRAINING = """
@@ -273,16 +274,16 @@ TRAINING = """
     --trainer.limit_val_batches --trainer.accumulate_grad_batches --trainer.gradient_clip_val
     --trainer.accelerator --trainer.strategy --trainer.log_every_n_steps --trainer.overfit_batches
     --trainer.num_sanity_val_steps --seed_everything --output --config --resume
-""".split()
+"""
 
 
 def training(draw: random.Random, world: Path, folder: Path) -> Case:
     """A training with a hostile value of an option."""
-    named = {draw.choice(TRAINING): draw.choice((*NUMBERS, *WORDS))}
+    named = {draw.choice(TRAINING.split()): draw.choice((*NUMBERS, *WORDS))}
     return train({"--data": world / "photos", "--output": folder / "out", **named})
 
 
-# Options of other verbs, and whether a value of `HOSTILE` may be right for one of them.
+# Options of other verbs, and whether a value of `SIZES` may be right for one of them.
 OPTIONS = {
     "evaluate": ("--batch-size --num-workers --window --stride --on-bad-image", True),
     "predict": ("--top --score --window --stride --on-bad-image", True),
@@ -294,7 +295,6 @@ OPTIONS = {
     "compare": ("--size --dim --heads --query --rounds", False),
     "models": ("--task --counts", True),
 }
-HOSTILE = "-1 nan inf 1e20 99999999999 evil 99999x99999 0x0 -1x-1 [1,".split()
 
 
 def options(draw: random.Random, world: Path, folder: Path) -> Case:
@@ -310,7 +310,7 @@ def options(draw: random.Random, world: Path, folder: Path) -> Case:
         "bench": ("operator",),
     }
     names, may_be_right = OPTIONS[verb]
-    word = f"{draw.choice(names.split())}={draw.choice(HOSTILE)}"
+    word = f"{draw.choice(names.split())}={draw.choice(SIZES)}"
     return slideformer(verb, *before.get(verb, ()), word, refused=None if may_be_right else True)
 
 
