@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slideformer.errors import UserError
+from slideformer.files import read_text
 from slideformer.tasks.pictures import image_paths, refuse_no_folder
 
 CLASSES, ADE_CLASSES = "classes.txt", "objectInfo150.txt"
@@ -145,7 +146,7 @@ def class_names(root: Path) -> tuple[str, ...]:
     path = root / CLASSES
     if not path.is_file():
         raise UserError(f"{root} must hold {CLASSES}, one class a line, that of label 0 first; write it")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     names = [line for line in lines if line]
     if not 2 <= len(names) <= 255 or len(set(names)) < len(names):
         raise UserError(

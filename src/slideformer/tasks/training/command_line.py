@@ -6,20 +6,21 @@ from __future__ import annotations
 import re
 import sys
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from slideformer.errors import UserError, check_range
 from slideformer.files import write_text
-from slideformer.tasks.training.callbacks import Metrics, WholeFiles, callbacks
-from slideformer.tasks.training.run_folder import RunFolder, read_checkpoint
+from slideformer.tasks.training.callbacks import Board, Metrics, WholeFiles, callbacks
+from slideformer.tasks.training.run_folder import STATE, RunFolder, read_checkpoint, score_so_far
 from slideformer.tasks.training.task import Task
 
 
@@ -82,16 +83,26 @@ def check_trainer(config: Any) -> None:
         )
 
 
+# Characters of a library's own message that are printed.
+LONGEST = 400
+
+
 def as_list(plugins: Any) -> list[Any]:
     """None, one or some plugins as a list."""
     return [] if plugins is None else plugins if isinstance(plugins, list) else [plugins]
 
 
 class TrainCLI(LightningCLI):
-    """Lightning's command line with the options of a run of a task."""
+    """Lightning's command line with the options of a run of a task.
 
-    def __init__(self, task: Task, words: list[str]) -> None:
-        self.task = task
+    Args:
+        task: what is trained.
+        words: the command line.
+        stack: what is left with it, once the run ends, is what the run holds.
+    """
+
+    def __init__(self, task: Task, words: list[str], stack: ExitStack) -> None:
+        self.task, self.stack = task, stack
         super().__init__(
             task.learner,
             task.data,
@@ -121,14 +132,14 @@ class TrainCLI(LightningCLI):
             )
         check_trainer(self.config.trainer)
         self.folder = RunFolder(Path(self.config.output))
+        first = cast("Any", rank_zero_only).rank == 0
+        if first and not (self.config.resume and not self.folder.config.exists()):
+            self.stack.enter_context(self.folder.held())
         self.checkpoint = self.folder.checkpoint_to_resume() if self.config.resume else None
-        self.state = None if self.checkpoint is None else read_checkpoint(self.checkpoint)
-        if cast("Any", rank_zero_only).rank == 0:  # later processes find what the first has already written
-            if self.checkpoint is not None:
-                read_checkpoint(self.folder.best)  # which the end of the run will need
-            elif not self.config.resume:
-                self.folder.refuse_if_used()
-            self.folder.prepare()
+        self.state = None if self.checkpoint is None else read_checkpoint(self.checkpoint, STATE)
+        self.best_score = None if self.state is None else score_so_far(self.folder, self.state)
+        if first and not self.config.resume:  # later processes find what the first has already written
+            self.folder.refuse_if_used()
         # A resumed run has its weights in the checkpoint; those that it began with may be gone.
         self.weights = self.config.model.get("weights")
         if self.checkpoint is not None and self.weights is not None:
@@ -138,15 +149,15 @@ class TrainCLI(LightningCLI):
         """Add our loggers, callbacks and progress bar to what the configuration says."""
         path, terminal = self.folder.path, sys.stdout.isatty()
         config = {**self._get(self.config_init, "trainer", default={})}
-        self.metrics = Metrics(path, name="", version="")
+        self.metrics = Metrics(path / "metrics.csv")
         # What was logged after the checkpoint will be logged again.
         steps = 0 if self.state is None else self.state["global_step"]
-        board = TensorBoardLogger(path, name="", version="logs", purge_step=steps)
+        board = Board(path, name="", version="logs", purge_step=steps)
         config["logger"] = [self.metrics, board]
         config["plugins"] = [WholeFiles(), *as_list(config.get("plugins"))]
         config["enable_progress_bar"] = terminal
         config["default_root_dir"] = str(path)
-        return self._instantiate_trainer(config, callbacks(path, self.task.learner.score, terminal))
+        return self._instantiate_trainer(config, callbacks(self.folder, self.task.learner.score, terminal))
 
     def save_config(self) -> None:
         """Write the resolved configuration, from which a new run may start as well."""
@@ -157,21 +168,47 @@ class TrainCLI(LightningCLI):
         write_text(self.folder.config, self.parser.dump(config, skip_none=False))
 
 
-def parse(task: Task, words: list[str]) -> TrainCLI:
+def parse(task: Task, words: list[str], stack: ExitStack) -> TrainCLI:
     """Lightning's command line with module, data and trainer built.
+
+    Args:
+        task: what is trained.
+        words: the command line.
+        stack: keeps what the run holds until its end.
 
     Raises:
         UserError: the words are wrong, or what they ask for cannot be built.
     """
+    with option_errors(task):
+        return TrainCLI(task, words, stack)
+
+
+@contextmanager
+def option_errors(task: Task) -> Iterator[None]:
+    """Make one line of what a library raises because of the value of an option.
+
+    Lightning, jsonargparse, timm and PyTorch check values in their own ways, some by what happens to fail:
+    any kind of error is possible. Nothing is computed in such a block that could hide a bug of a kernel;
+    ``--debug`` shows the traceback.
+
+    Raises:
+        UserError: anything went wrong.
+    """
     try:
-        return TrainCLI(task, words)
-    except UserError:
+        yield
+    except (UserError, OSError):
         raise
-    except (ArgumentError, MisconfigurationException, ValueError) as error:
+    except Exception as error:
+        kind = (
+            ""
+            if isinstance(error, (ArgumentError, MisconfigurationException, ValueError))
+            else (f"the options do not work together or one is out of its range ({type(error).__name__}): ")
+        )
         message = " ".join(str(error).split())
+        message = message if len(message) <= LONGEST else f"{message[:LONGEST]} ..."
         for short, long in task.short.items():
             message = re.sub(rf"(--)?{re.escape(long[2:])}\b", short, message)
-        raise UserError(f"{message}; `{task.words} --help` lists the options") from error
+        raise UserError(f"{kind}{message}; `{task.words} --help` lists the options") from error
 
 
 def task_of(words: Sequence[str]) -> str:
@@ -182,7 +219,7 @@ def task_of(words: Sequence[str]) -> str:
     Raises:
         UserError: the run's configuration cannot be read.
     """
-    for word, value in zip(words, [*words[1:], ""], strict=True):
+    for word, value in zip_longest(words, words[1:], fillvalue=""):
         option, equals, after = word.partition("=")
         path = Path(after if equals else value)
         files = {"--resume": RunFolder(path).config, "--config": path}

@@ -31,6 +31,7 @@ class Learner(L.LightningModule):
     Attributes:
         score: name of the logged figure that tells the best epoch.
         score_words: what to call it.
+        best_score: highest score of an epoch so far; None before one was seen.
         figures: names of the logged figures that an epoch's line tells.
     """
 
@@ -49,6 +50,7 @@ class Learner(L.LightningModule):
         self.ema = None if ema_decay is None else ModelEmaV3(model, decay=ema_decay).requires_grad_(False)
         self.optimise = optimise
         self.updates = 0
+        self.best_score: float | None = None
         self.unreadable: set[str] = set()
 
     @property
@@ -107,7 +109,8 @@ class Learner(L.LightningModule):
         self.updates = self.global_step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note what an update is made of, and leave out the schedule, a function of the update alone."""
+        """Note the best score and what an update is; the schedule is a function of the update alone."""
+        checkpoint["best_score"] = self.best_score
         checkpoint["images_per_update"] = self.images_per_update()
         checkpoint["lr_schedulers"] = []
 
