@@ -7,7 +7,7 @@ import os
 from collections.abc import Sized
 from dataclasses import dataclass
 from math import inf
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning as L
 from timm.data import IterableImageDataset, create_dataset, create_transform
@@ -55,7 +55,7 @@ class Augment:
     color_jitter: float = 0.4
     auto_augment: str | None = None
     erase_prob: float = 0.0
-    erase_mode: str = "const"
+    erase_mode: Literal["const", "rand", "pixel"] = "const"
     repeats: int = 0
 
     def __post_init__(self) -> None:
@@ -73,6 +73,13 @@ class Augment:
             if not 0 < low <= high <= highest:
                 bound = "" if highest == inf else ", at most 1"
                 raise UserError(f"--data.augment.{option} must rise from above 0{bound}, got [{low}, {high}]")
+        # Timm passes over a part without a number: its strength would be another one than was meant.
+        for part in (self.auto_augment or "").split("-")[1:]:
+            if not part.startswith("t") and not any(letter.isdigit() for letter in part):
+                raise UserError(
+                    f"--data.augment.auto_augment must have a number in each part, as rand-m9 has, got {part} in "
+                    f"{self.auto_augment}; correct it"
+                )
 
 
 def collate_readable(samples: list[Any]) -> Batch:

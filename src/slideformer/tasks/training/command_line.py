@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
 from pathlib import Path
+from threading import Event
 from typing import Any, cast
 
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
@@ -21,6 +21,7 @@ from slideformer.errors import UserError, check_range
 from slideformer.files import write_text
 from slideformer.tasks.training.callbacks import Board, Metrics, WholeFiles, callbacks
 from slideformer.tasks.training.run_folder import STATE, RunFolder, read_checkpoint, score_so_far
+from slideformer.tasks.training.settings import MODE, read_settings
 from slideformer.tasks.training.task import Task
 
 
@@ -34,8 +35,10 @@ def expand(task: Task, words: Sequence[str]) -> list[str]:
             result.append(task.short[option] + equals + value)
         elif option == "--resume" and equals:
             result += [option, value]
-        elif option == "--config":
-            result.append(f"--config={task.recipe_path(value if equals else next(rest, ''))}")
+        elif option in ("--config", "-c"):
+            path = task.recipe_path(value if equals else next(rest, ""))
+            read_settings(Path(path))  # refuses what is no text, with its name
+            result.append(f"--config={path}")
         else:
             result.append(word)
     return expand_resume(result)
@@ -61,6 +64,7 @@ def expand_resume(words: list[str]) -> list[str]:
 
 # Least values of Lightning's numbers, which it would accept and stumble over.
 LEAST = {"max_epochs": 1, "accumulate_grad_batches": 1, "gradient_clip_val": 0, "log_every_n_steps": 1}
+LEAST |= {"check_val_every_n_epoch": 1, "num_sanity_val_steps": -1}
 
 
 def check_trainer(config: Any) -> None:
@@ -71,6 +75,8 @@ def check_trainer(config: Any) -> None:
     """
     for option, least in LEAST.items():
         check_range(f"--trainer.{option}", config[option], least)
+    if config.val_check_interval == 0:
+        raise UserError("--trainer.val_check_interval must be above 0, got 0; leave it out for once an epoch")
     if config.max_steps != -1 or config.max_time is not None:
         raise UserError(
             "the length of a run must be given in epochs, which the schedule needs to know; "
@@ -112,7 +118,12 @@ class TrainCLI(LightningCLI):
             args=words,
             run=False,
             auto_configure_optimizers=False,
-            parser_kwargs={"prog": task.words, "description": task.purpose, "exit_on_error": False},
+            parser_kwargs={
+                "prog": task.words,
+                "description": task.purpose,
+                "exit_on_error": False,
+                "parser_mode": MODE,
+            },
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -184,12 +195,17 @@ def parse(task: Task, words: list[str], stack: ExitStack) -> TrainCLI:
 
 
 @contextmanager
-def option_errors(task: Task) -> Iterator[None]:
-    """Make one line of what a library raises because of the value of an option.
+def option_errors(task: Task, checkpoint: Path | None = None, over: Event | None = None) -> Iterator[None]:
+    """Make one line of what a library raises because of the value of an option, or of a damaged checkpoint.
 
     Lightning, jsonargparse, timm and PyTorch check values in their own ways, some by what happens to fail:
     any kind of error is possible. Nothing is computed in such a block that could hide a bug of a kernel;
     ``--debug`` shows the traceback.
+
+    Args:
+        task: whose short options are named.
+        checkpoint: from which the run goes on.
+        over: set while errors are no longer those of a beginning.
 
     Raises:
         UserError: anything went wrong.
@@ -199,16 +215,16 @@ def option_errors(task: Task) -> Iterator[None]:
     except (UserError, OSError):
         raise
     except Exception as error:
-        kind = (
-            ""
-            if isinstance(error, (ArgumentError, MisconfigurationException, ValueError))
-            else (f"the options do not work together or one is out of its range ({type(error).__name__}): ")
-        )
+        if over is not None and over.is_set():
+            raise
         message = " ".join(str(error).split())
+        if not isinstance(error, (ArgumentError, MisconfigurationException, ValueError)):
+            message = f"the options must fit together, got {type(error).__name__}: {message}"
         message = message if len(message) <= LONGEST else f"{message[:LONGEST]} ..."
         for short, long in task.short.items():
             message = re.sub(rf"(--)?{re.escape(long[2:])}\b", short, message)
-        raise UserError(f"{kind}{message}; `{task.words} --help` lists the options") from error
+        where = "" if checkpoint is None else f"{checkpoint} cannot be gone on from: "
+        raise UserError(f"{where}{message}; `{task.words} --help` lists the options") from error
 
 
 def task_of(words: Sequence[str]) -> str:
@@ -230,10 +246,5 @@ def task_of(words: Sequence[str]) -> str:
 
 def task_in(file: Path) -> str:
     """Name of the task in a run's configuration."""
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{file} must be the configuration of a run, but cannot be read; restore it"
-        ) from error
+    config = read_settings(file)
     return str(config.get("task", "classify")) if isinstance(config, dict) else "classify"

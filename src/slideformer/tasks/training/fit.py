@@ -10,12 +10,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import LambdaCallback
 
-from slideformer.tasks.training.command_line import TrainCLI, expand, parse
+from slideformer.tasks.training.command_line import TrainCLI, expand, option_errors, parse
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.run_folder import RunFolder, read_checkpoint, refuse_other_run
 from slideformer.tasks.training.task import Task
@@ -74,8 +75,11 @@ def fit_held(task: Task, cli: TrainCLI) -> RunFolder:
         refuse_other_run(checkpoint, cli.state, dict(cli.model.hparams))
         cli.model.best_score = cli.best_score
 
+    computing = Event()
+
     def begin(trainer: L.Trainer, module: L.LightningModule) -> None:
         # Now that nothing of the command line can be refused any more.
+        computing.set()
         settings = cast("Any", trainer)
         settings.log_every_n_steps = min(settings.log_every_n_steps, int(trainer.num_training_batches))
         if trainer.is_global_zero:
@@ -85,9 +89,15 @@ def fit_held(task: Task, cli: TrainCLI) -> RunFolder:
             cli.save_config()
             print(introduction(cli.model, cli.datamodule, checkpoint, cli.config.resume), flush=True)
 
-    cast("Any", cli.trainer).callbacks.append(LambdaCallback(on_train_start=begin))
+    phases = LambdaCallback(
+        on_sanity_check_start=lambda *_: computing.set(),
+        on_sanity_check_end=lambda *_: computing.clear(),
+        on_train_start=begin,
+    )
+    cast("Any", cli.trainer).callbacks.append(phases)
     try:
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        with option_errors(task, checkpoint, computing):
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:  # how Lightning ends on Ctrl-C, which it has switched off by then
         signal.signal(signal.SIGINT, signal.default_int_handler)
         hint = f"go on with: {task.words} --resume {shlex.quote(str(folder.path))}"

@@ -106,7 +106,9 @@ class RunFolder:
         if self.last.exists():
             return self.last
         if self.has_later_epochs():
-            raise UserError(f"--resume needs the last checkpoint, got no {self.last}; restore it")
+            raise UserError(
+                f"--resume needs the best and the last checkpoint, got no {self.last}; restore it"
+            )
         return None
 
 
@@ -167,6 +169,8 @@ def score_so_far(folder: RunFolder, state: Mapping[str, Any]) -> float | None:
     """
     if not folder.best.exists() and state["best_score"] is None:
         return None
+    if not folder.best.exists():
+        raise UserError(f"--resume needs the best and the last checkpoint, got no {folder.best}; restore it")
     best = read_checkpoint(folder.best)
     shapes = [{key: getattr(x, "shape", None) for key, x in y["state_dict"].items()} for y in (state, best)]
     if shapes[0] != shapes[1]:
