@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 # Around the writes that decide: how, and before which write of a training of two epochs. All of them:
 # ``python -m tests.tasks.training.killed PHOTOS FOLDER {half,full,terminated}:{1..29}``.
 CASES = (

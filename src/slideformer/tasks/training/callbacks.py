@@ -201,6 +201,7 @@ class Checkpoints(Checkpoint):
         if trainer.sanity_checking:
             return
         learner = cast("Learner", pl_module)
+        learner.refuse_diverged()
         score = float(trainer.strategy.broadcast(float(trainer.callback_metrics[self.score])))
         if not isnan(score) and (learner.best_score is None or score > learner.best_score):
             learner.best_score = score
@@ -208,6 +209,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the state."""
+        cast("Learner", pl_module).refuse_diverged()
         trainer.save_checkpoint(self.folder.last)
 
 

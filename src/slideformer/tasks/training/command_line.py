@@ -65,6 +65,7 @@ def expand_resume(words: list[str]) -> list[str]:
 # Least values of Lightning's numbers, which it would accept and stumble over.
 LEAST = {"max_epochs": 1, "accumulate_grad_batches": 1, "gradient_clip_val": 0, "log_every_n_steps": 1}
 LEAST |= {"check_val_every_n_epoch": 1, "num_sanity_val_steps": -1}
+MOST_EPOCHS = 1_000_000
 
 
 def check_trainer(config: Any) -> None:
@@ -75,6 +76,7 @@ def check_trainer(config: Any) -> None:
     """
     for option, least in LEAST.items():
         check_range(f"--trainer.{option}", config[option], least)
+    check_range("--trainer.max_epochs", config.max_epochs, 1, MOST_EPOCHS)
     if config.val_check_interval == 0:
         raise UserError("--trainer.val_check_interval must be above 0, got 0; leave it out for once an epoch")
     if config.max_steps != -1 or config.max_time is not None:
@@ -82,6 +84,8 @@ def check_trainer(config: Any) -> None:
             "the length of a run must be given in epochs, which the schedule needs to know; "
             "pass --trainer.max_epochs in place of max_steps and max_time"
         )
+    if config.limit_train_batches == 0 or config.overfit_batches < 0:
+        raise UserError("a run must have images to train on; leave --trainer.limit_train_batches out")
     if config.limit_val_batches == 0 or config.fast_dev_run:
         raise UserError(
             "a run must see its hold-out, which tells the best epoch; "

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from slideformer.errors import UserError, check_range
 from slideformer.tasks.training.devices import exchanged
-from slideformer.tasks.training.optimise import Optimise, build_optimiser, build_schedule
+from slideformer.tasks.training.optimise import Optimise, build_optimiser, build_schedule, check_rates
 
 
 class Learner(L.LightningModule):
@@ -89,14 +89,27 @@ class Learner(L.LightningModule):
             UserError: it is not finite.
         """
         if not torch.isfinite(loss):
-            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-            raise UserError(
-                f"the loss must be finite, got {loss.item()} at step {self.global_step}, "
-                f"learning rate {rate:.2e}; "
-                "try a lower --model.optimise.lr, a longer --model.optimise.warmup_epochs, "
-                "--trainer.gradient_clip_val 1.0 or --trainer.precision 32"
-            )
+            raise self.diverged(f"the loss must be finite, got {loss.item()}")
         return loss
+
+    def refuse_diverged(self) -> None:
+        """Keep no weights that answer nothing.
+
+        Raises:
+            UserError: a weight is not finite.
+        """
+        for name, weight in self.model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                raise self.diverged(f"all weights must be finite, got others in {name}")
+
+    def diverged(self, fact: str) -> UserError:
+        """The error of a training whose numbers have left their range."""
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return UserError(
+            f"{fact} at step {self.global_step}, epoch {self.current_epoch + 1}, learning rate {rate:.2e}; "
+            "try a lower --model.optimise.lr, a longer --model.optimise.warmup_epochs, "
+            "--trainer.gradient_clip_val 1.0 or --trainer.precision 32"
+        )
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Follow the weights with the moving average, once an update."""
@@ -147,8 +160,10 @@ class Learner(L.LightningModule):
         batch = self.images_per_update()
         optimiser = build_optimiser(self.model, self.optimise, batch)
         schedule = build_schedule(optimiser, self.optimise, batch, epochs, int(updates))
+        check_rates(optimiser)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Scheduler, metric: Any) -> None:  # type: ignore[override]
         """Set the rate of the next update."""
         scheduler.step_update(self.global_step)
+        check_rates(scheduler.optimizer)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -54,12 +55,16 @@ class RunFolder:
         Raises:
             UserError: it cannot be written, or another process holds it.
         """
+        logs = self.path / "logs"
+        old = logs.exists()
         created = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
             self.prepare()
             with locked(self.path / ".lock"):
                 yield
         finally:
+            if not old and not self.config.exists():  # Lightning makes them before anything is trained
+                shutil.rmtree(logs, ignore_errors=True)
             with suppress(OSError):  # the first one that is not empty ends it
                 for path in created:
                     path.rmdir()
