@@ -9,6 +9,7 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
+from math import inf
 from pathlib import Path
 from threading import Event
 from typing import Any, cast
@@ -62,10 +63,16 @@ def expand_resume(words: list[str]) -> list[str]:
     return [f"--config={folder.config}", *before, f"--output={folder.path}", "--resume=true", *after[1:]]
 
 
-# Least values of Lightning's numbers, which it would accept and stumble over.
-LEAST = {"max_epochs": 1, "accumulate_grad_batches": 1, "gradient_clip_val": 0, "log_every_n_steps": 1}
-LEAST |= {"check_val_every_n_epoch": 1, "num_sanity_val_steps": -1}
-MOST_EPOCHS = 1_000_000
+# Ranges of Lightning's numbers, which it would accept and stumble over; the upper ones are no wish's.
+MOST = 1_000_000
+RANGES = {
+    "max_epochs": (1, MOST),
+    "accumulate_grad_batches": (1, MOST),
+    "check_val_every_n_epoch": (1, inf),
+    "gradient_clip_val": (0, inf),
+    "log_every_n_steps": (1, inf),
+    "num_sanity_val_steps": (-1, inf),
+}
 
 
 def check_trainer(config: Any) -> None:
@@ -74,9 +81,8 @@ def check_trainer(config: Any) -> None:
     Raises:
         UserError: a number is too small, or the length is not given in epochs.
     """
-    for option, least in LEAST.items():
-        check_range(f"--trainer.{option}", config[option], least)
-    check_range("--trainer.max_epochs", config.max_epochs, 1, MOST_EPOCHS)
+    for option, (least, most) in RANGES.items():
+        check_range(f"--trainer.{option}", config[option], least, most)
     if config.val_check_interval == 0:
         raise UserError("--trainer.val_check_interval must be above 0, got 0; leave it out for once an epoch")
     if config.max_steps != -1 or config.max_time is not None:
