@@ -151,7 +151,7 @@ def test_a_mistake_in_the_words(
         (["", ""], "the task must be one of classify, detect, segment, got"),
         (["digits"], "the task must be one of classify, detect, segment, got digits"),
         (["classify", "digits"], "unrecognized arguments: digits"),
-        (["--"], "the following arguments are required: --data;"),
+        (["--"], "unrecognized arguments: --;"),
     ],
     ids=lambda x: " ".join(x)[:60] if isinstance(x, list) else "",
 )
@@ -235,6 +235,17 @@ def test_a_loss_that_is_not_finite_stops(
     assert "learning rate 9.70e+29; try a lower --model.optimise.lr" in line
 
 
+def test_weights_that_answer_nothing_are_not_kept(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    words = [*QUICK, f"--data={photos}", f"--output={run.path}", "--trainer.limit_train_batches=1"]
+    line = mistake([*words, "--model.optimise.lr=1e30", "--model.optimise.warmup_epochs=0"], capsys)
+    assert "the loss on the hold-out must be finite, got nan at step 1, epoch 1, learning rate" in line
+    assert not run.best.exists()
+    assert not run.weights.exists()
+
+
 class RunsCode:
     """A pickle that would write a file when it is loaded."""
 
@@ -298,7 +309,6 @@ KEYS = (
         with_other("loops", {"fit_loop": {}}),
         with_other("optimizer_states", []),
         with_other("optimizer_states", [{}]),
-        with_other("callbacks", {"EpochSeed": 3}),
         without_a_tensor,
     ],
     ids=lambda spoil: spoil.__name__,
@@ -310,13 +320,8 @@ def test_a_checkpoint_without_a_part_is_one_line(
     spoil(run.last)
     code = main(["train", "--resume", str(run.path), "--trainer.max_epochs=4"])
     err = capsys.readouterr().err
-    if code:  # what is not needed may be missing
-        assert (code, err.count("error: "), len(err.splitlines())) == (2, 1, 1), err
-        assert str(run.path) in err
-    assert code == (0 if spoil.__name__ in TOLERATED else 2), err
-
-
-TOLERATED = {"without_lr_schedulers", "without_pytorch-lightning_version", "with_other_callbacks"}
+    assert (code, err.count("error: "), len(err.splitlines())) == (2, 1, 1), err
+    assert "checkpoint" in err
 
 
 @pytest.mark.parametrize("name", ["logs", "checkpoints", "metrics.csv"])
@@ -431,6 +436,7 @@ def test_a_class_that_cannot_be_read(
     for path in (photos / "train" / "lemon").iterdir():
         path.write_text("no picture")
     line = mistake([*QUICK, f"--data={photos}", f"--output={tmp_path / 'run'}"], capsys)
+    assert not (tmp_path / "run").exists()
     assert f"every class must hold an image that can be read, got none beside {photos}/train/lemon/" in line
 
 

@@ -227,14 +227,18 @@ def option_errors(task: Task, checkpoint: Path | None = None, over: Event | None
     except Exception as error:
         if over is not None and over.is_set():
             raise
-        message = " ".join(str(error).split())
-        if not isinstance(error, (ArgumentError, MisconfigurationException, ValueError)):
-            message = f"the options must fit together, got {type(error).__name__}: {message}"
-        message = message if len(message) <= LONGEST else f"{message[:LONGEST]} ..."
+        words = " ".join(str(error).split())
+        words = words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."
+        if checkpoint is not None:
+            raise UserError(
+                f"the run cannot go on from {checkpoint} ({type(error).__name__}: {words}); restore it, or "
+                "resume without other options"
+            ) from error
         for short, long in task.short.items():
-            message = re.sub(rf"(--)?{re.escape(long[2:])}\b", short, message)
-        where = "" if checkpoint is None else f"{checkpoint} cannot be gone on from: "
-        raise UserError(f"{where}{message}; `{task.words} --help` lists the options") from error
+            words = re.sub(rf"(--)?{re.escape(long[2:])}\b", short, words)
+        if not isinstance(error, (ArgumentError, MisconfigurationException, ValueError)):
+            words = f"the options must fit together, got {type(error).__name__}: {words}"
+        raise UserError(f"{words}; `{task.words} --help` lists the options") from error
 
 
 def task_of(words: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from typing import Any, cast
 import lightning as L
 from lightning.pytorch.callbacks import LambdaCallback
 
+from slideformer.errors import UserError
 from slideformer.tasks.training.command_line import TrainCLI, expand, option_errors, parse
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.run_folder import RunFolder, read_checkpoint, refuse_other_run
@@ -79,6 +80,11 @@ def fit_held(task: Task, cli: TrainCLI) -> RunFolder:
 
     def begin(trainer: L.Trainer, module: L.LightningModule) -> None:
         # Now that nothing of the command line can be refused any more.
+        if cli.state is not None and trainer.global_step != cli.state["global_step"]:
+            raise UserError(
+                f"{checkpoint} must say where its training stopped, got step {cli.state['global_step']} and "
+                f"{trainer.global_step}; restore it"
+            )
         computing.set()
         settings = cast("Any", trainer)
         settings.log_every_n_steps = min(settings.log_every_n_steps, int(trainer.num_training_batches))
@@ -118,16 +124,16 @@ def introduction(module: Learner, data: Any, checkpoint: Path | None, resume: bo
 def finish(module: Learner, data: Any, folder: RunFolder) -> None:
     """Write the best epoch's weights, or their moving average, and tell the score and what to do next.
 
-    Where no epoch saw the hold-out, as with a rare ``check_val_every_n_epoch``, the last one's.
+    Where there is no best one, as no epoch saw the hold-out or someone removed it, the last one's.
     """
-    score = module.best_score
+    score = module.best_score if folder.best.exists() else None
     state = read_checkpoint(folder.last if score is None else folder.best)
     module.load_state_dict(state["state_dict"])
     module.save(folder.path, data)
     average = "" if module.ema is None else ", moving average of the weights"
     epoch = f"epoch {state['epoch'] + 1}{average}"
     if score is None:
-        print(f"no epoch has a score on the hold-out; the weights are the last ({epoch})")
+        print(f"there is no checkpoint of a best epoch on the hold-out; the weights are the last ({epoch})")
     else:
         print(f"best {module.score_words}: {100 * score:.2f} % ({epoch})")
     for line in module.left_out():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -96,8 +97,11 @@ class Learner(L.LightningModule):
         """Keep no weights that answer nothing.
 
         Raises:
-            UserError: a weight is not finite.
+            UserError: a weight, or the loss on the hold-out, is not finite.
         """
+        loss = float(self.trainer.callback_metrics.get("val/loss", 0.0))
+        if not isfinite(loss):
+            raise self.diverged(f"the loss on the hold-out must be finite, got {loss}")
         for name, weight in self.model.named_parameters():
             if not bool(torch.isfinite(weight).all()):
                 raise self.diverged(f"all weights must be finite, got others in {name}")
@@ -131,8 +135,14 @@ class Learner(L.LightningModule):
         """Refuse to go on where updates would count anew.
 
         Raises:
-            UserError: an update has another number of images, or the training is already longer.
+            UserError: an update has another number of images, the training is already longer, or the
+                optimiser's state is missing.
         """
+        if len(checkpoint["optimizer_states"]) != 1:
+            raise UserError(
+                "a resumed run must have the state of one optimiser in its last checkpoint, got "
+                f"{len(checkpoint['optimizer_states'])}; restore the checkpoint"
+            )
         before, now = checkpoint["images_per_update"], self.images_per_update()
         if before != now:
             raise UserError(
