@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).parents[3]
 # Around the writes that decide: how, and before which write of a training of two epochs. All of them:
 # ``python -m tests.tasks.training.killed PHOTOS FOLDER {half,full,terminated}:{1..29}``.
 CASES = (
@@ -45,7 +46,9 @@ def test_a_run_that_is_killed_at_a_write_is_not_lost(all_photos: Path, tmp_path:
     words = [sys.executable, "-m", "tests.tasks.training.killed", all_photos, tmp_path, *CASES]
     # No threads, which do not outlive a fork.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, env=environment, check=False, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr
     events = (tmp_path / "events").read_text().splitlines()
     assert {number: events[number - 1].startswith(text) for number, text in EVENTS.items()} == dict.fromkeys(
