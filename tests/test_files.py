@@ -4,20 +4,25 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from slideformer.errors import UserError, printable
-from slideformer.files import regular_file, staged, whole, write_text
+from slideformer.files import locked, read_text, regular_file, staged, whole, write_text
 
 
 def test_a_file_has_its_name_once_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "figures"
     with whole(path) as unfinished:
         unfinished.write_text("new")
-        assert unfinished.parent == tmp_path, "a rename is only safe within one file system"
+        assert tmp_path in unfinished.parents, "a rename is only safe within one file system"
         assert not path.exists()
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
@@ -155,6 +160,82 @@ def test_two_that_write_at_once_do_not_meet(tmp_path: Path) -> None:
         "graph.xml": "first",
         "graph.bin": "second",
     }
+
+
+def write_and_wait(how: str, path: Path) -> subprocess.Popen[str]:
+    """A process that has written half of what it will, or holds a lock, and waits."""
+    code = (
+        f"import pathlib, sys; from slideformer.files import {how} as how\n"
+        f"with how(pathlib.Path(sys.argv[1])) as new:\n"
+        "    new and new.write_text('half')\n"
+        "    print('begun', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+@pytest.mark.parametrize("how", [whole, staged])
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(
+    how: Callable[[Path], AbstractContextManager[Path]], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    killed, living = (write_and_wait(how.__name__, path) for _ in range(2))
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert len(list(tmp_path.iterdir())) == 2
+    with how(path) as unfinished:
+        unfinished.write_text("ours")
+    assert path.read_text() == "ours"
+    assert len(list(tmp_path.iterdir())) == 2, "the folder of the living one is kept"
+    living.communicate("")
+    assert living.returncode == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
+    assert path.read_text() == "half"
+
+
+def test_a_lock_is_kept_by_the_living_alone(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    process = write_and_wait("locked", path)
+    with (
+        pytest.raises(
+            UserError, match=rf"{tmp_path} is in use by process {process.pid} on .*; let it finish"
+        ),
+        locked(path),
+    ):
+        raise AssertionError("it is held")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with locked(path):
+        assert path.read_text().startswith(f"process {os.getpid()} on ")
+    assert not path.exists()
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.warns(UserWarning, match="start no second run there"), locked(tmp_path / ".lock"):
+        write_text(tmp_path / "figures", "text")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["figures"]
+
+
+def test_a_text_has_an_encoding_and_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_bytes("ölbaum\r\nkiwi\n".encode("utf-8-sig"))
+    assert read_text(path) == "ölbaum\nkiwi\n"
+    with pytest.raises(UserError, match=r"classes.txt must have at most 5 bytes, got more"):
+        read_text(path, most=5)
+    path.write_bytes("ölbaum".encode("latin-1"))
+    with pytest.raises(UserError, match=r"classes.txt must be text in UTF-8, got other bytes; save it as"):
+        read_text(path)
 
 
 def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:

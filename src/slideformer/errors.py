@@ -27,8 +27,9 @@ def check_range(option: str, value: float | None, low: float, high: float = inf)
     """Refuse a number out of its range; None, where a number is optional, is in every range.
 
     Raises:
-        UserError: it is below ``low`` or above ``high``, or not a number.
+        UserError: it is below ``low`` or above ``high``, infinite, or not a number.
     """
-    if value is not None and not low <= value <= high:
-        bounds = f"at least {low:g}" if high == inf else f"from {low:g} to {high:g}"
+    if value is not None and not (low <= value <= high and value < inf):
+        least = "finite and at least" if value == inf else "at least"
+        bounds = f"{least} {low:g}" if high == inf else f"from {low:g} to {high:g}"
         raise UserError(f"{option} must be {bounds}, got {value}")

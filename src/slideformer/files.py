@@ -3,15 +3,24 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import platform
 import shutil
 import stat
-import tempfile
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from slideformer.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # on Windows, where what a killed process leaves stays, and runs are not locked
+    fcntl = None  # type: ignore[assignment]
 
 
 def regular_file(path: str | Path) -> Path:
@@ -35,9 +44,30 @@ def regular_file(path: str | Path) -> Path:
     return Path(path)
 
 
+def read_text(path: str | Path, *, most: int = 1 << 24) -> str:
+    """The text of a small file.
+
+    Args:
+        path: of a regular file.
+        most: bytes that it may have.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        UserError: it is no regular file, is larger, or is not UTF-8.
+    """
+    with regular_file(path).open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise UserError(f"{path} must have at most {most} bytes, got more; check which file it is")
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} must be text in UTF-8, got other bytes; save it as UTF-8") from error
+
+
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """Give another name, beside ``path``, to write to; rename it when the block is through.
+    """Give a hidden path of the same file system to write to; rename it when the block is through.
 
     A block that fails leaves nothing behind, and a file that stood there before as it was.
 
@@ -45,14 +75,9 @@ def whole(path: str | Path) -> Iterator[Path]:
         UserError: the system refuses: a full disk, a folder that may not be written or does not exist.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        with told_of(path):
-            yield unfinished
-            os.replace(unfinished, path)
-    finally:
-        if not unfinished.is_dir():
-            unfinished.unlink(missing_ok=True)
+    with staging(path) as folder, told_of(path):
+        yield folder / path.name
+        os.replace(folder / path.name, path)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -78,14 +103,77 @@ def staged(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with told_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with staging(path) as folder:
         yield folder / path.name
         with told_of(path):
             for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == path.name):
                 move(entry, path.with_name(entry.name))
+
+
+@contextmanager
+def staging(path: Path) -> Iterator[Path]:
+    """Give an empty hidden folder with ``path`` that is this block's alone, and remove it in the end.
+
+    One that a killed process left is removed first: the living hold a lock, which ends with its process.
+
+    Raises:
+        UserError: the system refuses.
+    """
+    with told_of(path):
+        folder, lock = claim_folder(path)
+    try:
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def claim_folder(path: Path) -> tuple[Path, int | None]:
+    """Create a hidden folder with ``path``; with the handle of its lock, where folders can be locked."""
+    for number in itertools.count(1):
+        folder = path.with_name(f".{path.name}.unfinished{number if number > 1 else ''}")
+        remove_dead(folder)
+        try:
+            folder.mkdir()
+            lock = lock_folder(folder, fcntl.LOCK_EX) if fcntl else None
+        except (FileExistsError, FileNotFoundError):
+            # A living process holds it; or has looked just now whether this one lives, and removed it.
+            if not path.parent.is_dir():
+                raise
+            continue
+        if lock is None or same_file(folder, lock):
+            return folder, lock
+        os.close(lock)
+    raise AssertionError("there is a last number")
+
+
+def remove_dead(folder: Path) -> None:
+    """Remove a hidden folder that no process holds any more; leave one that cannot be locked."""
+    with suppress(OSError):
+        lock = lock_folder(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) if fcntl else None
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def lock_folder(folder: Path, kind: int) -> int | None:
+    """The handle of a folder that is now locked; None where it cannot be."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, kind)
+    except OSError:  # held by another, or a file system without locks
+        os.close(handle)
+        return None
+    return handle
+
+
+def same_file(path: Path, handle: int) -> bool:
+    """Whether a name still is that of an open file or folder."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def move(entry: Path, target: Path) -> None:
@@ -115,3 +203,53 @@ def told_of(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path} must be writable, but {error.strerror or error}; make room or choose another place"
         ) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, with the name of this process in it, as long as the block runs or the process lives.
+
+    Raises:
+        UserError: a living process holds it.
+    """
+    with told_of(path):
+        file = lock_file(path)
+    with file:
+        try:
+            with told_of(path):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {platform.node()}")
+                file.flush()
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def lock_file(path: Path) -> TextIO:
+    """A lock file that is open and locked, where the file system can.
+
+    Raises:
+        UserError: a living process holds it, or something else than a file lies there.
+    """
+    while True:
+        if path.exists():
+            regular_file(path)
+        file = path.open("a+", encoding="utf-8", errors="replace")
+        try:
+            # Of a process alone: those that it starts, as to read images, do not keep it when it is killed.
+            if fcntl:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                file.seek(0)
+                holder = file.read(200) or "another process"
+                file.close()
+                raise UserError(
+                    f"{path.parent} is in use by {holder}; let it finish, stop it, or choose another folder"
+                ) from error
+            warnings.warn(
+                f"{path} cannot be locked ({error.strerror}); start no second run there", stacklevel=2
+            )
+        if same_file(path, file.fileno()):
+            return file
+        file.close()

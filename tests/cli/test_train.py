@@ -5,15 +5,26 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from slideformer.cli.main import main
+from slideformer.tasks.classify.module import Classifier
 from slideformer.tasks.training.run_folder import RunFolder
 from tests.conftest import QUICK
+
+# A process that holds a lock.
+HOLD = (
+    "import fcntl, sys; file = open(sys.argv[1], 'a+'); fcntl.lockf(file, fcntl.LOCK_EX); "
+    "print('held', flush=True); sys.stdin.read()"
+)
 
 
 def mistake(words: list[object], capsys: pytest.CaptureFixture[str]) -> str:
@@ -39,7 +50,45 @@ def mistake(words: list[object], capsys: pytest.CaptureFixture[str]) -> str:
         (["--data=digits", "--data.batch_size=0"], "--data.batch_size must be at least 1, got 0"),
         (["--data=digits", "--model.optimise.lr=-1"], "--model.optimise.lr must be at least 0, got -1.0"),
         (["--data=digits", "--model.optimise.name=adamwx"], "adamwx"),
-        (["--data=digits", "--model.smoothing=2"], "--model.smoothing must be from 0 to 1, got 2.0"),
+        (["--data=digits", "--model.smoothing=2"], "--model.smoothing must be from 0 to 0.999, got 2.0"),
+        (["--data=digits", "--model.smoothing=1"], "--model.smoothing must be from 0 to 0.999, got 1.0"),
+        (
+            ["--data=digits", "--model.optimise.lr=1e99"],
+            "--model.optimise.lr must be from 0 to 1e+30, got 1e+99",
+        ),
+        (
+            ["--data=digits", "--model.optimise.lr=nan"],
+            "--model.optimise.lr must be from 0 to 1e+30, got nan",
+        ),
+        (
+            ["--data=digits", "--model.optimise.base_batch=1", "--model.optimise.lr=1e30"],
+            "the learning rate by",
+        ),
+        (
+            ["--data=digits", "--model.mix.mixup=inf"],
+            "--model.mix.mixup must be finite and at least 0, got inf",
+        ),
+        (["--data=digits", "--data.augment.erase_mode=evil"], "erase_mode"),
+        (["--data=digits", "--data.augment.auto_augment=rand-mx"], "must have a number in each part"),
+        (["--data=digits", "--data.augment.auto_augment=rand-q9"], "Unknown RandAugment config section"),
+        (
+            ["--data=digits", "--data.batch_size=100000000000000000000"],
+            "a batch must have at most 1073741824",
+        ),
+        (
+            ["--data=digits", "--data.image_size=100000000000000000000"],
+            "a batch must have at most 1073741824",
+        ),
+        (["--data=digits", "--data.num_workers=1000000000"], "--data.num_workers must be from 0 to 1024"),
+        (
+            ["--data=digits", "--trainer.check_val_every_n_epoch=0"],
+            "check_val_every_n_epoch must be at least 1",
+        ),
+        (["--data=digits", "--trainer.val_check_interval=0"], "--trainer.val_check_interval must be above 0"),
+        (["--data=digits", "--trainer.val_check_interval=99"], "must be less than or equal to the number of"),
+        (["--data=digits", "--trainer.devices=-5"], "-5"),
+        (["--data=digits", "--trainer.limit_train_batches=0"], "a run must have images to train on"),
+        (["--data=digits", f"--model.options={'[' * 5000}"], "30 levels, got more"),
         (["--data=digits", "--model.ema_decay=1.5"], "--model.ema_decay must be from 0 to 1, got 1.5"),
         (["--data=digits", "--model.options={kernel_size: 4}"], "kernel_size must be odd, got 4; use 5"),
         (["--data=digits", "--model.options={kernal: 3}"], "kernal"),
@@ -80,10 +129,65 @@ def test_a_mistake_in_the_words(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = words if "--resume" in words else [*QUICK, f"--output={tmp_path / 'run'}", *words]
+    given = words if "--resume" in words else [*QUICK, f"--output={tmp_path / 'deep' / 'run'}", *words]
     assert message in mistake(list(given), capsys)
-    assert not (tmp_path / "run" / "config.yaml").exists()
-    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert list(tmp_path.iterdir()) == [], "neither the folder nor the one above it is left"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: --data; `slideformer train --help` lists the options"),
+        (["classify"], "the following arguments are required: --data;"),
+        (["detect"], "the following arguments are required: --data; `slideformer train detect --help`"),
+        (["segment"], "the following arguments are required: --data; `slideformer train segment --help`"),
+        (["segment", "--data"], "expected one argument"),
+        (["--model"], "expected one argument"),
+        (["--config"], "--config must be a YAML file or one of digits"),
+        (["-c"], "--config must be a YAML file or one of digits"),
+        (["--resume"], "the following arguments are required: --data;"),
+        (["--resume", ""], "--resume needs a run, got ., which holds none"),
+        (["--resume="], "--resume needs a run, got ., which holds none"),
+        (["", ""], "the task must be one of classify, detect, segment, got"),
+        (["digits"], "the task must be one of classify, detect, segment, got digits"),
+        (["classify", "digits"], "unrecognized arguments: digits"),
+        (["--"], "unrecognized arguments: --;"),
+    ],
+    ids=lambda x: " ".join(x)[:60] if isinstance(x, list) else "",
+)
+def test_a_command_that_is_not_finished(
+    words: list[object],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in mistake(words, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_into_a_folder_in_use_is_refused_with_its_process(
+    finished_run: Path, all_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    before = (run / "metrics.csv").read_text()
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, run / ".lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    (run / ".lock").write_text("process 4711 on elsewhere")
+    for words in (
+        ["--resume", run, "--trainer.max_epochs=9"],
+        [*QUICK, f"--data={all_photos}", f"--output={run}"],
+    ):
+        assert f"{run} is in use by process 4711 on elsewhere; let it finish" in mistake(words, capsys)
+    process.kill()
+    process.communicate()
+    assert (run / "metrics.csv").read_text() == before
+    assert main(["train", "--resume", str(run)]) == 0
+    assert not (run / ".lock").exists()
 
 
 def test_an_output_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,6 +235,17 @@ def test_a_loss_that_is_not_finite_stops(
     assert "learning rate 9.70e+29; try a lower --model.optimise.lr" in line
 
 
+def test_weights_that_answer_nothing_are_not_kept(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    words = [*QUICK, f"--data={photos}", f"--output={run.path}", "--trainer.limit_train_batches=1"]
+    line = mistake([*words, "--model.optimise.lr=1e30", "--model.optimise.warmup_epochs=0"], capsys)
+    assert "the loss on the hold-out must be finite, got nan at step 1, epoch 1, learning rate" in line
+    assert not run.best.exists()
+    assert not run.weights.exists()
+
+
 class RunsCode:
     """A pickle that would write a file when it is loaded."""
 
@@ -147,6 +262,85 @@ def not_a_checkpoint(path: Path) -> None:
 
 def cut_in_half(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def without(key: str) -> Callable[[Path], None]:
+    """A spoiler that takes a part of a checkpoint away."""
+
+    def spoil(path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        del state[key]
+        torch.save(state, path)
+
+    spoil.__name__ = f"without_{key}"
+    return spoil
+
+
+def with_other(key: str, value: object) -> Callable[[Path], None]:
+    """A spoiler that replaces a part of a checkpoint."""
+
+    def spoil(path: Path) -> None:
+        torch.save({**torch.load(path, weights_only=True), key: value}, path)
+
+    spoil.__name__ = f"with_other_{key}"
+    return spoil
+
+
+def without_a_tensor(path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    del state["state_dict"]["model.head.fc.weight"]
+    torch.save(state, path)
+
+
+KEYS = (
+    "state_dict", "hyper_parameters", "epoch", "global_step", "loops", "callbacks", "optimizer_states",
+    "images_per_update", "best_score", "pytorch-lightning_version", "lr_schedulers",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        *(without(key) for key in KEYS),
+        *(
+            with_other(key, None)
+            for key in ("state_dict", "epoch", "global_step", "loops", "optimizer_states")
+        ),
+        with_other("loops", {"fit_loop": {}}),
+        with_other("optimizer_states", []),
+        with_other("optimizer_states", [{}]),
+        without_a_tensor,
+    ],
+    ids=lambda spoil: spoil.__name__,
+)
+def test_a_checkpoint_without_a_part_is_one_line(
+    spoil: Callable[[Path], None], finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(Path(shutil.copytree(finished_run, tmp_path / "run")))
+    spoil(run.last)
+    code = main(["train", "--resume", str(run.path), "--trainer.max_epochs=4"])
+    err = capsys.readouterr().err
+    assert (code, err.count("error: "), len(err.splitlines())) == (2, 1, 1), err
+    assert "checkpoint" in err
+
+
+@pytest.mark.parametrize("name", ["logs", "checkpoints", "metrics.csv"])
+def test_what_is_removed_from_a_run_in_training_is_made_again(
+    name: str, all_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    step = Classifier.training_step
+
+    def removing(self: Classifier, batch: Any, index: int) -> Tensor:
+        if self.global_step == 4:
+            shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink()
+        return step(self, batch, index)
+
+    monkeypatch.setattr(Classifier, "training_step", removing)
+    words = [*QUICK, f"--data={all_photos}", f"--output={run}", "--model.optimise.lr=1e-4"]
+    assert main(["train", *words, "--trainer.log_every_n_steps=1"]) == 0
+    assert (run / name).exists()
+    assert (run / "model.safetensors").exists()
 
 
 def other_content(path: Path) -> None:
@@ -242,6 +436,7 @@ def test_a_class_that_cannot_be_read(
     for path in (photos / "train" / "lemon").iterdir():
         path.write_text("no picture")
     line = mistake([*QUICK, f"--data={photos}", f"--output={tmp_path / 'run'}"], capsys)
+    assert not (tmp_path / "run").exists()
     assert f"every class must hold an image that can be read, got none beside {photos}/train/lemon/" in line
 
 

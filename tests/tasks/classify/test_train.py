@@ -158,7 +158,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
 
     def fails_late(path: Path, data: bytes) -> int:
         last = RunFolder(tmp_path / "run").last
-        if ".last" in path.name and last.exists():
+        if ".last" in path.parent.name and last.exists():
             before["last"] = last.read_bytes()
             write(path, data[: len(data) // 2])
             raise OSError(28, "No space left on device")

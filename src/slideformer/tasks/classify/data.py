@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sized
 from dataclasses import dataclass
-from math import inf
-from typing import Any, cast
+from math import inf, prod
+from typing import Any, Literal, cast
 
 import lightning as L
 from timm.data import IterableImageDataset, create_dataset, create_transform
@@ -25,6 +25,7 @@ from slideformer.tasks.classify.datasets import (
 )
 from slideformer.tasks.classify.loaders import eval_loader, transform_config
 from slideformer.tasks.pictures import OnBadImage
+from slideformer.tasks.training.batches import MOST_PIXELS, check_loading
 from slideformer.tasks.training.sampling import EachOnce, SeededLoader, train_sampler
 
 # Sources that timm reads itself, by the prefix of their name.
@@ -55,7 +56,7 @@ class Augment:
     color_jitter: float = 0.4
     auto_augment: str | None = None
     erase_prob: float = 0.0
-    erase_mode: str = "const"
+    erase_mode: Literal["const", "rand", "pixel"] = "const"
     repeats: int = 0
 
     def __post_init__(self) -> None:
@@ -73,6 +74,13 @@ class Augment:
             if not 0 < low <= high <= highest:
                 bound = "" if highest == inf else ", at most 1"
                 raise UserError(f"--data.augment.{option} must rise from above 0{bound}, got [{low}, {high}]")
+        # Timm passes over a part without a number: its strength would be another one than was meant.
+        for part in (self.auto_augment or "").split("-")[1:]:
+            if not part.startswith("t") and not any(letter.isdigit() for letter in part):
+                raise UserError(
+                    "--data.augment.auto_augment must have a number in each part, as rand-m9 has, "
+                    f"got {part} in {self.auto_augment}; correct it"
+                )
 
 
 def collate_readable(samples: list[Any]) -> Batch:
@@ -97,6 +105,7 @@ class ClassificationData(L.LightningDataModule):
         train_split: name of a timm source's training split.
         val_split: name of a timm source's hold-out split.
         num_classes: number of classes of a timm source.
+        most_pixels: largest number of pixels of a batch; more is taken for a mistake.
 
     Raises:
         UserError: the source is not there or not fit to train on.
@@ -115,15 +124,15 @@ class ClassificationData(L.LightningDataModule):
         train_split: str = "train",
         val_split: str = "validation",
         num_classes: int | None = None,
+        most_pixels: int = MOST_PIXELS,
     ) -> None:
         super().__init__()
-        check_range("--data.batch_size", batch_size, 1)
-        check_range("--data.num_workers", num_workers, 0)
         check_range("--data.image_size", image_size, 1)
         self.source, self.root, self.splits = source, root, {"train": train_split, "val": val_split}
         self.batch_size, self.augment, self.on_bad_image = batch_size, augment, on_bad_image
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         self.config = transform_config(model, image_size)
+        check_loading(batch_size, num_workers, prod(self.config["input_size"][1:]), most_pixels)
         self.by_timm = source.lower().startswith(TIMM_SOURCES)
         if self.by_timm:
             if num_classes is None:

@@ -33,7 +33,7 @@ class Classifier(Learner):
         options: further arguments of the model, such as ``{kernel_size: 5}``.
         optimise: optimiser and schedule.
         mix: mixing of images and labels.
-        smoothing: label smoothing, a share of 1.
+        smoothing: label smoothing, a share of 1 and below it.
         ema_decay: decay of the moving average of the weights, which is then what is evaluated and saved;
             None for no average.
     """
@@ -55,7 +55,7 @@ class Classifier(Learner):
         ema_decay: float | None = None,
     ) -> None:
         check_range("--model.drop_path_rate", drop_path_rate, 0, 0.999)
-        check_range("--model.smoothing", smoothing, 0, 1)
+        check_range("--model.smoothing", smoothing, 0, 0.999)
         pretrained_cfg(name)  # refuses an unknown name, with the nearest ones
         arguments = (
             dict(options or {})

@@ -11,7 +11,7 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from slideformer.console import print_line
-from slideformer.errors import check_range
+from slideformer.errors import UserError
 from slideformer.models.dense.detector import find_head
 from slideformer.tasks.detect.check import check_picture, check_sides
 from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco, trainable
@@ -19,6 +19,7 @@ from slideformer.tasks.detect.dataset import AnnotatedPictures, collate, collate
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.detect.transforms import Augment, eval_transform, train_transform
 from slideformer.tasks.pictures import OnBadImage
+from slideformer.tasks.training.batches import MOST_PIXELS, check_loading
 from slideformer.tasks.training.findings import Findings
 from slideformer.tasks.training.sampling import EachOnce, SeededLoader, train_sampler
 
@@ -39,6 +40,7 @@ class DetectionData(L.LightningDataModule):
         val_annotations: file of COCO's JSON, where it lies elsewhere.
         train_images: folder of pictures, where it lies elsewhere.
         val_images: folder of pictures, where it lies elsewhere.
+        most_pixels: largest number of pixels of a batch; more is taken for a mistake.
 
     Attributes:
         train: pictures and annotations to train on.
@@ -62,10 +64,11 @@ class DetectionData(L.LightningDataModule):
         val_annotations: str | None = None,
         train_images: str | None = None,
         val_images: str | None = None,
+        most_pixels: int = MOST_PIXELS,
     ) -> None:
         super().__init__()
-        check_range("--data.batch_size", batch_size, 1)
-        check_range("--data.num_workers", num_workers, 0)
+        side = max(augment.longest_side, *augment.crop_sides)
+        check_loading(batch_size, num_workers, side**2, most_pixels)
         self.source, self.batch_size, self.augment = source, batch_size, augment
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         self.on_bad_image = on_bad_image

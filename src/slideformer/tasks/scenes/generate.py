@@ -67,16 +67,11 @@ def generate(
     refuse_other_content(folder)
     facts = {"train": train, "val": val, "size": size, "seed": seed}
     with whole(folder.resolve()) as unfinished:
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
-        try:
-            for done, _ in enumerate(write_scenes(unfinished, facts), start=1):
-                if progress is not None:
-                    progress(done, train + val)
-            if folder.exists():
-                shutil.rmtree(folder)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
+        for done, _ in enumerate(write_scenes(unfinished, facts), start=1):
+            if progress is not None:
+                progress(done, train + val)
+        if folder.exists():
+            shutil.rmtree(folder)
     return folder
 
 

@@ -20,6 +20,7 @@ LONGEST = 4
 ATTEMPTS = 10
 # ImageNet's mean colour: what lies outside a picture, near 0 to most backbones.
 OUTSIDE = (124, 116, 104)
+LARGEST_SCALE = 32
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,10 @@ class Augment:
         for option in ("max_class_share", "hflip", "vflip", "transpose", "photometric"):
             check_range(f"--data.augment.{option}", getattr(self, option), 0, 1)
         low, high = self.scale
-        if not 0 < low <= high:
-            raise UserError(f"--data.augment.scale must rise from above 0, got [{low}, {high}]")
+        if not 0 < low <= high <= LARGEST_SCALE:
+            raise UserError(
+                f"--data.augment.scale must rise from above 0, up to {LARGEST_SCALE}, got [{low}, {high}]"
+            )
 
 
 class TrainTransform:

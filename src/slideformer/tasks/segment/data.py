@@ -17,6 +17,7 @@ from slideformer.tasks.segment.augment import Augment, TrainTransform, fitted, r
 from slideformer.tasks.segment.check import check_data
 from slideformer.tasks.segment.dataset import LabelledPictures, collate, collate_to_train
 from slideformer.tasks.segment.layout import Source, open_source
+from slideformer.tasks.training.batches import MOST_PIXELS, check_loading
 from slideformer.tasks.training.sampling import EachOnce, SeededLoader, train_sampler
 
 
@@ -37,6 +38,7 @@ class SegmentationData(L.LightningDataModule):
             in evaluation; its long side is at most four times that. None for its own size.
         augment: random changes of training pictures.
         on_bad_image: ``skip`` leaves an unreadable pair out, tells its path and counts it; ``stop`` stops.
+        most_pixels: largest number of pixels of a batch; more is taken for a mistake.
 
     Raises:
         UserError: the folder is not there or not fit to train on.
@@ -51,12 +53,13 @@ class SegmentationData(L.LightningDataModule):
         short_side: int | None = None,
         augment: Augment = Augment(),  # noqa: B008 - frozen
         on_bad_image: OnBadImage = "skip",
+        most_pixels: int = MOST_PIXELS,
     ) -> None:
         super().__init__()
-        check_range("--data.batch_size", batch_size, 1)
-        check_range("--data.num_workers", num_workers, 0)
         check_range("--data.crop_size", crop_size, 1)
         check_range("--data.short_side", short_side, 1)
+        largest = max(batch_size * crop_size**2, 4 * (short_side or 0) ** 2)
+        check_loading(batch_size, num_workers, -(-largest // max(1, batch_size)), most_pixels)
         self.source, self.batch_size, self.on_bad_image = source, batch_size, on_bad_image
         self.crop_size, self.short_side, self.augment = crop_size, short_side, augment
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slideformer.errors import UserError
+from slideformer.files import read_text
 from slideformer.tasks.pictures import image_paths, refuse_no_folder
 
 CLASSES, ADE_CLASSES = "classes.txt", "objectInfo150.txt"
@@ -145,7 +146,7 @@ def class_names(root: Path) -> tuple[str, ...]:
     path = root / CLASSES
     if not path.is_file():
         raise UserError(f"{root} must hold {CLASSES}, one class a line, that of label 0 first; write it")
-    lines = [line.strip() for line in text_lines(path)]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     names = [line for line in lines if line]
     if not 2 <= len(names) <= 255 or len(set(names)) < len(names):
         raise UserError(
@@ -153,20 +154,6 @@ def class_names(root: Path) -> tuple[str, ...]:
             f"{len(set(names))} of them different; correct it"
         )
     return tuple(names)
-
-
-def text_lines(path: Path) -> list[str]:
-    """The lines of a text file.
-
-    Raises:
-        UserError: it is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} must be UTF-8, got other bytes ({error.reason}); save it as UTF-8"
-        ) from error
 
 
 def ade_names(root: Path) -> tuple[str, ...]:
@@ -178,7 +165,7 @@ def ade_names(root: Path) -> tuple[str, ...]:
     path = root / ADE_CLASSES
     if not path.is_file():
         return tuple(str(number) for number in range(1, ADE_COUNT + 1))
-    table = csv.DictReader(text_lines(path), delimiter="\t")
+    table = csv.DictReader(read_text(path).splitlines(), delimiter="\t")
     try:
         rows = [{key: x for key, x in row.items() if key} for row in table]
         names = [(row.get("Name") or row["Stuff"] or "").strip() for row in rows]

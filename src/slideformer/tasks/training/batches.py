@@ -6,10 +6,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from slideformer.errors import UserError, check_range
 from slideformer.tasks.pictures import OnBadImage, refusal
 
 # One of the tasks' named tuples, with ``images``, ``unreadable`` and ``refusal``.
 Batch = TypeVar("Batch", bound=Any)
+
+
+# A batch of a thousand images of 1024 x 1024; 12 GiB as float32.
+MOST_PIXELS = 1 << 30
+MOST_WORKERS = 1024
+
+
+def check_loading(batch_size: int, num_workers: int | None, pixels: int, most_pixels: int) -> None:
+    """Refuse a batch that no memory holds, and more processes than a machine has.
+
+    Args:
+        batch_size: images a batch.
+        num_workers: processes that read; None is a number that is chosen.
+        pixels: of an image.
+        most_pixels: largest number of pixels of a batch.
+
+    Raises:
+        UserError: a number is out of range.
+    """
+    check_range("--data.batch_size", batch_size, 1)
+    check_range("--data.num_workers", num_workers, 0, MOST_WORKERS)
+    check_range("--data.most_pixels", most_pixels, 1)
+    if batch_size * pixels > most_pixels:
+        raise UserError(
+            f"a batch must have at most {most_pixels} pixels, got {batch_size} images of {pixels}; "
+            "lower sizes or --data.batch_size, or raise --data.most_pixels"
+        )
 
 
 class Unreadable(NamedTuple):

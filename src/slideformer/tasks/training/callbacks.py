@@ -6,17 +6,23 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 from timm.utils import random_seed
 
-from slideformer.files import whole, write_text
+from slideformer.files import regular_file, told_of, whole, write_text
+from slideformer.tasks.training.learner import Learner
+from slideformer.tasks.training.run_folder import RunFolder
 from slideformer.tasks.training.sampling import EPOCHS_APART, seed
 
 # Steps before the speed is told, so that starting up is not counted.
@@ -84,28 +90,77 @@ class EpochLines(Callback):
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(words)}", flush=True)
 
 
-class Metrics(CSVLogger):
-    """The figures of a run in ``metrics.csv``; a resumed run goes on in the same file.
+class Metrics(Logger):
+    """The figures of a run in ``metrics.csv``, complete at every moment; a resumed run goes on in the file.
 
-    Lightning's own logger begins the file anew.
+    Lightning's own logger deletes the file at the start, and writes it in place where a column is added.
+
+    Args:
+        path: of the file.
     """
 
+    name, version = "metrics", ""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.columns: list[str] = []
+
     def keep(self, steps: int) -> None:
-        """Keep what was logged before the update at which the run is resumed."""
-        path = Path(self.log_dir) / "metrics.csv"
-        if not path.exists():
-            return
-        with path.open(newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file)
-            columns = list(table.fieldnames or ())
-            # A killed run may have left half a line.
-            rows = [row for row in table if (row.get("step") or "").isdecimal() and int(row["step"]) < steps]
-        self.experiment.metrics_keys = columns
+        """Keep what was logged before the update at which the run is resumed; 0 keeps nothing."""
+        rows = [
+            row for row in self.read() if (row.get("step") or "").isdecimal() and int(row["step"]) < steps
+        ]
+        self.columns = [name for name in rows[0] if name] if rows else []
+        self.path.unlink(missing_ok=True) if not rows else self.write(rows)
+
+    def read(self) -> list[dict[str, Any]]:
+        """All complete rows; a killed run may have left half a line."""
+        if not self.path.exists():
+            return []
+        text = regular_file(self.path).read_text(encoding="utf-8", errors="replace")
+        complete = text[: text.rfind("\n") + 1]
+        return list(csv.DictReader(io.StringIO(complete, newline=""), restval=""))
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """Write the file, or replace it."""
+        write_text(self.path, self.lines(rows, header=True))
+
+    def lines(self, rows: list[dict[str, Any]], header: bool) -> str:
+        """Rows as lines of the file."""
         text = io.StringIO(newline="")
-        kept = csv.DictWriter(text, columns, extrasaction="ignore")
-        kept.writeheader()
-        kept.writerows(rows)
-        write_text(path, text.getvalue())
+        table = csv.DictWriter(text, self.columns, extrasaction="ignore")
+        if header:
+            table.writeheader()
+        table.writerows(rows)
+        return text.getvalue()
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add a row."""
+        row = {**metrics, "step": step}
+        new = row.keys() - set(self.columns)
+        if new or not self.path.exists():
+            rows = self.read()
+            self.columns = sorted({*self.columns, *new})
+            self.write([*rows, row])
+            return
+        with told_of(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
+            file.write(self.lines([row], header=False))
+
+    def log_hyperparams(self, params: Any, *arguments: Any, **options: Any) -> None:
+        """Nothing: the configuration has them."""
+
+
+class Board(TensorBoardLogger):
+    """The figures for TensorBoard; its folder may be removed while the run goes on."""
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Add figures, in a folder that is there."""
+        folder = Path(self.log_dir)
+        with told_of(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            super().log_metrics(metrics, step)
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -127,38 +182,38 @@ class WholeFiles(TorchCheckpointIO):
             unfinished.write_bytes(data.getbuffer())
 
 
-class Checkpoint(ModelCheckpoint):
-    """A checkpoint that keeps its scores when its run has moved to another folder."""
+class Checkpoints(Checkpoint):
+    """Keeps the weights of the best epoch, then the whole state after the last one.
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the scores, with the paths as they are now."""
-        before, now = str(state_dict["dirpath"]), str(self.dirpath)
+    Each file holds the best score so far. A run that is stopped between the two goes on from the state
+    before, and finds the best one's score in its file.
 
-        def moved(path: str) -> str:
-            return now + path.removeprefix(before) if path.startswith(before) else path
+    Args:
+        folder: of the run.
+        score: name of the figure that tells the best epoch.
+    """
 
-        paths = {key: moved(x) for key, x in state_dict.items() if key.endswith("_path")}
-        best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **paths, "dirpath": self.dirpath, "best_k_models": best})
+    def __init__(self, folder: RunFolder, score: str) -> None:
+        self.folder, self.score = folder, score
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the weights where none before had as high a score."""
+        if trainer.sanity_checking:
+            return
+        learner = cast("Learner", pl_module)
+        learner.refuse_diverged()
+        score = float(trainer.strategy.broadcast(float(trainer.callback_metrics[self.score])))
+        if not isnan(score) and (learner.best_score is None or score > learner.best_score):
+            learner.best_score = score
+            trainer.save_checkpoint(self.folder.best, weights_only=True)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the state."""
+        cast("Learner", pl_module).refuse_diverged()
+        trainer.save_checkpoint(self.folder.last)
 
 
-def checkpoints(folder: Path, score: str) -> list[Callback]:
-    """Keep the epoch of the highest score and the last."""
-    best = Checkpoint(
-        folder,
-        filename="best",
-        monitor=score,
-        mode="max",
-        enable_version_counter=False,
-        save_weights_only=True,
-    )
-    last = Checkpoint(
-        folder, filename="last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    return [best, last]
-
-
-def callbacks(folder: Path, score: str, terminal: bool) -> list[Callback]:
+def callbacks(folder: RunFolder, score: str, terminal: bool) -> list[Callback]:
     """All of a run's callbacks.
 
     Args:
@@ -168,7 +223,7 @@ def callbacks(folder: Path, score: str, terminal: bool) -> list[Callback]:
     """
     lines: list[Callback] = [] if terminal else [EpochLines()]
     return [
-        *checkpoints(folder / "checkpoints", score),
+        Checkpoints(folder, score),
         EpochSeed(),
         LearningRateMonitor("step"),
         Throughput(),

@@ -6,20 +6,23 @@ from __future__ import annotations
 import re
 import sys
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import zip_longest
+from math import inf
 from pathlib import Path
+from threading import Event
 from typing import Any, cast
 
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from slideformer.errors import UserError, check_range
 from slideformer.files import write_text
-from slideformer.tasks.training.callbacks import Metrics, WholeFiles, callbacks
-from slideformer.tasks.training.run_folder import RunFolder, read_checkpoint
+from slideformer.tasks.training.callbacks import Board, Metrics, WholeFiles, callbacks
+from slideformer.tasks.training.run_folder import STATE, RunFolder, read_checkpoint, score_so_far
+from slideformer.tasks.training.settings import MODE, read_settings
 from slideformer.tasks.training.task import Task
 
 
@@ -33,8 +36,10 @@ def expand(task: Task, words: Sequence[str]) -> list[str]:
             result.append(task.short[option] + equals + value)
         elif option == "--resume" and equals:
             result += [option, value]
-        elif option == "--config":
-            result.append(f"--config={task.recipe_path(value if equals else next(rest, ''))}")
+        elif option in ("--config", "-c"):
+            path = task.recipe_path(value if equals else next(rest, ""))
+            read_settings(Path(path))  # refuses what is no text, with its name
+            result.append(f"--config={path}")
         else:
             result.append(word)
     return expand_resume(result)
@@ -58,8 +63,16 @@ def expand_resume(words: list[str]) -> list[str]:
     return [f"--config={folder.config}", *before, f"--output={folder.path}", "--resume=true", *after[1:]]
 
 
-# Least values of Lightning's numbers, which it would accept and stumble over.
-LEAST = {"max_epochs": 1, "accumulate_grad_batches": 1, "gradient_clip_val": 0, "log_every_n_steps": 1}
+# Ranges of Lightning's numbers, which it would accept and stumble over; the upper ones are no wish's.
+MOST = 1_000_000
+RANGES = {
+    "max_epochs": (1, MOST),
+    "accumulate_grad_batches": (1, MOST),
+    "check_val_every_n_epoch": (1, inf),
+    "gradient_clip_val": (0, inf),
+    "log_every_n_steps": (1, inf),
+    "num_sanity_val_steps": (-1, inf),
+}
 
 
 def check_trainer(config: Any) -> None:
@@ -68,18 +81,26 @@ def check_trainer(config: Any) -> None:
     Raises:
         UserError: a number is too small, or the length is not given in epochs.
     """
-    for option, least in LEAST.items():
-        check_range(f"--trainer.{option}", config[option], least)
+    for option, (least, most) in RANGES.items():
+        check_range(f"--trainer.{option}", config[option], least, most)
+    if config.val_check_interval == 0:
+        raise UserError("--trainer.val_check_interval must be above 0, got 0; leave it out for once an epoch")
     if config.max_steps != -1 or config.max_time is not None:
         raise UserError(
             "the length of a run must be given in epochs, which the schedule needs to know; "
             "pass --trainer.max_epochs in place of max_steps and max_time"
         )
+    if config.limit_train_batches == 0 or config.overfit_batches < 0:
+        raise UserError("a run must have images to train on; leave --trainer.limit_train_batches out")
     if config.limit_val_batches == 0 or config.fast_dev_run:
         raise UserError(
             "a run must see its hold-out, which tells the best epoch; "
             "leave --trainer.limit_val_batches and --trainer.fast_dev_run out"
         )
+
+
+# Characters of a library's own message that are printed.
+LONGEST = 400
 
 
 def as_list(plugins: Any) -> list[Any]:
@@ -88,10 +109,16 @@ def as_list(plugins: Any) -> list[Any]:
 
 
 class TrainCLI(LightningCLI):
-    """Lightning's command line with the options of a run of a task."""
+    """Lightning's command line with the options of a run of a task.
 
-    def __init__(self, task: Task, words: list[str]) -> None:
-        self.task = task
+    Args:
+        task: what is trained.
+        words: the command line.
+        stack: what is left with it, once the run ends, is what the run holds.
+    """
+
+    def __init__(self, task: Task, words: list[str], stack: ExitStack) -> None:
+        self.task, self.stack = task, stack
         super().__init__(
             task.learner,
             task.data,
@@ -101,7 +128,12 @@ class TrainCLI(LightningCLI):
             args=words,
             run=False,
             auto_configure_optimizers=False,
-            parser_kwargs={"prog": task.words, "description": task.purpose, "exit_on_error": False},
+            parser_kwargs={
+                "prog": task.words,
+                "description": task.purpose,
+                "exit_on_error": False,
+                "parser_mode": MODE,
+            },
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -121,14 +153,14 @@ class TrainCLI(LightningCLI):
             )
         check_trainer(self.config.trainer)
         self.folder = RunFolder(Path(self.config.output))
+        first = cast("Any", rank_zero_only).rank == 0
+        if first and not (self.config.resume and not self.folder.config.exists()):
+            self.stack.enter_context(self.folder.held())
         self.checkpoint = self.folder.checkpoint_to_resume() if self.config.resume else None
-        self.state = None if self.checkpoint is None else read_checkpoint(self.checkpoint)
-        if cast("Any", rank_zero_only).rank == 0:  # later processes find what the first has already written
-            if self.checkpoint is not None:
-                read_checkpoint(self.folder.best)  # which the end of the run will need
-            elif not self.config.resume:
-                self.folder.refuse_if_used()
-            self.folder.prepare()
+        self.state = None if self.checkpoint is None else read_checkpoint(self.checkpoint, STATE)
+        self.best_score = None if self.state is None else score_so_far(self.folder, self.state)
+        if first and not self.config.resume:  # later processes find what the first has already written
+            self.folder.refuse_if_used()
         # A resumed run has its weights in the checkpoint; those that it began with may be gone.
         self.weights = self.config.model.get("weights")
         if self.checkpoint is not None and self.weights is not None:
@@ -138,15 +170,15 @@ class TrainCLI(LightningCLI):
         """Add our loggers, callbacks and progress bar to what the configuration says."""
         path, terminal = self.folder.path, sys.stdout.isatty()
         config = {**self._get(self.config_init, "trainer", default={})}
-        self.metrics = Metrics(path, name="", version="")
+        self.metrics = Metrics(path / "metrics.csv")
         # What was logged after the checkpoint will be logged again.
         steps = 0 if self.state is None else self.state["global_step"]
-        board = TensorBoardLogger(path, name="", version="logs", purge_step=steps)
+        board = Board(path, name="", version="logs", purge_step=steps)
         config["logger"] = [self.metrics, board]
         config["plugins"] = [WholeFiles(), *as_list(config.get("plugins"))]
         config["enable_progress_bar"] = terminal
         config["default_root_dir"] = str(path)
-        return self._instantiate_trainer(config, callbacks(path, self.task.learner.score, terminal))
+        return self._instantiate_trainer(config, callbacks(self.folder, self.task.learner.score, terminal))
 
     def save_config(self) -> None:
         """Write the resolved configuration, from which a new run may start as well."""
@@ -157,21 +189,56 @@ class TrainCLI(LightningCLI):
         write_text(self.folder.config, self.parser.dump(config, skip_none=False))
 
 
-def parse(task: Task, words: list[str]) -> TrainCLI:
+def parse(task: Task, words: list[str], stack: ExitStack) -> TrainCLI:
     """Lightning's command line with module, data and trainer built.
+
+    Args:
+        task: what is trained.
+        words: the command line.
+        stack: keeps what the run holds until its end.
 
     Raises:
         UserError: the words are wrong, or what they ask for cannot be built.
     """
+    with option_errors(task):
+        return TrainCLI(task, words, stack)
+
+
+@contextmanager
+def option_errors(task: Task, checkpoint: Path | None = None, over: Event | None = None) -> Iterator[None]:
+    """Make one line of what a library raises because of the value of an option, or of a damaged checkpoint.
+
+    Lightning, jsonargparse, timm and PyTorch check values in their own ways, some by what happens to fail:
+    any kind of error is possible. Nothing is computed in such a block that could hide a bug of a kernel;
+    ``--debug`` shows the traceback.
+
+    Args:
+        task: whose short options are named.
+        checkpoint: from which the run goes on.
+        over: set while errors are no longer those of a beginning.
+
+    Raises:
+        UserError: anything went wrong.
+    """
     try:
-        return TrainCLI(task, words)
-    except UserError:
+        yield
+    except (UserError, OSError):
         raise
-    except (ArgumentError, MisconfigurationException, ValueError) as error:
-        message = " ".join(str(error).split())
+    except Exception as error:
+        if over is not None and over.is_set():
+            raise
+        words = " ".join(str(error).split())
+        words = words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."
+        if checkpoint is not None:
+            raise UserError(
+                f"the run cannot go on from {checkpoint} ({type(error).__name__}: {words}); restore it, or "
+                "resume without other options"
+            ) from error
         for short, long in task.short.items():
-            message = re.sub(rf"(--)?{re.escape(long[2:])}\b", short, message)
-        raise UserError(f"{message}; `{task.words} --help` lists the options") from error
+            words = re.sub(rf"(--)?{re.escape(long[2:])}\b", short, words)
+        if not isinstance(error, (ArgumentError, MisconfigurationException, ValueError)):
+            words = f"the options must fit together, got {type(error).__name__}: {words}"
+        raise UserError(f"{words}; `{task.words} --help` lists the options") from error
 
 
 def task_of(words: Sequence[str]) -> str:
@@ -182,7 +249,7 @@ def task_of(words: Sequence[str]) -> str:
     Raises:
         UserError: the run's configuration cannot be read.
     """
-    for word, value in zip(words, [*words[1:], ""], strict=True):
+    for word, value in zip_longest(words, words[1:], fillvalue=""):
         option, equals, after = word.partition("=")
         path = Path(after if equals else value)
         files = {"--resume": RunFolder(path).config, "--config": path}
@@ -193,10 +260,5 @@ def task_of(words: Sequence[str]) -> str:
 
 def task_in(file: Path) -> str:
     """Name of the task in a run's configuration."""
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{file} must be the configuration of a run, but cannot be read; restore it"
-        ) from error
+    config = read_settings(file)
     return str(config.get("task", "classify")) if isinstance(config, dict) else "classify"

@@ -8,16 +8,17 @@ import shlex
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
-from torch import Tensor
+from lightning.pytorch.callbacks import LambdaCallback
 
 from slideformer.console import print_line
-from slideformer.tasks.training.command_line import expand, parse
+from slideformer.errors import UserError
+from slideformer.tasks.training.command_line import TrainCLI, expand, option_errors, parse
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.run_folder import RunFolder, read_checkpoint, refuse_other_run
 from slideformer.tasks.training.task import Task
@@ -65,32 +66,52 @@ def fit(task: Task, words: Sequence[str]) -> RunFolder:
         UserError: a mistake in the command line, the data, the folder or a checkpoint; or a loss that is
             not finite.
     """
-    cli = parse(task, expand(task, words))
+    with ExitStack() as stack:
+        return fit_held(task, parse(task, expand(task, words), stack))
+
+
+def fit_held(task: Task, cli: TrainCLI) -> RunFolder:
+    """Train, while no other process may train into the folder."""
     folder, checkpoint = cli.folder, cli.checkpoint
     if checkpoint is not None and cli.state is not None:
         refuse_other_run(checkpoint, cli.state, dict(cli.model.hparams))
-        if cli.trainer.is_global_zero:
-            cli.metrics.keep(cli.state["global_step"])
+        cli.model.best_score = cli.best_score
+
+    computing = Event()
 
     def begin(trainer: L.Trainer, module: L.LightningModule) -> None:
         # Now that nothing of the command line can be refused any more.
+        if cli.state is not None and trainer.global_step != cli.state["global_step"]:
+            raise UserError(
+                f"{checkpoint} must say where its training stopped, got step {cli.state['global_step']} and "
+                f"{trainer.global_step}; restore it"
+            )
+        computing.set()
         settings = cast("Any", trainer)
         settings.log_every_n_steps = min(settings.log_every_n_steps, int(trainer.num_training_batches))
         if trainer.is_global_zero:
+            if checkpoint is None:
+                folder.best.unlink(missing_ok=True)  # of a first epoch that was not finished
+            cli.metrics.keep(0 if cli.state is None else cli.state["global_step"])
             cli.save_config()
             for line in introduction(cli.model, cli.datamodule, checkpoint, cli.config.resume).split("\n"):
                 print_line(line)
 
-    cast("Any", cli.trainer).callbacks.append(LambdaCallback(on_train_start=begin))
+    phases = LambdaCallback(
+        on_sanity_check_start=lambda *_: computing.set(),
+        on_sanity_check_end=lambda *_: computing.clear(),
+        on_train_start=begin,
+    )
+    cast("Any", cli.trainer).callbacks.append(phases)
     try:
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        with option_errors(task, checkpoint, computing):
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:  # how Lightning ends on Ctrl-C, which it has switched off by then
         signal.signal(signal.SIGINT, signal.default_int_handler)
         hint = f"go on with: {task.words} --resume {shlex.quote(str(folder.path))}"
         raise KeyboardInterrupt(*([hint] if folder.config.exists() else [])) from stop
     if cli.trainer.is_global_zero:
-        best = cast("ModelCheckpoint", cli.trainer.checkpoint_callback)
-        finish(cli.model, cli.datamodule, folder, best.best_model_score)
+        finish(cli.model, cli.datamodule, folder)
     return folder
 
 
@@ -102,20 +123,21 @@ def introduction(module: Learner, data: Any, checkpoint: Path | None, resume: bo
     return module.describe(data) + start
 
 
-def finish(module: Learner, data: Any, folder: RunFolder, score: Tensor | None) -> None:
+def finish(module: Learner, data: Any, folder: RunFolder) -> None:
     """Write the best epoch's weights, or their moving average, and tell the score and what to do next.
 
-    Where no epoch saw the hold-out, as with a rare ``check_val_every_n_epoch``, the last one's.
+    Where there is no best one, as no epoch saw the hold-out or someone removed it, the last one's.
     """
+    score = module.best_score if folder.best.exists() else None
     state = read_checkpoint(folder.last if score is None else folder.best)
     module.load_state_dict(state["state_dict"])
     module.save(folder.path, data)
     average = "" if module.ema is None else ", moving average of the weights"
     epoch = f"epoch {state['epoch'] + 1}{average}"
     if score is None:
-        print(f"the hold-out was never seen; the weights are the last ({epoch})")
+        print(f"there is no checkpoint of a best epoch on the hold-out; the weights are the last ({epoch})")
     else:
-        print(f"best {module.score_words}: {100 * float(score):.2f} % ({epoch})")
+        print(f"best {module.score_words}: {100 * score:.2f} % ({epoch})")
     for line in module.left_out():
         print_line(line)
     run, source = (shlex.quote(str(word)) for word in (folder.path, data.source))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from slideformer.console import print_line
 from slideformer.errors import UserError, check_range
 from slideformer.tasks.training.devices import exchanged
-from slideformer.tasks.training.optimise import Optimise, build_optimiser, build_schedule
+from slideformer.tasks.training.optimise import Optimise, build_optimiser, build_schedule, check_rates
 
 
 class Learner(L.LightningModule):
@@ -32,6 +33,7 @@ class Learner(L.LightningModule):
     Attributes:
         score: name of the logged figure that tells the best epoch.
         score_words: what to call it.
+        best_score: highest score of an epoch so far; None before one was seen.
         figures: names of the logged figures that an epoch's line tells.
     """
 
@@ -50,6 +52,7 @@ class Learner(L.LightningModule):
         self.ema = None if ema_decay is None else ModelEmaV3(model, decay=ema_decay).requires_grad_(False)
         self.optimise = optimise
         self.updates = 0
+        self.best_score: float | None = None
         self.unreadable: set[str] = set()
 
     @property
@@ -88,14 +91,30 @@ class Learner(L.LightningModule):
             UserError: it is not finite.
         """
         if not torch.isfinite(loss):
-            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-            raise UserError(
-                f"the loss must be finite, got {loss.item()} at step {self.global_step}, "
-                f"learning rate {rate:.2e}; "
-                "try a lower --model.optimise.lr, a longer --model.optimise.warmup_epochs, "
-                "--trainer.gradient_clip_val 1.0 or --trainer.precision 32"
-            )
+            raise self.diverged(f"the loss must be finite, got {loss.item()}")
         return loss
+
+    def refuse_diverged(self) -> None:
+        """Keep no weights that answer nothing.
+
+        Raises:
+            UserError: a weight, or the loss on the hold-out, is not finite.
+        """
+        loss = float(self.trainer.callback_metrics.get("val/loss", 0.0))
+        if not isfinite(loss):
+            raise self.diverged(f"the loss on the hold-out must be finite, got {loss}")
+        for name, weight in self.model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                raise self.diverged(f"all weights must be finite, got others in {name}")
+
+    def diverged(self, fact: str) -> UserError:
+        """The error of a training whose numbers have left their range."""
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return UserError(
+            f"{fact} at step {self.global_step}, epoch {self.current_epoch + 1}, learning rate {rate:.2e}; "
+            "try a lower --model.optimise.lr, a longer --model.optimise.warmup_epochs, "
+            "--trainer.gradient_clip_val 1.0 or --trainer.precision 32"
+        )
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Follow the weights with the moving average, once an update."""
@@ -108,7 +127,8 @@ class Learner(L.LightningModule):
         self.updates = self.global_step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note what an update is made of, and leave out the schedule, a function of the update alone."""
+        """Note the best score and what an update is; the schedule is a function of the update alone."""
+        checkpoint["best_score"] = self.best_score
         checkpoint["images_per_update"] = self.images_per_update()
         checkpoint["lr_schedulers"] = []
 
@@ -116,8 +136,14 @@ class Learner(L.LightningModule):
         """Refuse to go on where updates would count anew.
 
         Raises:
-            UserError: an update has another number of images, or the training is already longer.
+            UserError: an update has another number of images, the training is already longer, or the
+                optimiser's state is missing.
         """
+        if len(checkpoint["optimizer_states"]) != 1:
+            raise UserError(
+                "a resumed run must have the state of one optimiser in its last checkpoint, got "
+                f"{len(checkpoint['optimizer_states'])}; restore the checkpoint"
+            )
         before, now = checkpoint["images_per_update"], self.images_per_update()
         if before != now:
             raise UserError(
@@ -145,8 +171,10 @@ class Learner(L.LightningModule):
         batch = self.images_per_update()
         optimiser = build_optimiser(self.model, self.optimise, batch)
         schedule = build_schedule(optimiser, self.optimise, batch, epochs, int(updates))
+        check_rates(optimiser)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Scheduler, metric: Any) -> None:  # type: ignore[override]
         """Set the rate of the next update."""
         scheduler.step_update(self.global_step)
+        check_rates(scheduler.optimizer)

@@ -17,6 +17,8 @@ from slideformer.errors import UserError, check_range
 
 # Those of timm's schedules that are a function of the update alone.
 SCHEDULES = ("cosine", "tanh", "poly", "multistep")
+# The product of the two is still a float32.
+HIGHEST_RATE, HIGHEST_DECAY = 1e30, 1e6
 # Timm has one word for what some of them lower the rate by.
 DECAY = {"multistep": 0.1, "poly": 1.0}
 
@@ -73,7 +75,10 @@ class Optimise:
             if name not in known:
                 near = ", ".join(difflib.get_close_matches(name, known) or known[:5])
                 raise UserError(f"--model.optimise.{option} must be known to timm, got {name}; try {near}")
-        for option in ("lr", "weight_decay", "warmup_epochs", "warmup_steps", "warmup_lr", "min_lr"):
+        for option in ("lr", "warmup_lr", "min_lr"):
+            check_range(f"--model.optimise.{option}", getattr(self, option), 0, HIGHEST_RATE)
+        check_range("--model.optimise.weight_decay", self.weight_decay, 0, HIGHEST_DECAY)
+        for option in ("warmup_epochs", "warmup_steps"):
             check_range(f"--model.optimise.{option}", getattr(self, option), 0)
         for option in ("cooldown_epochs", "decay"):
             check_range(f"--model.optimise.{option}", getattr(self, option), 0)
@@ -145,6 +150,18 @@ def build_optimiser(model: nn.Module, options: Optimise, batch: int) -> Optimize
             f"the optimiser {options.name} cannot be made with betas {options.betas}: "
             f"{' '.join(str(error).split())}; choose other --model.optimise.betas or another name"
         ) from error
+
+
+def check_rates(optimiser: Optimizer) -> None:
+    """Refuse rates that float32 cannot compute with, to which schedule and number of images may raise them.
+
+    Raises:
+        UserError: one is too high, or not a number.
+    """
+    for group in optimiser.param_groups:
+        check_range(
+            "the learning rate by --model.optimise and the images an update", group["lr"], 0, HIGHEST_RATE
+        )
 
 
 def build_schedule(

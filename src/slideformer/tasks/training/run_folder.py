@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
-import pickle
+import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
 
 from slideformer.errors import UserError
+from slideformer.files import locked, regular_file
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,32 @@ class RunFolder:
         """The weights after the best epoch."""
         return self.path / "checkpoints" / "best.ckpt"
 
+    @property
+    def weights(self) -> Path:
+        """The weights of a finished run."""
+        return self.path / "model.safetensors"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Create the folder and keep other trainings out of it; remove it again where it stays empty.
+
+        Raises:
+            UserError: it cannot be written, or another process holds it.
+        """
+        logs = self.path / "logs"
+        old = logs.exists()
+        created = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        try:
+            self.prepare()
+            with locked(self.path / ".lock"):
+                yield
+        finally:
+            if not old and not self.config.exists():  # Lightning makes them before anything is trained
+                shutil.rmtree(logs, ignore_errors=True)
+            with suppress(OSError):  # the first one that is not empty ends it
+                for path in created:
+                    path.rmdir()
+
     def prepare(self) -> None:
         """Create the folder and try to write in it, before hours of work.
 
@@ -56,15 +86,19 @@ class RunFolder:
             ) from error
 
     def refuse_if_used(self) -> None:
-        """Refuse to train over another run.
+        """Refuse to train over another run; one that stopped within its first epoch is none.
 
         Raises:
             UserError: there is one.
         """
-        if self.best.exists() or self.last.exists():
+        if self.last.exists() or self.has_later_epochs():
             raise UserError(
                 f"{self.path} already holds a run; continue it with --resume, or choose another --output"
             )
+
+    def has_later_epochs(self) -> bool:
+        """Whether there is more than what a run leaves that stopped within its first epoch."""
+        return self.weights.exists() or (self.best.exists() and read_checkpoint(self.best)["epoch"] > 0)
 
     def checkpoint_to_resume(self) -> Path | None:
         """The last checkpoint, or None where the run stopped within its first epoch.
@@ -74,33 +108,80 @@ class RunFolder:
         """
         if not self.config.exists():
             raise UserError(f"--resume needs a run, got {self.path}, which holds none; check the folder")
-        found = [path.exists() for path in (self.last, self.best)]
-        if any(found) and not all(found):
-            lost = self.best if self.last.exists() else self.last
-            raise UserError(f"--resume needs the best and the last checkpoint, got no {lost}; restore it")
-        return self.last if all(found) else None
+        if self.last.exists():
+            return self.last
+        if self.has_later_epochs():
+            raise UserError(
+                f"--resume needs the best and the last checkpoint, got no {self.last}; restore it"
+            )
+        return None
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+# What every checkpoint holds, and what one to go on from holds as well.
+WEIGHTS = {"state_dict": dict, "hyper_parameters": dict, "epoch": int, "best_score": (float, NoneType)}
+STATE = {
+    **WEIGHTS,
+    "global_step": int,
+    "images_per_update": int,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+}
+
+
+def read_checkpoint(path: Path, keys: Mapping[str, Any] = WEIGHTS) -> dict[str, Any]:
     """Load a checkpoint; no code in it is run.
+
+    Args:
+        path: of the file.
+        keys: what it must hold, and of which types.
 
     Raises:
         UserError: it does not exist, or is none of ours.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(regular_file(path), map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; give the folder of a run") from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        # PyTorch's words for a file that is damaged, of another kind, or that wants to run code.
+    except UserError:
+        raise
+    except Exception as error:
+        # PyTorch's words for a file that is damaged, of another kind, or that wants to run code: any bytes
+        # come here, and its reader raises as many kinds of errors as there are ways to damage them.
         raise UserError(
             f"{path} must be a checkpoint of this program, but cannot be read; restore or delete it"
         ) from error
-    if not isinstance(state, dict) or not {"state_dict", "hyper_parameters"} <= state.keys():
+    if not isinstance(state, dict):
         raise UserError(
             f"{path} must be a checkpoint of this program, got another kind of file; restore or delete it"
         )
+    wrong = [key for key, kind in keys.items() if key not in state or not isinstance(state[key], kind)]
+    if wrong:
+        raise UserError(
+            f"{path} must be a checkpoint of this program, got one without a valid {', '.join(wrong)}; "
+            "restore or delete it"
+        )
     return state
+
+
+def score_so_far(folder: RunFolder, state: Mapping[str, Any]) -> float | None:
+    """The score of the best epoch of a run that goes on from the last checkpoint.
+
+    Where the run was stopped between the two, the best is of the epoch that comes next.
+
+    Raises:
+        UserError: the best checkpoint is lost, damaged, or of another model.
+    """
+    if not folder.best.exists() and state["best_score"] is None:
+        return None
+    if not folder.best.exists():
+        raise UserError(f"--resume needs the best and the last checkpoint, got no {folder.best}; restore it")
+    best = read_checkpoint(folder.best)
+    shapes = [{key: getattr(x, "shape", None) for key, x in y["state_dict"].items()} for y in (state, best)]
+    if shapes[0] != shapes[1]:
+        raise UserError(f"{folder.best} must be of the model of {folder.last}, got another one; restore it")
+    score: float | None = best["best_score"]
+    return score
 
 
 def refuse_other_run(path: Path, state: dict[str, Any], wanted: dict[str, Any]) -> None:

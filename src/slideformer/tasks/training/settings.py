@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading YAML that anyone may have written: a bounded size, whatever it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader, set_loader
+
+from slideformer.errors import UserError
+from slideformer.files import read_text
+
+# What no configuration of a training reaches: nodes with what aliases stand for, and levels of nesting.
+MOST_NODES, MOST_LEVELS = 20_000, 30
+MOST_BYTES = 1 << 20
+MODE = "bounded_yaml"
+
+
+def check_size(text: str) -> None:
+    """Refuse YAML that is large, nests deeply or refers to itself, before anything is built of it.
+
+    Raises:
+        UserError: it does.
+        yaml.YAMLError: it is not YAML.
+    """
+    if not any(sign in text for sign in "[{:-&*\n"):
+        return
+    sizes: dict[str, int] = {}
+    levels: list[tuple[str | None, int]] = [(None, 0)]
+
+    def add(nodes: int) -> None:
+        name, size = levels[-1]
+        levels[-1] = (name, size + nodes)
+        if sum(size for _, size in levels) > MOST_NODES or len(levels) > MOST_LEVELS:
+            raise UserError(
+                f"YAML must have at most {MOST_NODES} values, with those that its aliases stand for, and "
+                f"{MOST_LEVELS} levels, got more; write less"
+            )
+
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise UserError(f"YAML must not refer to itself, got the alias {event.anchor}; remove it")
+            add(sizes[event.anchor])
+        elif isinstance(event, yaml.CollectionStartEvent):
+            levels.append((event.anchor, 0))
+            add(1)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            name, size = levels.pop()
+            if name is not None:
+                sizes[name] = size
+            add(size)
+        elif isinstance(event, yaml.ScalarEvent):
+            if event.anchor is not None:
+                sizes[event.anchor] = 1
+            add(1)
+
+
+def load(text: str) -> Any:
+    """The value of a YAML text, in the words of the command line's parser.
+
+    Raises:
+        UserError: it is too large.
+        yaml.YAMLError: it is not YAML.
+    """
+    check_size(text)
+    return get_loader("yaml")(text)
+
+
+# Every value and file of the command line goes through this loader.
+set_loader(MODE, load, (yaml.YAMLError,))
+
+
+def read_settings(file: Path) -> Any:
+    """What a configuration file says.
+
+    Raises:
+        UserError: it is not a text file, not YAML, or too large.
+    """
+    try:
+        text = read_text(file, most=MOST_BYTES)
+        check_size(text)
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"{file} must be a YAML file, but cannot be read ({' '.join(str(error).split())}); "
+            "correct or restore it"
+        ) from error
+    except UserError as error:
+        raise error if str(file) in str(error) else UserError(f"{file}: {error}") from error
