@@ -15,6 +15,7 @@ from slideformer.deploy.detections import DetectionDifference, compare_detection
 from slideformer.deploy.runtimes import Runtime
 from slideformer.deploy.runtimes.session import Run
 from slideformer.errors import UserError
+from slideformer.models.finite import check_finite
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def verify(
         threads: of the runtime; None for all.
 
     Raises:
-        UserError: the file is broken, none of ours, or takes no input of one of these sizes.
+        UserError: the file is broken, none of ours, or takes no input of one of these sizes, or an answer
+            is not finite.
     """
     card = runtime.card(file)
     if not runtime.runs_here:
@@ -155,6 +157,7 @@ def difference(run: Run, model: nn.Module, image: Tensor) -> Difference:
     """How far the logits of file and model are apart."""
     wanted = model(image)
     (found,) = run(image)
+    check_finite((wanted, found))
     scale = float(wanted.abs().max())
     apart = (found - wanted).abs() / scale
     same = (found.argmax(1) == wanted.argmax(1)).float().mean()
@@ -166,7 +169,9 @@ def difference(run: Run, model: nn.Module, image: Tensor) -> Difference:
 def detection(run: Run, graph: nn.Module, image: Tensor) -> DetectionDifference:
     """How far file and model are apart in what they find in one picture."""
     height, width = image.shape[-2:]
-    return compare_detections(height, width, run(image), graph(image))
+    found, wanted = run(image), graph(image)
+    check_finite((found, wanted))
+    return compare_detections(height, width, found, wanted)
 
 
 def check_sizes(height: int, width: int) -> tuple[tuple[int, int, int], ...]:

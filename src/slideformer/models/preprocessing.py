@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 from PIL import Image
@@ -31,6 +31,8 @@ FIELDS: dict[str, Field] = {
 }
 # Pixels of a resized image from which on only the middle of a long and thin one is resized.
 MANY_PIXELS = 2**26
+# Pixels of a long and thin image that are kept besides those that the crop shows.
+MARGIN = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,20 +95,27 @@ def read_preprocessing(content: Mapping[str, Any], source: object) -> Preprocess
     return how
 
 
-def eval_transform(how: Preprocessing) -> Callable[[Image.Image], Tensor]:
+class EvalTransform:
     """Timm's transform for evaluation, for images of any proportions.
+
+    Args:
+        how: what it does.
 
     Raises:
         UserError: the model takes other images than RGB.
     """
-    if how.input_size[0] != 3:
-        raise UserError(
-            f"images are read as RGB, but the model takes {how.input_size[0]} channels; give one that takes 3"
-        )
-    transform = cast(
-        "Callable[[Image.Image], Tensor]", create_transform(**how.preprocessing(), is_training=False)
-    )
-    return lambda image: transform(shortened(image, how))
+
+    def __init__(self, how: Preprocessing) -> None:
+        if how.input_size[0] != 3:
+            raise UserError(
+                f"images are RGB, but the model takes {how.input_size[0]} channels; give one that takes 3"
+            )
+        self.how = how
+        self.transform = create_transform(**how.preprocessing(), is_training=False)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """The input of one image, ``(3, height, width)``."""
+        return cast("Tensor", self.transform(shortened(image, self.how)))
 
 
 def shortened(image: Image.Image, how: Preprocessing) -> Image.Image:
@@ -115,25 +124,20 @@ def shortened(image: Image.Image, how: Preprocessing) -> Image.Image:
     Of the centre's mode the middle is kept, which is all that the crop shows. A border's mode would leave a
     thin image no pixel: it gets one.
     """
-    short, long = sorted(image.size)
-    target = [math.floor(side / how.crop_pct) for side in how.input_size[1:]]
+    width, height = image.size
+    across, down = (math.floor(side / how.crop_pct) for side in (how.input_size[2], how.input_size[1]))
     if how.crop_mode == "center":
-        shown = math.ceil(how.crop_pct * max(target) / min(target)) + 1
-        enough = max(shown, MANY_PIXELS // max(target) ** 2) * short
-        cut = max(0, long - enough) // 2
-        across, down = (cut, 0) if image.width == long else (0, cut)
-        return image.crop((across, down, image.width - across, image.height - down)) if cut else image
-    ratio = max(image.height / target[0], image.width / target[1])
-    if how.crop_mode == "border" and round(short / ratio) == 0:
-        size = tuple(max(1, round(side / ratio)) for side in image.size)
-        return image.resize(cast("tuple[int, int]", size), str_to_pil_interp(how.interpolation))
+        scale = max(across / width, down / height)
+        if width * height * scale**2 <= MANY_PIXELS:
+            return image
+        seen = (max(across, how.input_size[2]), max(down, how.input_size[1]))
+        cut = [
+            max(0, side - math.ceil(part / scale) - MARGIN) // 2
+            for side, part in zip(image.size, seen, strict=True)
+        ]
+        return image.crop((cut[0], cut[1], width - cut[0], height - cut[1]))
+    ratio = max(width / across, height / down)
+    size = (round(width / ratio), round(height / ratio))
+    if how.crop_mode == "border" and min(size) == 0:
+        return image.resize((max(1, size[0]), max(1, size[1])), str_to_pil_interp(how.interpolation))
     return image
-
-
-def with_size(how: Preprocessing, size: tuple[int, int, int]) -> Preprocessing:
-    """The record for an input of another size.
-
-    Raises:
-        UserError: the size is out of range.
-    """
-    return read_preprocessing(replace(how, input_size=size).preprocessing(), "the model")
