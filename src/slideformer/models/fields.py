@@ -75,6 +75,8 @@ TEXT = Field(
 TABLE = Field("an object, values by name", lambda x: isinstance(x, Mapping))
 NAMES = many(TEXT)
 CLASSES = integer(0, MOST_CLASSES)
+# Numbers of classes in the data that a detector was trained on; null for 0, 1, 2 and so on.
+CATEGORY_IDS = optional(many(integer(-(2**53), 2**53)))
 
 
 def check_fields(content: Mapping[str, Any], fields: Mapping[str, Field], source: object) -> dict[str, Any]:

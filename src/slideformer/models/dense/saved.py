@@ -17,13 +17,13 @@ from slideformer.errors import UserError
 from slideformer.files import whole, write_text
 from slideformer.models.dense.blueprint import Blueprint
 from slideformer.models.fields import (
+    CATEGORY_IDS,
     MOST_CLASSES,
     NAMES,
     TABLE,
     TEXT,
     check_fields,
     integer,
-    many,
     optional,
     read_object,
     word,
@@ -43,7 +43,7 @@ BUILDERS = {
 # What ``config.json`` says, and of what was saved with the model the part that is used here.
 FIELDS = {
     "arguments": TABLE,
-    "category_ids": optional(many(integer(-(2**53), 2**53))),
+    "category_ids": CATEGORY_IDS,
     "task": word(*BUILDERS),
     "head": TEXT,
     "backbone": TEXT,
