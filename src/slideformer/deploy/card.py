@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,8 @@ PRECISIONS = ("float32", "float16", "int8")
 
 # A side of the input, or a number of images, at most.
 LARGEST = 2**16
+# Pixels of all images of one input.
+MOST_PIXELS = 2**27
 FIELDS = {
     "task": word(*TASKS),
     "precision": word(*PRECISIONS),
@@ -140,9 +143,13 @@ class Card:
         known = check_fields({**words, **{name: plain(texts[name]) for name in NUMBERS}}, FIELDS, file)
         facts = {name: plain(text) for name, text in texts.items() if name not in (*own, *ABOUT)}
         check_fields(facts, {name: field for name, field in FACTS.items() if name in facts}, file)
-        if "input_size" in facts:
-            read_preprocessing(facts, file)
-        return cls(**words, sizes=Sizes(*(known[name] for name in NUMBERS)), facts=facts)
+        sizes = Sizes(*(known[name] for name in NUMBERS))
+        sides = (1, *read_preprocessing(facts, file).input_size[1:]) if "input_size" in facts else (1, 1, 1)
+        if math.prod(sizes.of(*sides)) > MOST_PIXELS:
+            raise UserError(
+                f"batch x height x width of {file} must be at most {MOST_PIXELS}, got {sizes}; export it again"
+            )
+        return cls(**words, sizes=sizes, facts=facts)
 
 
 def plain(text: str) -> Any:

@@ -22,7 +22,8 @@ def answers(outputs: Outputs, facts: Facts, options: Options) -> list[Found]:
     sure = scores >= options.score
     # Without names or numbers the highest label tells how many classes there are to name.
     numbered = np.asarray(labels, dtype=np.int64)
-    known = max(len(facts.class_names or facts.category_ids or ()), int(numbered.max(initial=0)))
+    ids = () if facts.category_ids is None else facts.category_ids
+    known = max(len(facts.class_names), len(ids), int(numbered.max(initial=0)))
     if numbered.min(initial=1) < 1 or (facts.category_ids is not None and len(facts.category_ids) < known):
         raise UserError(
             f"the file's labels must be from 1 to its number of classes, got {numbered.min()} to "
