@@ -147,7 +147,8 @@ class Card:
         sides = (1, *read_preprocessing(facts, file).input_size[1:]) if "input_size" in facts else (1, 1, 1)
         if math.prod(sizes.of(*sides)) > MOST_PIXELS:
             raise UserError(
-                f"batch x height x width of {file} must be at most {MOST_PIXELS}, got {sizes}; export it again"
+                f"batch x height x width of {file} must be at most {MOST_PIXELS}, got {sizes}; "
+                "export it again"
             )
         return cls(**words, sizes=sizes, facts=facts)
 
