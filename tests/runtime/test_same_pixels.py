@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training, evaluation, prediction, calibration and the runtime see the same pixels, for all that timm knows."""
+"""Training, evaluation, prediction, calibration and the runtime see the same pixels, for all of timm."""
 
 from __future__ import annotations
 
