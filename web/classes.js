@@ -1,6 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 // From logits to names and probabilities.
 
+import { UserError } from "./errors.js";
+
+/**
+ * The logits of the first picture, checked.
+ *
+ * @param {{type: string, dims: number[], data: Float32Array}[]} outputs all that the model gives
+ * @param {{batch: number, classNames: string[], file: string, picture: string}} about what was asked
+ * @returns {Float32Array}
+ * @throws {UserError} the model is no classifier of these classes, or a logit is not finite
+ */
+export function logitsOf(outputs, { batch, classNames, file, picture }) {
+  const [first] = outputs;
+  const [rows, classes] = first?.dims ?? [];
+  const fits = outputs.length === 1 && first.type === "float32" && first.dims.length === 2;
+  if (!fits || rows !== batch || classes < 1) {
+    const shapes = outputs.map(({ dims }) => dims.join(" x ")).join("; ");
+    throw new UserError(
+      `${file} must give logits of ${batch} x classes, but gives ${shapes}: it is not a classifier; ` +
+        "export it again.",
+    );
+  }
+  if (classNames.length > 0 && classNames.length !== classes) {
+    throw new UserError(
+      `${file} must name all ${classes} classes of its model, but has ${classNames.length} names; ` +
+        "export it again.",
+    );
+  }
+  const logits = first.data.slice(0, classes);
+  if (!logits.every(Number.isFinite)) {
+    throw new UserError(
+      `${file} must give finite answers, but does not for ${picture}; export it again, in float32.`,
+    );
+  }
+  return logits;
+}
+
 /**
  * The likeliest classes.
  *

@@ -42,8 +42,10 @@ function shorterSide(picture, target) {
   return divided(picture, Math.min(picture.height / target.height, picture.width / target.width));
 }
 
+/** A thin picture keeps a pixel. */
 function longerSide(picture, target) {
-  return divided(picture, Math.max(picture.height / target.height, picture.width / target.width));
+  const size = divided(picture, Math.max(picture.height / target.height, picture.width / target.width));
+  return { height: Math.max(1, size.height), width: Math.max(1, size.width) };
 }
 
 function divided(picture, ratio) {

@@ -2,15 +2,40 @@
 // What an exported file tells of itself, read and checked.
 
 import { UserError } from "./errors.js";
+import { NAMES, TEXT, integer, list, number, optional, word } from "./fields.js";
 
 // The number of the agreement between whoever writes such files and whoever reads them.
 const FORMAT = "1";
+// A side of the input, of the resized picture that it is cut from, and the area of all that is run at once.
+const LONGEST_INPUT = 4096;
+const LONGEST_RESIZED = 8192;
+const MOST_PIXELS = 2 ** 27;
+const SIDE = optional(integer(1, 2 ** 16));
+const TEXTS = {
+  slideformer: TEXT,
+  architecture: TEXT,
+  precision: TEXT,
+  interpolation: word("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"),
+  crop_mode: word("center", "squash", "border"),
+};
+// These are JSON.
+const VALUES = {
+  class_names: NAMES,
+  batch: SIDE,
+  height: SIDE,
+  width: SIDE,
+  input_size: list(integer(1, LONGEST_INPUT), 3, 3),
+  mean: list(number(0, 1), 3, 3),
+  std: list(number(1e-6, 1e6), 3, 3),
+  crop_pct: number(0.05, 20),
+};
 
 /**
  * How to prepare a picture for a classifier, and how to name its answers.
  *
  * @param {Map<string, string>} metadata
- * @throws {UserError} the file is not of slideformer, of another format, of another task, or lacks a fact
+ * @throws {UserError} the file is not of slideformer, of another format, of another task, or a fact is
+ *   absent or out of its range
  */
 export function readFacts(metadata) {
   const number = metadata.get("slideformer_format");
@@ -32,35 +57,60 @@ export function readFacts(metadata) {
         "slideformer-runtime.",
     );
   }
-  const fact = (key) => {
-    if (!metadata.has(key)) {
-      throw new UserError(`The file must tell all of its facts, but has no ${key}; export it again.`);
-    }
-    return metadata.get(key);
-  };
-  const [, height, width] = value("input_size", fact);
+  const facts = readAll(metadata);
+  const [channels, height, width] = facts.input_size;
+  const resized = [height, width].map((side) => Math.floor(side / facts.crop_pct));
+  if (channels !== 3 || !resized.every((side) => side >= 1 && side <= LONGEST_RESIZED)) {
+    throw refusal(
+      "input_size",
+      `3 channels and sides that are 1 to ${LONGEST_RESIZED} when divided by crop_pct`,
+      metadata.get("input_size"),
+    );
+  }
+  if ((facts.batch ?? 1) * height * width > MOST_PIXELS) {
+    throw refusal("batch", `so small that its pictures have at most ${MOST_PIXELS} pixels`, metadata.get("batch"));
+  }
   return {
-    exporter: fact("slideformer"),
-    architecture: fact("architecture"),
-    precision: fact("precision"),
-    classNames: value("class_names", fact),
-    batch: value("batch", fact),
+    exporter: facts.slideformer,
+    architecture: facts.architecture,
+    precision: facts.precision,
+    classNames: facts.class_names,
+    batch: facts.batch,
     height,
     width,
-    mean: value("mean", fact),
-    std: value("std", fact),
-    interpolation: fact("interpolation"),
-    cropShare: value("crop_pct", fact),
-    cropMode: metadata.get("crop_mode") ?? "center",
+    mean: facts.mean,
+    std: facts.std,
+    interpolation: facts.interpolation,
+    cropShare: facts.crop_pct,
+    cropMode: facts.crop_mode,
   };
 }
 
+/** All facts by their keys, each checked. */
+function readAll(metadata) {
+  const told = new Map([["crop_mode", "center"], ...metadata]);
+  const entries = Object.entries({ ...TEXTS, ...VALUES }).map(([key, field]) => {
+    if (!told.has(key)) {
+      throw new UserError(`The file must tell all of its facts, but has no ${key}; export it again.`);
+    }
+    const value = key in VALUES ? parsed(key, told.get(key)) : told.get(key);
+    if (!field.holds(value)) {
+      throw refusal(key, field.must, told.get(key));
+    }
+    return [key, value];
+  });
+  return Object.fromEntries(entries);
+}
+
 /** The value of a fact that is JSON. */
-function value(key, fact) {
-  const text = fact(key);
+function parsed(key, text) {
   try {
     return JSON.parse(text);
   } catch {
-    throw new UserError(`The file's ${key} must be readable, but is ${text}; export it again.`);
+    throw refusal(key, "readable", text);
   }
+}
+
+function refusal(key, must, text) {
+  return new UserError(`The file's ${key} must be ${must}, but is ${text.slice(0, 60)}; export it again.`);
 }

@@ -3,7 +3,6 @@
 
 import { UserError } from "./errors.js";
 import { onChosen, onDropped } from "./files.js";
-import { openModel } from "./model.js";
 import { readPicture } from "./picture.js";
 import { showClasses, showFacts, showPicture, showProblem, showStatus } from "./show.js";
 
@@ -14,6 +13,7 @@ const WITHOUT_MODEL = "Choose a model, below, or drop one anywhere.";
 
 let model = null;
 let picture = null;
+let pictureName = "";
 // One thing after another, in the order in which it was asked for.
 let work = Promise.resolve();
 
@@ -38,7 +38,21 @@ function inTurn(doing) {
   work = work.then(undefined, (error) => console.error(error));
 }
 
+/** What opens models; it needs ONNX Runtime, which is not part of the page. */
+async function runtime() {
+  try {
+    return await import("./model.js");
+  } catch (error) {
+    console.error(error);
+    throw new UserError(
+      "The page needs ONNX Runtime in the folder ort/ next to it, which cannot be loaded; put it there " +
+        "with make web, and load the page again.",
+    );
+  }
+}
+
 async function useModelBeside() {
+  await runtime();
   const response = await fetch(BESIDE).catch(() => null);
   if (response === null || !response.ok) {
     showStatus(WITHOUT_MODEL);
@@ -50,7 +64,8 @@ async function useModelBeside() {
 async function useModel(name, read) {
   showProblem("");
   showStatus(`Loading ${name}…`);
-  const opened = await openModel(new Uint8Array(await read()));
+  const { openModel } = await runtime();
+  const opened = await openModel(new Uint8Array(await read()), name);
   await model?.close();
   model = opened;
   showFacts(model.facts);
@@ -66,6 +81,7 @@ async function usePicture(file) {
   showStatus("Reading the picture…");
   // One that cannot be read leaves the one before, and what was seen in it.
   picture = await readPicture(file);
+  pictureName = file.name;
   showPicture(file);
   showClasses([]);
   if (model === null) {
@@ -79,7 +95,7 @@ async function classify() {
   showStatus("Looking…");
   await painted();
   const start = performance.now();
-  const classes = await model.classify(picture, TOP);
+  const classes = await model.classify(picture, TOP, pictureName);
   const took = performance.now() - start;
   showClasses(classes);
   showStatus(`Answered in ${took < 1000 ? `${Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`}.`);

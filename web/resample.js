@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Resizing as Pillow does it, to the same pixels: a filter that widens when a picture shrinks, rows first and
-// then columns, weights in whole numbers, and rounding to eight bits after each of both.
+// Resizing as Pillow does it, to the same pixels: a filter that widens when a picture shrinks, rows and columns
+// one after the other, weights in whole numbers, and rounding to eight bits after each of both.
 
 import { UserError } from "./errors.js";
 
@@ -10,7 +10,18 @@ const FRACTION_BITS = 32 - 8 - 2;
 const FILTERS = {
   bilinear: { reach: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) },
   bicubic: { reach: 2, weight: cubic },
+  box: { reach: 0.5, weight: (x) => (x > -0.5 && x <= 0.5 ? 1 : 0) },
+  hamming: {
+    reach: 1,
+    weight: (x) => (Math.abs(x) < 1 ? sinc(x) * (0.54 + 0.46 * Math.cos(x * Math.PI)) : 0),
+  },
+  lanczos: { reach: 3, weight: (x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0) },
+  nearest: null,
 };
+
+function sinc(x) {
+  return x === 0 ? 1 : Math.sin(x * Math.PI) / (x * Math.PI);
+}
 
 /** Keys' cubic with a = -1/2. */
 function cubic(distance) {
@@ -28,7 +39,7 @@ function cubic(distance) {
  * @param {ImageData} picture of any size
  * @param {{height: number, width: number}} size to resize the whole to
  * @param {{top: number, left: number, height: number, width: number}} window of the resized picture
- * @param {string} interpolation bilinear or bicubic
+ * @param {string} interpolation a name in `FILTERS`
  * @returns {Uint8ClampedArray} red, green and blue of each pixel of the window, row by row
  * @throws {UserError} the interpolation is another one
  */
@@ -36,34 +47,65 @@ export function resample(picture, size, window, interpolation) {
   const filter = FILTERS[interpolation];
   if (filter === undefined) {
     throw new UserError(
-      `The file's interpolation must be ${Object.keys(FILTERS).join(" or ")} on this page, but is ` +
-        `${interpolation}; run it with slideformer-runtime.`,
+      `The file's interpolation must be one of ${Object.keys(FILTERS).join(", ")}, but is ` +
+        `${interpolation}; export it again.`,
     );
   }
   const across = weights(picture.width, size.width, window.left, window.width, filter);
   const down = weights(picture.height, size.height, window.top, window.height, filter);
-  const top = down[0].first;
-  const rows = Math.max(...down.map(({ first, shares }) => first + shares.length)) - top;
-  const narrow = new Uint8ClampedArray(rows * window.width * 3);
+  const source = { data: picture.data, channels: 4, width: picture.width };
+  // As Pillow 13 does: first along the axis that makes the picture smaller, else along its rows.
+  const downFirst = size.width > picture.width && size.height < picture.height;
+  return downFirst ? alongRows(alongColumns(source, down), across) : rowsFirst(source, across, down);
+}
+
+function rowsFirst(source, across, down) {
+  const { from, to } = sourcesOf(down);
+  const rows = { ...source, data: source.data.subarray(from * source.width * 4, to * source.width * 4) };
+  const moved = down.map(({ first, shares }) => ({ first: first - from, shares }));
+  const narrow = { data: alongRows(rows, across), channels: 3, width: across.length };
+  return alongColumns(narrow, moved).data;
+}
+
+/** Every row resized to the places of `across`. */
+function alongRows({ data, channels, width }, across) {
+  const rows = data.length / (channels * width);
+  const pixels = new Uint8ClampedArray(rows * across.length * 3);
   for (let row = 0; row < rows; row++) {
-    const start = (top + row) * picture.width * 4;
     across.forEach(({ first, shares }, column) => {
-      sum(picture.data, start + first * 4, 4, shares, narrow, (row * window.width + column) * 3);
+      const start = (row * width + first) * channels;
+      sum(data, start, channels, shares, pixels, (row * across.length + column) * 3);
     });
   }
-  const pixels = new Uint8ClampedArray(window.height * window.width * 3);
+  return pixels;
+}
+
+/** Every column resized to the places of `down`. */
+function alongColumns({ data, channels, width }, down) {
+  const pixels = new Uint8ClampedArray(down.length * width * 3);
   down.forEach(({ first, shares }, row) => {
-    for (let column = 0; column < window.width; column++) {
-      const start = ((first - top) * window.width + column) * 3;
-      sum(narrow, start, window.width * 3, shares, pixels, (row * window.width + column) * 3);
+    for (let column = 0; column < width; column++) {
+      const start = (first * width + column) * channels;
+      sum(data, start, width * channels, shares, pixels, (row * width + column) * 3);
     }
   });
-  return pixels;
+  return { data: pixels, channels: 3, width };
+}
+
+/** The first and the last, which is not among them, of the sources of all places. */
+function sourcesOf(places) {
+  return {
+    from: places[0].first,
+    to: Math.max(...places.map(({ first, shares }) => first + shares.length)),
+  };
 }
 
 /** Of each place of a window on one axis: where its sources begin, and their shares, in whole numbers. */
 function weights(length, resized, start, count, filter) {
   const scale = length / resized;
+  if (filter === null) {
+    return nearest(length, scale, start, count);
+  }
   const widening = Math.max(scale, 1);
   const reach = filter.reach * widening;
   return Array.from({ length: count }, (_, place) => {
@@ -75,6 +117,16 @@ function weights(length, resized, start, count, filter) {
     const total = raw.reduce((sum, x) => sum + x, 0);
     return { first, shares: Int32Array.from(raw, (x) => whole(total === 0 ? x : x / total)) };
   });
+}
+
+/** The same where each place has one source, found as Pillow does, step by step. */
+function nearest(length, scale, start, count) {
+  const shares = Int32Array.of(whole(1));
+  const places = [];
+  for (let place = 0, from = scale / 2; place < start + count; place++, from += scale) {
+    places.push({ first: Math.min(length - 1, Math.trunc(from)), shares });
+  }
+  return places.slice(start);
 }
 
 /** The nearest whole number of fractions of a share, halves away from zero. */

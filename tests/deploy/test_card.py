@@ -17,6 +17,8 @@ from slideformer.deploy import RUNTIMES, Card, Sizes, fingerprint
 from slideformer.errors import UserError
 from slideformer.version import __version__
 from tests.deploy.small import Tiny
+from tests.runtime.files import PREPARED
+from tests.runtime.hostile import CHANGES
 
 FILE = Path("model.onnx")
 CARD = Card("classify", "float32", "matmul", "0123456789abcdef", Sizes(2, None, 30))
@@ -82,6 +84,17 @@ REFUSED = {
 def test_a_card_of_something_else_is_refused(texts: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Card.of(texts, FILE)
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_nobody_should_believe_is_refused_in_a_line(change: dict[str, str]) -> None:
+    facts = {name: value for name, value in PREPARED.items() if name != "task"}
+    card = Card("classify", "float32", "matmul", "ab", facts={**facts, "class_names": ["ant", "bee", "cat"]})
+    assert Card.of(card.texts(), FILE) == card
+    with pytest.raises(UserError, match=r"model\.onnx") as raised:
+        Card.of({**card.texts(), **change}, FILE)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 400
 
 
 def test_sizes_give_the_input_that_a_file_takes() -> None:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 
 from slideformer.errors import UserError
 from slideformer.models import load_pretrained, reparameterize, save_pretrained
@@ -135,6 +137,82 @@ FAULTS = {
         lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]),
         "model.safetensors must hold the weights",
     ),
+}
+
+
+def said(**changes: object):
+    """A change of the part that timm calls ``pretrained_cfg``."""
+
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps({**config, "pretrained_cfg": {**config["pretrained_cfg"], **changes}}))
+
+    return change
+
+
+def written(content: bytes):
+    """A configuration of these bytes."""
+    return lambda folder: (folder / "config.json").write_bytes(content)
+
+
+def fifo(name: str):
+    """A FIFO in the place of a file."""
+
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return change
+
+
+def broken_weight(folder: Path) -> None:
+    """One number of one weight is NaN."""
+    state = load_file(folder / "model.safetensors")
+    state["head.fc.weight"][1, 2] = torch.nan
+    save_file(state, folder / "model.safetensors")
+
+
+FAULTS |= {
+    "nan_mean": (said(mean=[float("nan")]), "config.json must be JSON .NaN is not a number"),
+    "number_mean": (said(mean=0.1), "mean in .*config.json must be a list .* got 0.1"),
+    "long_mean": (said(mean=[0.1, 0.1, 0.1]), "mean in .* a number for each of 1 channels, got 3"),
+    "empty_mean": (said(mean=[]), "mean in .* must be a list of 1 to"),
+    "negative_std": (said(std=[-0.3]), "std in .* must be a list .* a number from 1e-06"),
+    "zero_std": (said(std=[0]), "std in .* must be a list"),
+    "bool_std": (said(std=[True]), "std in .* must be a list"),
+    "labels_word": (said(label_names="cat"), "label_names in .* must be a list .* got 'cat'"),
+    "labels_numbers": (said(label_names=[1, 2, 3]), "label_names in .* must be a list"),
+    "labels_count": (said(label_names=["cat"]), "must name all 3 classes, got 1 label_names"),
+    "crop_word": (said(crop_pct="most"), "crop_pct in .* must be a number from 0.05 to 20"),
+    "crop_tiny": (said(crop_pct=1e-9), "crop_pct in .* must be a number"),
+    "crop_mode": (said(crop_mode="corner"), "crop_mode in .* must be one of center, squash, border"),
+    "interpolation": (said(interpolation=3), "interpolation in .* must be one of"),
+    "huge_input": (said(input_size=[1, 100_000, 100_000]), "input_size in .* from 1 to 4096"),
+    "negative_input": (said(input_size=[1, -28, 28]), "input_size in .* from 1 to 4096"),
+    "float_input": (said(input_size=[1, 28.0, 28]), "input_size in .* whole number"),
+    "two_sides": (said(input_size=[28, 28]), "input_size in .* must be a list of 3 values"),
+    "absurd_classes": (edit(num_classes=10**9), "num_classes in .* must be a whole number from 0 to 1000000"),
+    "many_classes": (edit(num_classes=10**6, pretrained_cfg={}), "lacks 'input_size'"),
+    "classes_word": (edit(num_classes="3"), "num_classes in .* must be a whole number"),
+    "cfg_list": (edit(pretrained_cfg=[]), "pretrained_cfg in .* must be an object"),
+    "args_list": (edit(model_args=[1]), "model_args in .* must be an object"),
+    "args_nested": (edit(model_args={"depths": {"a": {"b": 3}}}), "describes no slide_swin_nano"),
+    "args_huge": (
+        edit(model_args={"embed_dim": 200_000}),
+        "the weights must fit|describes no",
+    ),
+    "architecture": (edit(architecture=["slide_swin_nano"]), "architecture in .* must be text"),
+    "nested": (written(b"[" * 100_000), "config.json must be JSON"),
+    "nested_whole": (written(b'{"a":' * 500 + b"1" + b"}" * 500), "must be JSON .it is nested too deep"),
+    "twice": (written(b'{"architecture": "a", "architecture": "b"}'), "two values of one name"),
+    "digits": (written(b'{"num_classes": ' + b"9" * 5000 + b"}"), "config.json must be JSON"),
+    "latin": (written(b'{"architecture": "\xe4"}'), "config.json must be JSON"),
+    "mark": (written(b"\xef\xbb\xbf{}"), "config.json must be JSON"),
+    "huge": (written(b" " * (2**24 + 1)), "config.json must be at most 16777216 bytes"),
+    "fifo_config": (fifo("config.json"), "config.json must be a regular file, got a FIFO"),
+    "fifo_weights": (fifo("model.safetensors"), "model.safetensors must be a regular file, got a FIFO"),
+    "nan_weight": (broken_weight, "model.safetensors must hold finite numbers, .* in head.fc.weight"),
 }
 
 

@@ -10,6 +10,7 @@ from slideformer_runtime import UserError
 from slideformer_runtime.facts import Facts, Preprocessing, read_facts
 
 from tests.runtime.files import FACTS, PREPARED
+from tests.runtime.hostile import CHANGES
 
 TEXTS = {key: x if isinstance(x, str) else json.dumps(x) for key, x in {**FACTS, **PREPARED}.items()}
 
@@ -58,6 +59,14 @@ def test_a_file_that_tells_otherwise_is_refused(metadata: dict[str, str], messag
     with pytest.raises(UserError, match=message) as raised:
         read_facts(metadata, "model.onnx")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_nobody_should_believe_is_refused_in_a_line(change: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="must tell all of its facts") as raised:
+        read_facts({**TEXTS, **change}, "model.onnx")
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 400
 
 
 def test_classes_without_names_are_numbers() -> None:

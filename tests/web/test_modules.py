@@ -17,6 +17,7 @@ from timm.data import create_transform
 
 from slideformer.tasks.pictures import read_image
 from tests.runtime.files import FACTS, PREPARED, classifier, segmenter
+from tests.runtime.hostile import CHANGES
 from tests.runtime.made_pictures import NAMES, write_pictures
 
 if shutil.which("node") is None:
@@ -63,6 +64,12 @@ CASES: dict[str, dict[str, Any]] = {
     "larger than resized": {**USUAL, "input_size": (3, 64, 64), "crop_pct": 1.3},
     "squash": {**USUAL, "input_size": (3, 64, 64), "crop_mode": "squash"},
     "border": {**USUAL, "input_size": (3, 64, 64), "crop_mode": "border"},
+    "wide squash": {**USUAL, "input_size": (3, 48, 96), "crop_mode": "squash", "crop_pct": 1.0},
+    "wide border": {**USUAL, "input_size": (3, 48, 96), "crop_mode": "border", "interpolation": "bilinear"},
+    "nearest": {**USUAL, "input_size": (3, 64, 64), "interpolation": "nearest"},
+    "box": {**USUAL, "input_size": (3, 64, 64), "interpolation": "box", "crop_mode": "squash"},
+    "hamming": {**USUAL, "input_size": (3, 64, 64), "interpolation": "hamming", "crop_mode": "border"},
+    "lanczos": {**USUAL, "input_size": (3, 64, 64), "interpolation": "lanczos"},
 }
 
 
@@ -110,6 +117,60 @@ def test_the_input_is_that_of_timm(
     for name in NAMES:
         found = np.fromfile(tmp_path / f"{name}.tensor", dtype=np.float32).reshape(case["input_size"])
         np.testing.assert_allclose(found, transform(pictures[name]).numpy(), rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_what_nobody_should_believe_is_refused_in_a_line(tmp_path: Path) -> None:
+    for number, change in enumerate(CHANGES.values()):
+        classifier(tmp_path / f"{number}.onnx", {**PREPARED, **change})
+    told = json.loads(node(READING, [str(tmp_path / f"{number}.onnx") for number in range(len(CHANGES))]))
+    for name, row in zip(CHANGES, told, strict=True):
+        assert row.get("kind") == "UserError", (name, row)
+        assert "\n" not in row["message"]
+        assert len(row["message"]) < 400
+
+
+LOGITS = """
+import { readFileSync } from "node:fs";
+import { logitsOf } from "./classes.js";
+
+const tell = ({ dims, type, values, names }) => {
+  const data = Float32Array.from(values, (x) => x ?? NaN);
+  const about = { batch: 1, classNames: names, file: "m.onnx", picture: "a.png" };
+  try {
+    return Array.from(logitsOf([{ dims, type, data }], about));
+  } catch (error) {
+    return { kind: error.constructor.name, message: error.message };
+  }
+};
+console.log(JSON.stringify(JSON.parse(readFileSync(0)).map(tell)));
+"""
+
+
+def test_answers_that_are_not_a_classifiers_are_refused() -> None:
+    good = {"dims": [1, 3], "type": "float32", "values": [1, 2, 3], "names": ["a", "b", "c"]}
+    cases = [
+        good,
+        {**good, "names": []},
+        {**good, "names": ["a", "b"]},
+        {**good, "values": [1, None, 3]},
+        {**good, "dims": [3]},
+        {**good, "dims": [1, 3, 8, 8]},
+        {**good, "type": "int64"},
+        {**good, "dims": [2, 3]},
+    ]
+    first, unnamed, *refused = json.loads(node(LOGITS, cases))
+    assert first == unnamed == [1, 2, 3]
+    assert all(row["kind"] == "UserError" for row in refused)
+    assert "must name all 3 classes of its model, but has 2 names" in refused[0]["message"]
+    assert "m.onnx must give finite answers, but does not for a.png" in refused[1]["message"]
+    assert all("is not a classifier" in row["message"] for row in refused[2:])
+
+
+def test_a_page_without_its_runtime_says_what_to_do() -> None:
+    script = (WEB / "page.js").read_text(encoding="utf-8")
+    assert "make web" in script
+    # An import at the top would end the page before it could say anything.
+    assert not [line for line in script.splitlines() if line.startswith("import ") and "model.js" in line]
 
 
 def test_facts_are_read_from_the_bytes_of_the_file(tmp_path: Path) -> None:

@@ -3,41 +3,48 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slideformer_runtime.errors import UserError
+from slideformer_runtime.fields import (
+    NAMES,
+    TEXT,
+    check_fields,
+    integer,
+    many,
+    optional,
+    parse_json,
+)
+from slideformer_runtime.preprocessing import (
+    PREPROCESSING,
+    PREPROCESSING_TEXTS,
+    Preprocessing,
+    preprocessing_of,
+)
 
 # The number of the agreement between whoever writes such files and whoever reads them.
 FORMAT = "1"
 FORMAT_KEY, EXPORTER_KEY = "slideformer_format", "slideformer"
-TEXTS = ("task", "architecture", "precision")
-SIDES = ("batch", "height", "width")
-PREPROCESSING = ("input_size", "mean", "std", "interpolation", "crop_pct")
-OPTIONAL = ("crop_mode", "category_ids")
-KEYS = (FORMAT_KEY, EXPORTER_KEY, *TEXTS, "class_names", *SIDES, *PREPROCESSING, *OPTIONAL)
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a picture becomes a classifier's input, by timm's names.
-
-    Attributes:
-        input_size: channels, height and width.
-        mean: of each channel, subtracted from pixels in [0, 1].
-        std: of each channel, by which pixels are then divided.
-        interpolation: timm's word for how pictures are resized.
-        crop_pct: share of the resized picture's side that the crop keeps.
-        crop_mode: timm's word for how the crop is taken.
-    """
-
-    input_size: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
-    crop_pct: float
-    crop_mode: str = "center"
+# A side of any input, in pixels, or a number of pictures.
+LONGEST = 2**16
+# Pixels of all pictures of one input of a fixed size.
+MOST_PIXELS = 2**27
+SIDES = dict.fromkeys(("batch", "height", "width"), optional(integer(1, LONGEST), ...))
+# Texts as they are; all others are JSON.
+TEXTS = {
+    EXPORTER_KEY: TEXT,
+    "task": TEXT,
+    "architecture": TEXT,
+    "precision": TEXT,
+}
+VALUES = {
+    "class_names": NAMES,
+    **SIDES,
+    "category_ids": optional(many(integer(-(2**53), 2**53))),
+}
+KEYS = (FORMAT_KEY, *TEXTS, *VALUES, *PREPROCESSING, *PREPROCESSING_TEXTS)
 
 
 @dataclass(frozen=True)
@@ -93,24 +100,29 @@ def read_facts(metadata: Mapping[str, str], source: str) -> Facts:
         source: the file, for errors.
 
     Raises:
-        UserError: the file is not of slideformer, of another format, or lacks a fact.
+        UserError: the file is not of slideformer, of another format, or a fact is absent or out of its range.
     """
     refuse_another_format(metadata, source)
+    prepared = "input_size" in metadata
+    texts = {**TEXTS, **(PREPROCESSING_TEXTS if prepared else {})}
+    values = {**VALUES, **(PREPROCESSING if prepared else {})}
     try:
-        batch, height, width = (read_side(metadata[key]) for key in SIDES)
+        told = check_fields(metadata, texts)
+        told |= check_fields({key: read_value(metadata, key) for key in values if key in metadata}, values)
         facts = Facts(
-            exporter=metadata[EXPORTER_KEY],
-            task=metadata["task"],
-            architecture=metadata["architecture"],
-            precision=metadata["precision"],
-            class_names=tuple(map(str, json.loads(metadata["class_names"]))),
-            batch=batch,
-            height=height,
-            width=width,
-            preprocessing=read_preprocessing(metadata) if "input_size" in metadata else None,
-            category_ids=read_category_ids(metadata),
+            exporter=told[EXPORTER_KEY],
+            task=told["task"],
+            architecture=told["architecture"],
+            precision=told["precision"],
+            class_names=tuple(told["class_names"]),
+            batch=told["batch"],
+            height=told["height"],
+            width=told["width"],
+            preprocessing=preprocessing_of(told) if prepared else None,
+            category_ids=None if told["category_ids"] is None else tuple(told["category_ids"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+        check_together(facts)
+    except (KeyError, ValueError) as error:
         raise UserError(
             f"{source} must tell all of its facts, but {reason(error)}; export it again"
         ) from error
@@ -119,6 +131,35 @@ def read_facts(metadata: Mapping[str, str], source: str) -> Facts:
             f"{source} must tell how a picture is prepared, but has no input_size; export it again"
         )
     return facts
+
+
+def read_value(metadata: Mapping[str, str], key: str) -> object:
+    """The value of a fact that is JSON.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        return parse_json(metadata[key])
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+def check_together(facts: Facts) -> None:
+    """Refuse facts that do not fit together.
+
+    Raises:
+        ValueError: says which.
+    """
+    ids, names, how = facts.category_ids, facts.class_names, facts.preprocessing
+    if ids is not None and names and len(ids) != len(names):
+        raise ValueError(f"category_ids must be {len(names)}, one for each name, got {len(ids)}")
+    height, width = facts.height, facts.width
+    if how is not None:
+        height, width = how.input_size[1:]
+    sides = (facts.batch, height, width)
+    if math.prod(1 if side is None else side for side in sides) > MOST_PIXELS:
+        raise ValueError(f"batch x height x width must be at most {MOST_PIXELS}, got {sides}")
 
 
 def refuse_another_format(metadata: Mapping[str, str], source: str) -> None:
@@ -138,31 +179,6 @@ def refuse_another_format(metadata: Mapping[str, str], source: str) -> None:
             f"{source} must be of format {FORMAT}, got format {number}, of slideformer {exporter}; export it "
             "again, or install the slideformer-runtime of that version"
         )
-
-
-def read_preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
-    """How a picture becomes the input."""
-    channels, height, width = json.loads(metadata["input_size"])
-    return Preprocessing(
-        input_size=(int(channels), int(height), int(width)),
-        mean=tuple(map(float, json.loads(metadata["mean"]))),
-        std=tuple(map(float, json.loads(metadata["std"]))),
-        interpolation=metadata["interpolation"],
-        crop_pct=float(json.loads(metadata["crop_pct"])),
-        crop_mode=metadata.get("crop_mode", "center"),
-    )
-
-
-def read_category_ids(metadata: Mapping[str, str]) -> tuple[int, ...] | None:
-    """Numbers of a detector's classes in its data, or None."""
-    numbers = json.loads(metadata.get("category_ids", "null"))
-    return None if numbers is None else tuple(map(int, numbers))
-
-
-def read_side(text: str) -> int | None:
-    """The only size of a side that a file takes, or None."""
-    side = json.loads(text)
-    return None if side is None else int(side)
 
 
 def reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ from slideformer_runtime.engines import open_file
 from slideformer_runtime.errors import UserError
 from slideformer_runtime.facts import Facts, read_facts
 from slideformer_runtime.pictures import UNREADABLE, Source, read_picture
-from slideformer_runtime.tasks import Options, Task, find_task
+from slideformer_runtime.tasks import Options, Outputs, Task, find_task
 
 
 class Model:
@@ -42,6 +42,7 @@ class Model:
 
     def __init__(self, file: str | os.PathLike[str], *, threads: int | None = None) -> None:
         metadata, self._run = open_file(file, threads)
+        self._file = os.fspath(file)
         self.facts: Facts = read_facts(metadata, str(file))
         self.task: Task = find_task(self.facts.task)
 
@@ -58,11 +59,13 @@ class Model:
             `Detections`.
 
         Raises:
-            UserError: the picture cannot be read or is of a size that the file does not take, or an option is
-                another task's.
+            UserError: the picture cannot be read or is of a size that the file does not take, an option is
+                another task's, or an answer is not finite.
         """
         options = self.task.choose(top, score)
-        (found,) = self._answers([self._prepare(picture)], options)
+        name = os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else "the picture"
+        images = self._batch([self._prepare(picture)])
+        (found,) = self._answers(self._run(images), images, [name], options)
         return found
 
     def stream(
@@ -85,7 +88,7 @@ class Model:
             An answer a path; one that was left out tells why.
 
         Raises:
-            UserError: an option is another task's, or out of its range.
+            UserError: an option is another task's, or out of its range; or an answer is not finite.
         """
         if together < 1:
             raise UserError(f"together must be at least 1, got {together}")
@@ -106,10 +109,14 @@ class Model:
                     errors[place] = str(error)
             found: dict[int, Found] = {}
             if inputs:
+                images = self._batch(list(inputs.values()))
+                names = [os.fspath(group[place]) for place in inputs]
                 try:
-                    found = dict(zip(inputs, self._answers(list(inputs.values()), options), strict=True))
+                    outputs = self._run(images)
                 except UserError as error:
                     errors |= dict.fromkeys(inputs, str(error))
+                else:
+                    found = dict(zip(inputs, self._answers(outputs, images, names, options), strict=True))
             for place, path in enumerate(group):
                 yield Answer(os.fspath(path), found.get(place), errors.get(place))
 
@@ -120,13 +127,27 @@ class Model:
             raise UserError(told(error)) from error
         return self.task.prepare(read, self.facts)
 
-    def _answers(self, inputs: Sequence[NDArray[np.float32]], options: Options) -> list[Found]:
+    def _batch(self, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         images = np.stack(inputs)
         if self.facts.batch is not None and len(images) < self.facts.batch:
             # A file that takes some number of pictures alone gets black ones, whose answers are dropped.
             missing = self.facts.batch - len(images)
             images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), dtype=np.float32)])
-        return self.task.answers(self._run(images), self.facts, options)[: len(inputs)]
+        return images
+
+    def _answers(
+        self, outputs: Outputs, images: NDArray[np.float32], names: Sequence[str], options: Options
+    ) -> list[Found]:
+        self.task.check(outputs, images.shape, self._file)
+        for row, name in enumerate(names):
+            # A detector answers for one picture alone.
+            own = outputs if len(images) == 1 else [x[row] for x in outputs]
+            if not all(np.isfinite(x).all() for x in own):
+                raise UserError(
+                    f"{self._file} must give finite answers, but does not for {name}; export it again, "
+                    "in float32"
+                )
+        return self.task.answers(outputs, self.facts, options)[: len(names)]
 
 
 def told(error: BaseException) -> str:

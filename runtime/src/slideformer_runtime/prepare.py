@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from slideformer_runtime.errors import UserError
-from slideformer_runtime.facts import Preprocessing
+from slideformer_runtime.preprocessing import Preprocessing
 
 T = TypeVar("T")
+# Pixels of a resized picture from which on only the middle of a long and thin one is resized.
+MANY_PIXELS = 2**26
+# Pixels of a long and thin picture that are kept besides those that the crop shows.
+MARGIN = 2
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -38,12 +42,33 @@ def prepared(picture: Image.Image, how: Preprocessing) -> NDArray[np.float32]:
     height, width = how.input_size[1:]
     resampling = known(INTERPOLATIONS, "interpolation", how.interpolation)
     target = (math.floor(height / how.crop_pct), math.floor(width / how.crop_pct))
+    if how.crop_mode == "center":
+        picture = shortened(picture, target, (height, width))
     rows, columns = known(RESIZED, "crop_mode", how.crop_mode)(picture.height, picture.width, target)
     resized = picture.resize((columns, rows), resampling)
     fill = tuple(round(255 * x) for x in how.mean) if how.crop_mode == "border" else (0, 0, 0)
     pixels = unit_pixels(centre_crop(resized, height, width, fill))
     mean, std = (np.array(x, dtype=np.float32)[:, None, None] for x in (how.mean, how.std))
     return (pixels - mean) / std
+
+
+def shortened(picture: Image.Image, target: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+    """The picture itself, or of a long and thin one the middle, which is all that the crop shows.
+
+    Args:
+        picture: of any proportions.
+        target: height and width that it is to cover.
+        size: height and width of the crop.
+    """
+    scale = max(target[1] / picture.width, target[0] / picture.height)
+    if picture.width * picture.height * scale**2 <= MANY_PIXELS:
+        return picture
+    seen = (max(target[1], size[1]), max(target[0], size[0]))
+    cut = [
+        max(0, side - math.ceil(part / scale) - MARGIN) // 2
+        for side, part in zip(picture.size, seen, strict=True)
+    ]
+    return picture.crop((cut[0], cut[1], picture.width - cut[0], picture.height - cut[1]))
 
 
 def unit_pixels(picture: Image.Image) -> NDArray[np.float32]:
@@ -67,9 +92,9 @@ def shorter_side(height: int, width: int, target: tuple[int, int]) -> tuple[int,
 
 
 def longer_side(height: int, width: int, target: tuple[int, int]) -> tuple[int, int]:
-    """The size that fits into the target, in the picture's own proportions."""
+    """The size that fits into the target, in the picture's own proportions, a pixel at least."""
     ratio = max(height / target[0], width / target[1])
-    return round(height / ratio), round(width / ratio)
+    return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
 def squashed(height: int, width: int, target: tuple[int, int]) -> tuple[int, int]:

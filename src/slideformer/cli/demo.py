@@ -107,11 +107,11 @@ def start_anew(folder: Path) -> None:
 def hold_out(info: Any) -> tuple[Tensor, list[int]]:
     """The held-out digits as the model takes them, ``(N, 3, height, width)``, and their classes."""
     import torch
-    from timm.data import create_transform
 
+    from slideformer.models.preprocessing import EvalTransform
     from slideformer.tasks.classify import digits
 
-    transform = create_transform(**info.preprocessing())
+    transform = EvalTransform(info)
     images, labels = digits.load("val")
     return torch.stack([transform(image) for image in images]), labels
 

@@ -108,8 +108,7 @@ def prepared(
     """
     if "mean" not in facts:
         return [stretched([image], facts, (1, *size[1:])) for image in images]
-    from timm.data import create_transform
+    from slideformer.models.preprocessing import EvalTransform, read_preprocessing
 
-    names = ("mean", "std", "interpolation", "crop_pct")
-    transform = create_transform(size, **{name: facts[name] for name in names})
+    transform = EvalTransform(read_preprocessing({**facts, "input_size": size}, "the model"))
     return [transform(image)[None] for image in images]

@@ -68,8 +68,8 @@ def named(name: str, num_classes: int | None) -> Source:
     import torch
     from timm.data import resolve_data_config
 
-    from slideformer.models import PREPROCESSING
     from slideformer.models.names import pretrained_cfg
+    from slideformer.models.preprocessing import read_preprocessing
 
     if num_classes is not None and num_classes < 1:
         raise UserError(f"--num-classes must be at least 1, got {num_classes}")
@@ -79,7 +79,7 @@ def named(name: str, num_classes: int | None) -> Source:
     classes: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     torch.manual_seed(0)
     model = timm.create_model(name, **classes).eval()
-    facts = {key: config[key] for key in PREPROCESSING}
+    facts = read_preprocessing(config, name).preprocessing()
     known: dict[str, Any] = {"num_classes": model.num_classes, "source": RANDOM, "class_names": []}
     size = config["input_size"]
     return Source(model, {"task": "classify", "architecture": name, **known, **facts}, Path(name), size)

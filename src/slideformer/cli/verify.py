@@ -60,6 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
             f"{file} holds machine code that runs when it is opened; add --run-code if it is yours"
         )
     source = source_of(file, dict(card.facts), arguments.model)
+    if source.facts["task"] != card.task:
+        raise UserError(
+            f"{file} must be of its model's task, {source.facts['task']}, got {card.task}; export it again"
+        )
     if fingerprint(source.model) != card.weights:
         raise UserError(
             f"{file} must be made of the model it is compared with, but its weights are others; "

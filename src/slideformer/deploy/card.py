@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,19 @@ import torch
 from torch import nn
 
 from slideformer.errors import UserError
+from slideformer.models.fields import (
+    CATEGORY_IDS,
+    CLASSES,
+    NAMES,
+    TEXT,
+    check_fields,
+    integer,
+    optional,
+    parse_json,
+    word,
+)
+from slideformer.models.preprocessing import FIELDS as PREPROCESSING_FIELDS
+from slideformer.models.preprocessing import read_preprocessing
 from slideformer.version import __version__
 
 # Raised when a file of before can no longer be read as one of now.
@@ -24,6 +38,27 @@ WORDS = ("task", "precision", "form", "weights")
 NUMBERS = ("batch", "height", "width")
 TASKS = ("classify", "segment", "detect")
 PRECISIONS = ("float32", "float16", "int8")
+
+# A side of the input, or a number of images, at most.
+LARGEST = 2**16
+# Pixels of all images of one input.
+MOST_PIXELS = 2**27
+FIELDS = {
+    "task": word(*TASKS),
+    "precision": word(*PRECISIONS),
+    "form": TEXT,
+    "weights": TEXT,
+    **dict.fromkeys(NUMBERS, optional(integer(1, LARGEST))),
+}
+# What else a file may tell, where it tells it.
+FACTS = {
+    **PREPROCESSING_FIELDS,
+    "architecture": TEXT,
+    "source": TEXT,
+    "num_classes": CLASSES,
+    "class_names": NAMES,
+    "category_ids": CATEGORY_IDS,
+}
 
 
 @dataclass(frozen=True)
@@ -88,6 +123,8 @@ class Card:
         Raises:
             UserError: the file is none of ours, or of another format.
         """
+        if not isinstance(texts, Mapping) or not all(isinstance(text, str) for text in texts.values()):
+            raise UserError(f"{file} must tell texts by name, but tells something else; export it again")
         if "slideformer_format" not in texts:
             raise UserError(
                 f"{file} must be a file that `slideformer export` wrote, but says nothing of it; export anew"
@@ -101,24 +138,25 @@ class Card:
         missing = [name for name in own if name not in texts]
         if missing:
             raise UserError(f"{file} must tell its {', '.join(missing)}, but does not; export it anew")
-        for name, known in (("task", TASKS), ("precision", PRECISIONS)):
-            if texts[name] not in known:
-                raise UserError(
-                    f"the {name} of {file} must be one of {', '.join(known)}, got {texts[name]}; "
-                    "export it anew"
-                )
-        facts = {name: plain(text) for name, text in texts.items() if name not in (*own, *ABOUT)}
-        sides = [plain(texts[name]) for name in NUMBERS]
-        if not all(side is None or isinstance(side, int) for side in sides):
-            raise UserError(f"the sizes of {file} must be numbers or null, got {sides}; export it anew")
         # A fingerprint of digits alone is no number.
-        return cls(**{name: texts[name] for name in WORDS}, sizes=Sizes(*sides), facts=facts)
+        words = {name: texts[name] for name in WORDS}
+        known = check_fields({**words, **{name: plain(texts[name]) for name in NUMBERS}}, FIELDS, file)
+        facts = {name: plain(text) for name, text in texts.items() if name not in (*own, *ABOUT)}
+        check_fields(facts, {name: field for name, field in FACTS.items() if name in facts}, file)
+        sizes = Sizes(*(known[name] for name in NUMBERS))
+        sides = (1, *read_preprocessing(facts, file).input_size[1:]) if "input_size" in facts else (1, 1, 1)
+        if math.prod(sizes.of(*sides)) > MOST_PIXELS:
+            raise UserError(
+                f"batch x height x width of {file} must be at most {MOST_PIXELS}, got {sizes}; "
+                "export it again"
+            )
+        return cls(**words, sizes=sizes, facts=facts)
 
 
 def plain(text: str) -> Any:
     """The value that a text was made of."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:  # a word is no JSON
         return text
 

@@ -12,6 +12,7 @@ from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 
 from slideformer.errors import UserError
 from slideformer.models.dense.retina import Retina
+from slideformer.models.finite import check_finite
 
 
 class RetinaGraph(nn.Module):
@@ -88,6 +89,7 @@ class RetinaGraph(nn.Module):
         classify, regress = self.head.classification_head, self.head.regression_head
         scores = classify.cls_logits(classify.conv(x))[0].permute(1, 2, 0).flatten().sigmoid()
         deltas = regress.bbox_reg(regress.conv(x))[0].permute(1, 2, 0).reshape(-1, 4)
+        check_finite((scores, deltas))
         scores, chosen = scores.topk(torch.sym_min(self.candidates, scores.shape[0]))
         places = torch.div(chosen, classify.num_classes, rounding_mode="floor")
         boxes = self.coder.decode_single(deltas[places], around(x, anchors, image)[places])

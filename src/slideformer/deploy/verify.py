@@ -15,6 +15,7 @@ from slideformer.deploy.detections import DetectionDifference, compare_detection
 from slideformer.deploy.runtimes import Runtime
 from slideformer.deploy.runtimes.session import Run
 from slideformer.errors import UserError
+from slideformer.models.finite import check_finite
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def verify(
         threads: of the runtime; None for all.
 
     Raises:
-        UserError: the file is broken, none of ours, or takes no input of one of these sizes.
+        UserError: the file is broken, none of ours, or takes no input of one of these sizes, or an answer
+            is not finite.
     """
     card = runtime.card(file)
     if not runtime.runs_here:
@@ -150,11 +152,27 @@ def refuse_size(card: Card, file: Path, image: Tensor) -> None:
         )
 
 
+def answers_like(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Sequence[Tensor]:
+    """What a file gives, if it has the form of what its model gives; detectors may find more or fewer.
+
+    Raises:
+        UserError: it is another number of tensors, or one has another shape.
+    """
+    forms = [
+        [tuple(x.shape) if len(wanted) == 1 else (x.ndim, *x.shape[1:]) for x in xs] for xs in (wanted, found)
+    ]
+    if forms[0] != forms[1]:
+        shapes = ["; ".join(str(tuple(x.shape)) for x in xs) for xs in (wanted, found)]
+        raise UserError(f"the file must give answers of shapes {shapes[0]}, got {shapes[1]}; export it again")
+    return found
+
+
 @torch.inference_mode()
 def difference(run: Run, model: nn.Module, image: Tensor) -> Difference:
     """How far the logits of file and model are apart."""
     wanted = model(image)
-    (found,) = run(image)
+    found = answers_like([wanted], run(image))[0]
+    check_finite((wanted, found))
     scale = float(wanted.abs().max())
     apart = (found - wanted).abs() / scale
     same = (found.argmax(1) == wanted.argmax(1)).float().mean()
@@ -166,7 +184,10 @@ def difference(run: Run, model: nn.Module, image: Tensor) -> Difference:
 def detection(run: Run, graph: nn.Module, image: Tensor) -> DetectionDifference:
     """How far file and model are apart in what they find in one picture."""
     height, width = image.shape[-2:]
-    return compare_detections(height, width, run(image), graph(image))
+    wanted = graph(image)
+    found = answers_like(wanted, run(image))
+    check_finite((found, wanted))
+    return compare_detections(height, width, found, wanted)
 
 
 def check_sizes(height: int, width: int) -> tuple[tuple[int, int, int], ...]:

@@ -6,7 +6,8 @@ from slideformer.models.counts import HOST_TOP1, PUBLISHED, Counts, count
 from slideformer.models.dense.detector import create_detector
 from slideformer.models.dense.segmenter import create_segmenter
 from slideformer.models.merge import is_merged, reparameterize
-from slideformer.models.pretrained import PREPROCESSING, Pretrained, load_pretrained, save_pretrained
+from slideformer.models.preprocessing import PREPROCESSING, Preprocessing
+from slideformer.models.pretrained import Pretrained, load_pretrained, save_pretrained
 from slideformer.models.pyramid import Pyramid
 from slideformer.models.slide_cswin import SlideCSwin
 from slideformer.models.slide_dat import SlideDat
@@ -21,6 +22,7 @@ __all__ = [
     "PREPROCESSING",
     "PUBLISHED",
     "Counts",
+    "Preprocessing",
     "Pretrained",
     "Pyramid",
     "SlideCSwin",

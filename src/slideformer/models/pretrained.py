@@ -11,47 +11,42 @@ from pathlib import Path
 from typing import Any, cast
 
 import timm
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 
 from slideformer.errors import UserError
 from slideformer.files import whole, write_text
-from slideformer.models.convert import load_whole
+from slideformer.models.fields import CLASSES, NAMES, TABLE, TEXT, check_fields, optional, read_object
 from slideformer.models.merge import is_merged
+from slideformer.models.preprocessing import PREPROCESSING, Preprocessing, read_preprocessing
+from slideformer.models.weights import load_built
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-# How an image becomes the model's input, by timm's names.
-PREPROCESSING = ("input_size", "mean", "std", "interpolation", "crop_pct")
 # What the folder says by itself, and what only timm's factory may be told: a file may not.
 NOT_ARGUMENTS = frozenset(inspect.signature(timm.create_model).parameters) | {"num_classes"}
 
 
-@dataclass(frozen=True)
-class Pretrained:
-    """What a folder tells beside the weights.
+# What ``config.json`` says, by timm's names, and in its part ``pretrained_cfg`` beside the preprocessing.
+FIELDS = {
+    "architecture": TEXT,
+    "num_classes": CLASSES,
+    "pretrained_cfg": TABLE,
+    "model_args": optional(TABLE, {}),
+}
+LABELS = {"label_names": optional(NAMES, ())}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained(Preprocessing):
+    """What a folder says besides the weights: its preprocessing, and names.
 
     Attributes:
         architecture: timm's name of the model.
         label_names: name of each class, in the order of the logits; empty if unknown.
-        input_size: channels, height and width of the images it was made for.
-        mean: of each channel, subtracted from pixels in [0, 1].
-        std: of each channel, by which pixels are then divided.
-        interpolation: timm's word for how images are resized.
-        crop_pct: share of the resized image's side that the centre crop keeps.
     """
 
     architecture: str
     label_names: tuple[str, ...]
-    input_size: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
-    crop_pct: float
-
-    def preprocessing(self) -> dict[str, Any]:
-        """How an image becomes the model's input, by the names that timm's ``create_transform`` takes."""
-        return {name: getattr(self, name) for name in PREPROCESSING}
 
     def facts(self) -> dict[str, Any]:
         """All that travels with an exported model."""
@@ -69,6 +64,7 @@ def save_pretrained(
     std: Sequence[float] | None = None,
     interpolation: str | None = None,
     crop_pct: float | None = None,
+    crop_mode: str | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model so that ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads it.
@@ -83,11 +79,13 @@ def save_pretrained(
         mean: of each channel.
         std: of each channel.
         interpolation: timm's word for how images are resized.
-        crop_pct: share of the resized image's side that the centre crop keeps.
+        crop_pct: share of the resized image's side that the crop keeps.
+        crop_mode: timm's word for how the crop is taken.
         arguments: with which ``timm.create_model`` built it, beside the name; our models know theirs.
 
     Raises:
-        ValueError: the model was merged, was not built by name, or has another number of classes.
+        ValueError: the model was merged, was not built by name, has another number of classes, or could
+            not be loaded again with this preprocessing.
         UserError: the folder cannot be written.
     """
     if is_merged(model):
@@ -99,7 +97,7 @@ def save_pretrained(
     num_classes = int(model.num_classes)  # type: ignore[arg-type]
     if label_names and len(label_names) != num_classes:
         raise ValueError(f"label_names must name all {num_classes} classes, got {len(label_names)}")
-    given = (input_size, mean, std, interpolation, crop_pct)
+    given = (input_size, mean, std, interpolation, crop_pct, crop_mode)
     if arguments is None:
         if not hasattr(model, "arguments"):
             raise ValueError(
@@ -107,6 +105,7 @@ def save_pretrained(
             )
         arguments = cast("Mapping[str, Any]", model.arguments)
     config = describe(model, num_classes, dict(zip(PREPROCESSING, given, strict=True)), arguments)
+    read_preprocessing(config["pretrained_cfg"], "the model's preprocessing")
     if label_names:
         # At the root is where timm writes them and transformers reads them.
         config["label_names"] = config["pretrained_cfg"]["label_names"] = list(label_names)
@@ -152,57 +151,22 @@ def load_pretrained(folder: str | Path) -> tuple[nn.Module, Pretrained]:
         UserError: a file is absent, truncated or not ours, or weights and model do not fit.
     """
     folder = Path(folder)
-    config = read_config(folder / CONFIG)
-    try:
-        architecture, facts = config["architecture"], config["pretrained_cfg"]
-        info = Pretrained(
-            architecture=architecture,
-            label_names=tuple(facts.get("label_names", ())),
-            input_size=tuple(facts["input_size"]),
-            mean=tuple(facts["mean"]),
-            std=tuple(facts["std"]),
-            interpolation=facts["interpolation"],
-            crop_pct=facts["crop_pct"],
+    source = folder / CONFIG
+    config = check_fields(read_object(source), FIELDS, source)
+    architecture, facts, classes = (
+        config[name] for name in ("architecture", "pretrained_cfg", "num_classes")
+    )
+    labels = check_fields(facts, LABELS, source)["label_names"]
+    if labels and len(labels) != classes:
+        raise UserError(
+            f"{source} must name all {classes} classes, got {len(labels)} label_names; correct or remove them"
         )
-        arguments = {**config.get("model_args", {}), "num_classes": config["num_classes"]}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{folder / CONFIG} must describe a model, but lacks {error}; train it anew"
-        ) from error
-    if info.label_names and len(info.label_names) != config["num_classes"]:
-        raise UserError(
-            f"{folder / CONFIG} must name all {config['num_classes']} classes, got "
-            f"{len(info.label_names)} label_names; correct or remove them"
-        )
-    if not isinstance(architecture, str) or not timm.is_model(architecture):
-        raise UserError(f"{folder / CONFIG} names the model {architecture!r}, which is not known here")
-    model = build(architecture, arguments, folder / CONFIG)
-    try:
-        load_whole(model, load_file(folder / WEIGHTS))
-    except (FileNotFoundError, SafetensorError) as error:
-        raise UserError(
-            f"{folder / WEIGHTS} must hold the weights ({error}); copy the folder again"
-        ) from error
-    except UserError as error:
-        raise UserError(f"{folder / WEIGHTS}: {error}") from error
-    return model.eval(), info
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        UserError: there is no such file, or no object in it.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; give the folder of a finished run")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} must be JSON ({error}); copy the folder again") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} must be a JSON object, got {type(config).__name__}; train the model anew")
-    return config
+    how = read_preprocessing(facts, source).preprocessing()
+    info = Pretrained(architecture=architecture, label_names=tuple(labels), **how)
+    if not timm.is_model(architecture):
+        raise UserError(f"{source} names the model {architecture!r}, which is not known here")
+    arguments = {**config["model_args"], "num_classes": classes}
+    return load_built(lambda: build(architecture, arguments, source), folder / WEIGHTS), info
 
 
 def build(architecture: str, arguments: dict[str, Any], source: Path) -> nn.Module:
@@ -216,5 +180,5 @@ def build(architecture: str, arguments: dict[str, Any], source: Path) -> nn.Modu
         raise UserError(f"{source} sets {', '.join(foreign)}, which a saved model may not; remove it")
     try:
         return timm.create_model(architecture, **arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{source} describes no {architecture} ({error}); train the model anew") from error
+    except Exception as error:  # constructors of many authors, given values that nobody has checked
+        raise UserError(f"{source} describes no {architecture} ({error}); train the model again") from error

@@ -19,8 +19,8 @@ from slideformer.viz.figure import INK
 # beyond them begin anew.
 CLASS_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#9db4ff")
 MASK_OPACITY = 0.45
-# A small picture is enlarged, so that the words on it can be read.
-SMALLEST_SIDE = 480
+# A small picture is enlarged, so that the words on it can be read, but not a long and thin one without end.
+SMALLEST_SIDE, LONGEST_SIDE = 480, 3840
 
 
 def draw_detections(
@@ -61,7 +61,8 @@ def draw_detections(
             )
         for number in order:
             tint(pixels, drawn[number], colour_of(labels[number]))
-    scale = max(1.0, SMALLEST_SIDE / min(pixels.shape[:2]))
+    shape = pixels.shape[:2]
+    scale = max(1.0, min(SMALLEST_SIDE / min(shape), LONGEST_SIDE / max(shape)))
     size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
     image = Image.fromarray(pixels.round().astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(image)

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 
 from slideformer.errors import UserError
 from slideformer.models import reparameterize, save_pretrained
@@ -115,6 +117,35 @@ FAULTS = {
         lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]),
         "model.safetensors must hold the weights",
     ),
+}
+
+
+def broken_weight(folder: Path) -> None:
+    """One number of one weight is infinite."""
+    state = load_file(folder / "model.safetensors")
+    name = next(name for name in state if name.endswith("cls_logits.weight"))
+    state[name].flatten()[0] = torch.inf
+    save_file(state, folder / "model.safetensors")
+
+
+def fifo(folder: Path) -> None:
+    """A FIFO in the place of the weights."""
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+
+
+FAULTS |= {
+    "no_backbone": (edit(backbone=None), "backbone in .*config.json must be text .* got None"),
+    "no_classes": (edit(num_classes=0), "num_classes in .* must be a whole number from 1 to"),
+    "half_classes": (edit(num_classes=3.5), "num_classes in .* must be a whole number"),
+    "label_letters": (edit(label_names="abc"), "label_names in .* must be a list"),
+    "ids": (edit(category_ids=[1, 2, 2.5]), "category_ids in .* must be a list"),
+    "arguments": (edit(arguments=None), "arguments in .* must be an object"),
+    "options": (edit(arguments={"options": [1]}), "describes no model that can be built"),
+    "huge_side": (edit(arguments={"min_size": 10**6}), "min_size must be from 1 to 8192"),
+    "short_side": (edit(extra={"short_side": -1}), "short_side in .* must be a whole number"),
+    "nan_weight": (broken_weight, "model.safetensors must hold finite numbers"),
+    "fifo": (fifo, "model.safetensors must be a regular file, got a FIFO"),
 }
 
 

@@ -62,9 +62,7 @@ def open_file(path: str | os.PathLike[str], threads: int | None) -> tuple[Mappin
             f"a model must be a file ending in {' or '.join(ENGINES)}, got {path}; give what "
             "`slideformer export` wrote"
         )
-    if not path.is_file():
-        found = "which is a folder" if path.is_dir() else "which does not exist"
-        raise UserError(f"a model must be a file, got {path}, {found}; check the path")
+    check_regular(path)
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise UserError(
             f"threads must be from 1 to {MOST_THREADS}, got {threads}; leave it out for the engine's "
@@ -76,8 +74,25 @@ def open_file(path: str | os.PathLike[str], threads: int | None) -> tuple[Mappin
             f"{path.name} needs {engine.package}, which is not installed; "
             f"pip install 'slideformer-runtime[{engine.extra}]'"
         )
-    metadata, run = import_module(engine.module).open_file(path, threads)
+    try:
+        metadata, run = import_module(engine.module).open_file(path, threads)
+    except UserError:
+        raise
+    except Exception as error:  # decoders of many formats, given bytes that nobody has checked
+        raise unreadable(path, engine.package, error) from error
     return metadata, run
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is not a regular file: a FIFO or a device would block whoever opens it.
+
+    Raises:
+        UserError: it is something else, or does not exist.
+    """
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "is not a regular file"
+        found = kind if path.exists() else "does not exist"
+        raise UserError(f"a model must be a file, got {path}, which {found}; check the path")
 
 
 def unreadable(path: Path, kind: str, error: Exception) -> UserError:

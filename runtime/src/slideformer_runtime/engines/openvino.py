@@ -11,7 +11,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from slideformer_runtime.engines import Run, failed, unreadable
+from slideformer_runtime.engines import Run, check_regular, failed, unreadable
 from slideformer_runtime.errors import UserError
 from slideformer_runtime.facts import KEYS
 
@@ -26,7 +26,9 @@ def open_file(path: Path, threads: int | None) -> tuple[Mapping[str, str], Run]:
         UserError: OpenVINO cannot read it, or its weights are not beside it.
     """
     weights = path.with_suffix(".bin")
-    if not weights.is_file():
+    if weights.exists():
+        check_regular(weights)
+    else:
         raise UserError(
             f"{path} must have its weights beside it, but {weights} does not exist; copy both files"
         )

@@ -7,9 +7,9 @@ from slideformer_runtime.errors import UserError
 from slideformer_runtime.tasks.classify import CLASSIFY
 from slideformer_runtime.tasks.detect import DETECT
 from slideformer_runtime.tasks.segment import SEGMENT
-from slideformer_runtime.tasks.task import Options, Task
+from slideformer_runtime.tasks.task import Options, Outputs, Task
 
-__all__ = ["TASKS", "Options", "Task", "find_task"]
+__all__ = ["TASKS", "Options", "Outputs", "Task", "find_task"]
 
 TASKS = {task.name: task for task in (CLASSIFY, SEGMENT, DETECT)}
 

@@ -47,4 +47,4 @@ def values(found: Sequence[Class]) -> dict[str, Any]:
     return {"classes": [{"name": row.name, "probability": row.probability} for row in found]}
 
 
-CLASSIFY = Task("classify", "top", BATCH, prepare, answers, words, values)
+CLASSIFY = Task("classify", (("B", "C"),), "top", BATCH, prepare, answers, words, values)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from slideformer_runtime.answers import Detections, Found
+from slideformer_runtime.errors import UserError
 from slideformer_runtime.facts import Facts
 from slideformer_runtime.tasks.task import Options, Outputs, Task
 from slideformer_runtime.tasks.whole import whole_picture
@@ -20,13 +21,20 @@ def answers(outputs: Outputs, facts: Facts, options: Options) -> list[Found]:
     boxes, scores = (np.asarray(x, dtype=np.float32) for x in (boxes, scores))
     sure = scores >= options.score
     # Without names or numbers the highest label tells how many classes there are to name.
-    known = max(len(facts.class_names), int(labels.max(initial=0)))
+    numbered = np.asarray(labels, dtype=np.int64)
+    ids = () if facts.category_ids is None else facts.category_ids
+    known = max(len(facts.class_names), len(ids), int(numbered.max(initial=0)))
+    if numbered.min(initial=1) < 1 or (facts.category_ids is not None and len(facts.category_ids) < known):
+        raise UserError(
+            f"the file's labels must be from 1 to its number of classes, got {numbered.min()} to "
+            f"{numbered.max()}; export it again"
+        )
     numbers = tuple(range(1, known + 1))
     return [
         Detections(
             boxes=boxes[sure],
             scores=scores[sure],
-            labels=np.asarray(labels, dtype=np.int64)[sure],
+            labels=numbered[sure],
             class_names=facts.names(known) if facts.class_names else tuple(map(str, numbers)),
             category_ids=numbers if facts.category_ids is None else facts.category_ids,
         )
@@ -55,4 +63,4 @@ def values(found: Detections) -> dict[str, Any]:
     }
 
 
-DETECT = Task("detect", "score", 1, whole_picture, answers, words, values)
+DETECT = Task("detect", (("N", "4"), ("N",), ("N",)), "score", 1, whole_picture, answers, words, values)

@@ -34,4 +34,4 @@ def values(found: LabelMap) -> dict[str, Any]:
     return {"classes": dict(found.shares())}
 
 
-SEGMENT = Task("segment", None, 1, whole_picture, answers, words, values)
+SEGMENT = Task("segment", (("B", "C", "H", "W"),), None, 1, whole_picture, answers, words, values)

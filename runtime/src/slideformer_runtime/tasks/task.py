@@ -43,6 +43,7 @@ class Task:
 
     Attributes:
         name: as files have it.
+        outputs: the axes of each output by name: B, H and W are the input's, N and C any, 4 is four.
         option: of `Options`, the one that the task has; None for none.
         together: how many pictures to run at once where the file takes any number.
         prepare: from a picture to an input ``(3, height, width)``.
@@ -52,12 +53,39 @@ class Task:
     """
 
     name: str
+    outputs: tuple[tuple[str, ...], ...]
     option: str | None
     together: int
     prepare: Callable[[Image.Image, Facts], NDArray[np.float32]]
     answers: Callable[[Outputs, Facts, Options], list[Found]]
     words: Callable[[Any], str]
     values: Callable[[Any], dict[str, Any]]
+
+    def check(self, outputs: Outputs, shape: tuple[int, ...], file: str) -> None:
+        """Refuse outputs of another form, which show that the file is another task's.
+
+        Args:
+            outputs: for one input.
+            shape: of the input, ``(B, 3, H, W)``.
+            file: for the error.
+
+        Raises:
+            UserError: there are more or fewer, or one has other axes or holds no numbers.
+        """
+        sides = {"B": shape[0], "H": shape[2], "W": shape[3], "4": 4}
+        fits = len(outputs) == len(self.outputs) and all(
+            x.dtype.kind in "fiu"
+            and x.ndim == len(axes)
+            and all(sides.setdefault(axis, side) == side for axis, side in zip(axes, x.shape, strict=True))
+            for x, axes in zip(outputs, self.outputs, strict=True)
+        )
+        if not fits or not sides.get("C", 1):
+            form = "; ".join(" x ".join(axes) for axes in self.outputs)
+            found = "; ".join(" x ".join(map(str, x.shape)) for x in outputs)
+            raise UserError(
+                f"{file} says that it can {self.name}, which gives answers of {form}, but it gives {found}; "
+                "export it again"
+            )
 
     def choose(self, top: int | None, score: float | None) -> Options:
         """The options of a call, the task's own where None.

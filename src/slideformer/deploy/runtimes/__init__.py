@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from slideformer.deploy.card import PRECISIONS, TASKS, Card
 from slideformer.deploy.job import Job
 from slideformer.deploy.runtimes.session import Run
 from slideformer.errors import UserError
+from slideformer.files import regular_file
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ class Runtime:
         Raises:
             UserError: the file is broken, or none of ours.
         """
-        return Card.of(self.implementation.read(file), file)
+        with decoding(file, self.title):
+            return Card.of(self.implementation.read(file), file)
 
     def open_file(self, file: Path, threads: int | None = None) -> Run:
         """A function from images to what the file gives for them.
@@ -97,7 +102,32 @@ class Runtime:
             UserError: the file is broken.
         """
         opener: Callable[[Path, int | None], Run] = self.implementation.open_file
-        return opener(file, threads)
+        with decoding(file, self.title):
+            opened = opener(file, threads)
+
+        def run(image: Tensor) -> list[Tensor]:
+            with decoding(file, self.title):
+                return opened(image)
+
+        return run
+
+
+@contextmanager
+def decoding(file: Path, title: str) -> Iterator[None]:
+    """Say in one line what a runtime raises for a file, whose bytes may be anything.
+
+    Raises:
+        UserError: the block raises something.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # decoders of many libraries, given bytes that nobody has checked
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(
+            f"{file} must be a whole file for {title}, but it fails ({reason}); export it again"
+        ) from error
 
 
 RUNTIMES = {
@@ -153,6 +183,9 @@ def of_file(file: Path) -> Runtime:
         raise UserError(f"{file} must be an exported file, but does not exist; check the path")
     for runtime in RUNTIMES.values():
         if file.suffix == runtime.suffix:
+            for part in file.rglob("*") if file.is_dir() else [file]:
+                if not part.is_dir():
+                    regular_file(part)
             return runtime
     endings = ", ".join(runtime.suffix for runtime in RUNTIMES.values())
     raise UserError(f"an exported file must end in one of {endings}, got {file}; give the file itself")

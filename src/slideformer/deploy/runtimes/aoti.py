@@ -13,6 +13,7 @@ from slideformer.deploy.job import Job
 from slideformer.deploy.runtimes.quiet import quiet
 from slideformer.deploy.runtimes.session import Run
 from slideformer.errors import UserError
+from slideformer.models.fields import MOST_BYTES, parse_json
 
 # The one entry of PyTorch's own metadata that is ours.
 CARD = "slideformer_card"
@@ -48,9 +49,11 @@ def read(file: Path) -> dict[str, str]:
         with zipfile.ZipFile(file) as package:
             names = [name for name in package.namelist() if name.endswith("_metadata.json")]
             for name in names:
-                entries = json.loads(package.read(name))
+                if package.getinfo(name).file_size > MOST_BYTES:
+                    raise ValueError(f"{name} is too large")
+                entries = parse_json(package.read(name))
                 if CARD in entries:
-                    texts: dict[str, str] = json.loads(entries[CARD])
+                    texts: dict[str, str] = parse_json(entries[CARD])
                     return texts
     except (zipfile.BadZipFile, ValueError) as error:
         raise UserError(

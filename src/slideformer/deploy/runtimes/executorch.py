@@ -16,6 +16,7 @@ from slideformer.deploy.job import InHalf, Job
 from slideformer.deploy.runtimes.quiet import quiet
 from slideformer.deploy.runtimes.session import Run
 from slideformer.errors import UserError
+from slideformer.models.fields import parse_json
 
 # A method of the program that gives what the file says of itself, as the bytes of its JSON.
 CARD = "slideformer_card"
@@ -98,7 +99,7 @@ def read(file: Path) -> dict[str, str]:
         return {}
     with quiet():
         (text,) = loaded.load_method(CARD).execute([])
-    texts: dict[str, str] = json.loads(bytes(text.tolist()))
+    texts: dict[str, str] = parse_json(bytes(text.tolist()))
     return texts
 
 

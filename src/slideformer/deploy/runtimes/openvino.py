@@ -15,6 +15,7 @@ from slideformer.deploy.runtimes import onnx
 from slideformer.deploy.runtimes.quiet import quiet
 from slideformer.deploy.runtimes.session import Run
 from slideformer.errors import UserError
+from slideformer.files import regular_file
 
 # Where the card stands in the file.
 SECTION = "slideformer"
@@ -74,8 +75,9 @@ def model_of(file: Path) -> Any:
     import openvino
 
     weights = file.with_suffix(".bin")
-    if not weights.is_file():
+    if not weights.exists():
         raise UserError(f"{file} must have its weights beside it, {weights}, which is not there; copy both")
+    regular_file(weights)
     try:
         return openvino.Core().read_model(file)
     except RuntimeError as error:

@@ -105,12 +105,22 @@ def load_whole(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         UserError: says which tensors are missing, which are unexpected and which have another shape; or the
             model is on the meta device, which holds no numbers.
     """
-    own = model.state_dict()
-    if any(x.is_meta for x in own.values()):
+    if any(x.is_meta for x in model.state_dict().values()):
         raise UserError(
             "the model must hold numbers, but it is on the meta device, where nothing can be loaded; "
             "build it without device='meta'"
         )
+    check_fit(model, state)
+    model.load_state_dict(dict(state))
+
+
+def check_fit(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Refuse a state dict in our names that is not the model's; the model needs to hold no numbers.
+
+    Raises:
+        UserError: says which tensors are missing, which are unexpected and which have another shape.
+    """
+    own = model.state_dict()
     misshaped = [
         f"{name} (want {tuple(own[name].shape)}, got {tuple(state[name].shape)})"
         for name in own
@@ -124,7 +134,6 @@ def load_whole(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     told = "; ".join(f"{fault}: {listed(names)}" for fault, names in faults.items() if names)
     if told:
         raise UserError(f"the weights must fit the model, but some do not, so nothing was loaded; {told}")
-    model.load_state_dict(dict(state))
 
 
 def listed(names: Sequence[str]) -> str:

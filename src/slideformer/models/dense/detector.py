@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
@@ -28,6 +29,21 @@ from slideformer.models.names import pretrained_cfg
 
 # Pixels a side that pictures are padded to multiples of, at least.
 MULTIPLE = 32
+
+
+class Transform(GeneralizedRCNNTransform):
+    """Torchvision's transform, for images of any proportions: none is resized to no pixel."""
+
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """An image ``(3, height, width)`` at the size at which it is looked at, in evaluation."""
+        short, long = sorted(image.shape[-2:])
+        if not self.training and short * self.max_size < long:
+            size = [max(1, side * self.max_size // long) for side in image.shape[-2:]]
+            image = F.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
+        resized: tuple[Tensor, dict[str, Tensor] | None] = super().resize(image, target)
+        return resized
 
 
 @dataclass(frozen=True)
@@ -80,7 +96,7 @@ def create_detector(head: str, backbone: str, num_classes: int, **arguments: Any
         grad_checkpointing=options.grad_checkpointing,
         options=options.options,
     )
-    transform = GeneralizedRCNNTransform(
+    transform = Transform(
         options.min_size,
         options.max_size,
         list(facts["mean"]),

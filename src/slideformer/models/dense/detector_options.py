@@ -9,6 +9,7 @@ from math import inf
 from typing import Any, TypeVar
 
 from slideformer.errors import UserError, check_range
+from slideformer.models.preprocessing import LONGEST_RESIZED
 
 Options = TypeVar("Options", bound="DetectorOptions")
 # Arguments that must be a positive number where a detector has them.
@@ -16,12 +17,12 @@ POSITIVE = (
     "fpn_channels",
     "head_channels",
     "mask_channels",
-    "min_size",
-    "max_size",
     "anchor_scale",
     "detections",
     "sampling_ratio",
 )
+# Those that are a side of a picture, in pixels.
+SIDES = ("min_size", "max_size")
 # Those that are a share or a probability.
 SHARES = ("score_threshold", "nms_threshold", "positive_share", "drop_path_rate")
 
@@ -59,7 +60,7 @@ class DetectorOptions:
     detections: int = 100
 
     def __post_init__(self) -> None:
-        for names, low, high in ((POSITIVE, 1, inf), (SHARES, 0, 1)):
+        for names, low, high in ((POSITIVE, 1, inf), (SIDES, 1, LONGEST_RESIZED), (SHARES, 0, 1)):
             for name in names:
                 value = getattr(self, name, None)
                 if value is not None and not isinstance(value, (int, float)):

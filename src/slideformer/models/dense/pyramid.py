@@ -10,6 +10,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from slideformer.models.dense.features import Features
+from slideformer.models.finite import check_finite
 
 
 class FeaturePyramid(nn.Module):
@@ -53,13 +54,25 @@ class FeaturePyramid(nn.Module):
 def answer_in_own_dtype(module: nn.Module) -> nn.Module:
     """Have a module answer in the dtype of its weights where autocast would make it less.
 
-    Logits, and distances from which boxes are decoded, need the digits.
+    Logits, and distances from which boxes are decoded, need the digits. In evaluation they are checked to be
+    finite: what follows them drops boxes that are not, as if nothing had been found.
 
     Args:
         module: answers with a tensor, or several in a tuple, list or dictionary.
     """
     module.register_forward_hook(to_own_dtype)
+    module.register_forward_hook(refuse_not_finite)
     return module
+
+
+def refuse_not_finite(module: nn.Module, given: Any, answer: Any) -> None:
+    """Refuse an answer in evaluation that is not finite.
+
+    Raises:
+        NotFiniteError: a number is NaN or infinite.
+    """
+    if not module.training:
+        check_finite(answer)
 
 
 def to_own_dtype(module: nn.Module, given: Any, answer: Any) -> Any:

@@ -10,16 +10,28 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 
 from slideformer.errors import UserError
 from slideformer.files import whole, write_text
-from slideformer.models.convert import load_whole
 from slideformer.models.dense.blueprint import Blueprint
+from slideformer.models.fields import (
+    CATEGORY_IDS,
+    MOST_CLASSES,
+    NAMES,
+    TABLE,
+    TEXT,
+    check_fields,
+    integer,
+    optional,
+    read_object,
+    word,
+)
 from slideformer.models.merge import is_merged
-from slideformer.models.pretrained import CONFIG, NOT_ARGUMENTS, WEIGHTS, read_config
+from slideformer.models.preprocessing import LONGEST_RESIZED
+from slideformer.models.pretrained import CONFIG, NOT_ARGUMENTS, WEIGHTS
+from slideformer.models.weights import load_built
 
 CLASSIFY = "classify"
 # Module and function that build the models of a task, imported when one is wanted.
@@ -27,6 +39,19 @@ BUILDERS = {
     "detect": ("slideformer.models.dense.detector", "create_detector"),
     "segment": ("slideformer.models.dense.segmenter", "create_segmenter"),
 }
+
+# What ``config.json`` says, and of what was saved with the model the part that is used here.
+FIELDS = {
+    "arguments": TABLE,
+    "category_ids": CATEGORY_IDS,
+    "task": word(*BUILDERS),
+    "head": TEXT,
+    "backbone": TEXT,
+    "num_classes": integer(1, MOST_CLASSES),
+    "label_names": NAMES,
+    "extra": optional(TABLE, {}),
+}
+EXTRA = {"short_side": optional(integer(1, LONGEST_RESIZED))}
 
 
 @dataclass(frozen=True)
@@ -126,20 +151,17 @@ def load_dense(folder: str | Path) -> tuple[nn.Module, DenseInfo]:
     config = folder / CONFIG
     if task_of(folder) == CLASSIFY:
         raise UserError(f"{config} must describe a detector or segmenter, got a classifier; give another run")
-    info = from_dict(read_config(config), config)
-    try:
-        model = create_dense(info.blueprint)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{config} describes no model that can be built ({error}); train it anew") from error
-    try:
-        load_whole(model, load_file(folder / WEIGHTS))
-    except (FileNotFoundError, SafetensorError) as error:
-        raise UserError(
-            f"{folder / WEIGHTS} must hold the weights ({error}); copy the folder again"
-        ) from error
-    except UserError as error:
-        raise UserError(f"{folder / WEIGHTS}: {error}") from error
-    return model.eval(), info
+    info = from_dict(read_object(config), config)
+
+    def build() -> nn.Module:
+        try:
+            return create_dense(info.blueprint)
+        except Exception as error:  # parts of many authors, given values that nobody has checked
+            raise UserError(
+                f"{config} describes no model that can be built ({error}); train the model again"
+            ) from error
+
+    return load_built(build, folder / WEIGHTS), info
 
 
 def task_of(folder: str | Path) -> str:
@@ -149,8 +171,8 @@ def task_of(folder: str | Path) -> str:
         UserError: the folder holds no model, or one of a task that is not known here.
     """
     path = Path(folder) / CONFIG
-    task = read_config(path).get("task", CLASSIFY)
-    if task not in (CLASSIFY, *BUILDERS):
+    task = read_object(path).get("task", CLASSIFY)
+    if not isinstance(task, str) or task not in (CLASSIFY, *BUILDERS):
         raise UserError(f"{path} must be of one of {CLASSIFY}, {', '.join(BUILDERS)}, got the task {task!r}")
     return str(task)
 
@@ -176,21 +198,19 @@ def from_dict(content: Mapping[str, Any], source: Path) -> DenseInfo:
     Raises:
         UserError: it lacks a part, or holds what a file may not tell.
     """
-    try:
-        arguments, ids = dict(content["arguments"]), content["category_ids"]
-        blueprint = Blueprint(
-            content["task"], content["head"], content["backbone"], int(content["num_classes"]), arguments
-        )
-        info = DenseInfo(
-            blueprint,
-            tuple(map(str, content["label_names"])),
-            None if ids is None else tuple(map(int, ids)),
-            dict(content.get("extra", {})),
-        )
-        # What only timm's factory may be told, by a person: among it other files to be read.
-        foreign = sorted(NOT_ARGUMENTS.intersection(arguments.get("options") or {}))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{source} must describe a model, but lacks {error}; train it anew") from error
+    values = check_fields(content, FIELDS, source)
+    arguments = dict(values["arguments"])
+    blueprint = Blueprint(
+        values["task"], values["head"], values["backbone"], values["num_classes"], arguments
+    )
+    ids = values["category_ids"]
+    check_fields(values["extra"], EXTRA, source)
+    info = DenseInfo(
+        blueprint, tuple(values["label_names"]), None if ids is None else tuple(ids), dict(values["extra"])
+    )
+    # What only timm's factory may be told, by a person: among it other files to be read.
+    options = arguments.get("options")
+    foreign = sorted(NOT_ARGUMENTS.intersection(options if isinstance(options, Mapping) else ()))
     if foreign:
         raise UserError(f"{source} sets {', '.join(foreign)}, which a saved model may not; remove it")
     fault = fault_of(info)

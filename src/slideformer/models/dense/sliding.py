@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_dtype
 
 from slideformer.errors import UserError, check_range
+from slideformer.models.finite import check_finite
 
 # Called with the number of windows done and the number of all.
 Progress = Callable[[int, int], None]
@@ -70,8 +71,18 @@ def label_map(
     # The whole picture is a window of its own size.
     windows = Sliding(max(height, width), 1) if sliding is None else sliding
     for first, logits in bands(model, image, windows, progress):
-        labels[first : first + logits.shape[1]] = logits.argmax(0).to("cpu", torch.int32)
+        labels[first : first + logits.shape[1]] = likeliest(logits)
     return labels
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """The class of each pixel from logits ``(classes, H, W)``: ``(H, W)``, int32, on the CPU.
+
+    Raises:
+        NotFiniteError: a logit is NaN or infinite.
+    """
+    check_finite(logits)
+    return logits.argmax(0).to("cpu", torch.int32)
 
 
 @torch.inference_mode()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from slideformer.errors import UserError
-from slideformer.models import PREPROCESSING
+from slideformer.models.finite import check_finite
+from slideformer.models.preprocessing import read_preprocessing
 from slideformer.tasks.classify.datasets import hold_out_class_names
 from slideformer.tasks.classify.evaluate import check_class_names
 from slideformer.tasks.classify.loaders import eval_loader
@@ -68,12 +69,13 @@ def compare(
         batch_size: images at a time.
 
     Raises:
-        UserError: the source is not fit, its classes are others, or it has no readable image.
+        UserError: the source is not fit, its classes are others, it has no readable image, or an answer is
+            not finite.
     """
     names = hold_out_class_names(source)
     if facts["class_names"]:
         check_class_names(facts["class_names"], names)
-    preprocessing = {name: facts[name] for name in PREPROCESSING}
+    preprocessing = read_preprocessing(facts, "the file").preprocessing()
     images = same = right = other_right = 0
     loader = eval_loader(
         source, names, preprocessing, batch_size=batch_size, num_workers=0, on_bad_image="skip"
@@ -81,7 +83,9 @@ def compare(
     for batch in loader:
         if not len(batch.check().images):
             continue
-        first, second = (classify(batch.images).argmax(1) for classify in (model, other))
+        answers = [classify(batch.images) for classify in (model, other)]
+        check_finite(answers)
+        first, second = (logits.argmax(1) for logits in answers)
         images += len(batch.images)
         same += int((first == second).sum())
         right += int((first == batch.targets).sum())

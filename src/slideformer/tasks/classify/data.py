@@ -14,6 +14,7 @@ from timm.data import IterableImageDataset, create_dataset, create_transform
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from slideformer.errors import UserError, check_range
+from slideformer.models.preprocessing import EvalTransform, read_preprocessing
 from slideformer.tasks.classify.datasets import (
     Batch,
     FolderReader,
@@ -221,7 +222,7 @@ class ClassificationData(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """The hold-out, in order."""
         if self.by_timm:
-            return self.timm_loader("val", create_transform(**self.config, is_training=False))
+            return self.timm_loader("val", EvalTransform(read_preprocessing(self.config, "the model")))
         return eval_loader(
             self.source,
             self.class_names,

@@ -6,14 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from slideformer.errors import UserError
 from slideformer.models import load_pretrained
-from slideformer.tasks.classify.datasets import Batch, hold_out_class_names
+from slideformer.models.finite import check_rows
+from slideformer.tasks.classify.datasets import Batch, Images, hold_out_class_names
 from slideformer.tasks.classify.loaders import eval_loader
 from slideformer.tasks.pictures import OnBadImage
 
@@ -94,35 +95,41 @@ def check_class_names(model: Sequence[str], data: Sequence[str]) -> None:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Iterable[Batch], class_names: Sequence[str]) -> Evaluation:
+def evaluate(
+    model: nn.Module, batches: Iterable[Batch], class_names: Sequence[str], images: Sequence[str] = ()
+) -> Evaluation:
     """Classify every image once.
 
     Args:
         model: in evaluation mode; gives logits ``(B, classes)``.
         batches: labelled images on the model's device.
         class_names: in the order of the logits.
+        images: names of all images, readable or not, in their order, for errors.
 
     Raises:
-        UserError: there is no readable image.
+        UserError: there is no readable image, or an answer is not finite.
     """
-    classes = len(class_names)
+    classes, done = len(class_names), 0
     confusion = torch.zeros(classes, classes, dtype=torch.long)
     hits, loss = 0, 0.0
     unreadable: list[str] = []
     for batch in batches:
         unreadable += batch.check().unreadable
+        names = images[done : done + len(batch.images) + len(batch.unreadable)]
+        done += len(batch.images) + len(batch.unreadable)
         if not len(batch.images):
             continue
         logits = model(batch.images).float()
+        check_rows(model, logits, [name for name in names if name not in batch.unreadable])
         flat = batch.targets * classes + logits.argmax(1)
         confusion += torch.bincount(flat, minlength=classes**2).view(classes, classes)
         likeliest = logits.topk(min(5, classes), dim=1).indices
         hits += int((likeliest == batch.targets[:, None]).any(1).sum())
         loss += float(nn.functional.cross_entropy(logits, batch.targets, reduction="sum"))
-    images = int(confusion.sum())
-    if images == 0:
+    count = int(confusion.sum())
+    if count == 0:
         raise UserError("there must be an image to evaluate, got none; check the folder")
-    return Evaluation(tuple(class_names), confusion, hits, loss / images, tuple(unreadable))
+    return Evaluation(tuple(class_names), confusion, hits, loss / count, tuple(unreadable))
 
 
 def evaluate_folder(
@@ -157,4 +164,5 @@ def evaluate_folder(
         num_workers=num_workers,
         on_bad_image=on_bad_image,
     )
-    return evaluate(model, loader, names)
+    reader = cast("Images", loader.dataset).reader
+    return evaluate(model, loader, names, [reader.name(number) for number in range(len(reader))])

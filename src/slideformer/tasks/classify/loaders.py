@@ -4,22 +4,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
-from timm.data import create_transform, resolve_data_config
+from timm.data import resolve_data_config
 from torch.utils.data import DataLoader
 
 from slideformer.errors import check_range
 from slideformer.models.names import pretrained_cfg
+from slideformer.models.preprocessing import EvalTransform, read_preprocessing
 from slideformer.tasks.classify.datasets import Batch, Images, collate, open_reader
 from slideformer.tasks.pictures import OnBadImage
 from slideformer.tasks.training.sampling import EachOnce
 
 
 def transform_config(model: str, image_size: int | None) -> dict[str, Any]:
-    """Timm's data configuration of a model: input size, interpolation, mean, deviation, crop."""
+    """Timm's data configuration of a model: input size, interpolation, mean, std, crop.
+
+    Raises:
+        UserError: there is no such model, or the size is out of range.
+    """
     overrides = {} if image_size is None else {"input_size": (3, image_size, image_size)}
-    return cast("dict[str, Any]", resolve_data_config(overrides, pretrained_cfg=pretrained_cfg(model)))
+    config = resolve_data_config(overrides, pretrained_cfg=pretrained_cfg(model))
+    return read_preprocessing(config, model).preprocessing()
 
 
 def eval_loader(
@@ -45,7 +51,7 @@ def eval_loader(
     """
     check_range("--batch-size", batch_size, 1)
     check_range("--num-workers", num_workers, 0)
-    transform = create_transform(**config, is_training=False)
+    transform = EvalTransform(read_preprocessing(config, "the model"))
     images = Images(open_reader(source, "val", names), transform, on_bad_image)
     return DataLoader(
         images,

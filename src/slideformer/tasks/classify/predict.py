@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from timm.data import create_transform
 from torch import nn
 
 from slideformer.errors import UserError
 from slideformer.models import Pretrained
+from slideformer.models.finite import check_rows
+from slideformer.models.preprocessing import EvalTransform
 from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image, refusal
 
-BATCH = 32
+# Images at a time, and pixels of their inputs, of which a large one has many.
+BATCH, PIXELS = 32, 2**24
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,13 @@ def predict(
         on_bad_image: ``skip`` gives a prediction that says what is wrong; ``stop`` raises it.
 
     Raises:
-        UserError: a picture cannot be read and ``on_bad_image`` is ``stop``.
+        UserError: a picture cannot be read and ``on_bad_image`` is ``stop``, or an answer is not finite.
     """
-    transform = create_transform(**info.preprocessing(), is_training=False)
-    for start in range(0, len(paths), BATCH):
+    transform = EvalTransform(info)
+    batch = min(BATCH, max(1, PIXELS // (info.input_size[1] * info.input_size[2])))
+    for start in range(0, len(paths), batch):
         images, errors = {}, {}
-        for path in paths[start : start + BATCH]:
+        for path in paths[start : start + batch]:
             try:
                 images[path] = transform(read_image(path))
             except UNREADABLE as error:
@@ -66,12 +69,12 @@ def predict(
                 errors[path] = f"{type(error).__name__}: {error}"
         likeliest = {}
         if images:
-            probabilities, classes = (
-                model(torch.stack(list(images.values()))).float().softmax(1).sort(descending=True)
-            )
+            logits = model(torch.stack(list(images.values()))).float()
+            check_rows(model, logits, list(images))
+            probabilities, classes = logits.softmax(1).sort(descending=True)
             names = info.label_names
             for path, shares, numbers in zip(images, probabilities.tolist(), classes.tolist(), strict=True):
                 pairs = zip(numbers[:top], shares[:top], strict=True)
                 likeliest[path] = tuple((names[n] if names else str(n), share) for n, share in pairs)
-        for path in paths[start : start + BATCH]:
+        for path in paths[start : start + batch]:
             yield Prediction(str(path), likeliest.get(path, ()), errors.get(path))

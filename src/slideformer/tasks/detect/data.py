@@ -11,7 +11,6 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from slideformer.console import print_line
-from slideformer.errors import UserError
 from slideformer.models.dense.detector import find_head
 from slideformer.tasks.detect.check import check_picture, check_sides
 from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco, trainable

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 
 from slideformer.errors import UserError, printable
+from slideformer.models.finite import naming_image
 from slideformer.tasks.detect import masks
 from slideformer.tasks.detect.coco import CocoSet, Picture
 from slideformer.tasks.detect.dataset import DetectionBatch
@@ -271,15 +272,18 @@ def evaluate(
         progress: called after each batch with the number of pictures done and of all.
 
     Raises:
-        UserError: there is no readable picture.
+        UserError: there is no readable picture, or an answer is not finite.
     """
     device = next(model.parameters()).device
     unreadable: list[str] = []
     images = 0
     for batch in batches:
         if batch.check().images:
-            outputs = model([image.to(device) for image in batch.images])
-            evaluator.update(outputs, [int(target["image_id"]) for target in batch.targets])
+            image_ids = [int(target["image_id"]) for target in batch.targets]
+            files = ", ".join(str(evaluator.pictures[image_id].file) for image_id in image_ids)
+            with naming_image(model, files):
+                outputs = model([image.to(device) for image in batch.images])
+            evaluator.update(outputs, image_ids)
         unreadable += batch.unreadable
         images += len(batch.images)
         if progress is not None:

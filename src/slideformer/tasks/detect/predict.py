@@ -16,6 +16,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.transforms.v2 import functional
 
 from slideformer.errors import UserError
+from slideformer.models.finite import naming_image
 from slideformer.tasks.detect.results import Detections, binary_masks, found_by
 from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image, refusal
 
@@ -62,7 +63,7 @@ def predict(
         on_bad_image: ``skip`` gives a result that says what is wrong; ``stop`` raises it.
 
     Raises:
-        UserError: a picture cannot be read and ``on_bad_image`` is ``stop``.
+        UserError: a picture cannot be read and ``on_bad_image`` is ``stop``, or an answer is not finite.
     """
     device = next(model.parameters()).device
     for number, path in enumerate(paths, start=1):
@@ -74,7 +75,7 @@ def predict(
             yield PictureDetections(path, None, None, error=f"{type(error).__name__}: {error}")
             continue
         pixels = functional.pil_to_tensor(picture).to(device)
-        with at_least(model, score):
+        with at_least(model, score), naming_image(model, path):
             (output,) = model([functional.to_dtype(pixels, torch.float32, scale=True)])
         sure = output["scores"] >= score
         told = {key: x[sure].cpu() for key, x in output.items()}

@@ -12,6 +12,9 @@ from torchvision.transforms import v2
 
 from slideformer.errors import UserError, check_range
 
+# How many times longer the longer side may be before a crop than after it: thin images would fill the memory.
+THIN = 10
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -94,6 +97,15 @@ class RandomCropOfRandomSize(v2.Transform):
         return self._call_kernel(v2.functional.crop, inpt, **params)
 
 
+class ShortestSize(v2.RandomShortestSize):
+    """Torchvision's random size of the shorter side, of which a long and thin image keeps a pixel."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw a size."""
+        params: dict[str, Any] = super().make_params(flat_inputs)
+        return {"size": tuple(max(1, side) for side in params["size"])}
+
+
 def draw(low: int, high: int) -> int:
     """A random whole number, both bounds included, from the generator that every loader's process seeds."""
     return int(torch.randint(low, high + 1, ()))
@@ -104,10 +116,9 @@ def train_transform(augment: Augment) -> v2.Transform:
 
     Takes and gives a picture and a dict with ``boxes``, ``labels`` and, if there are, ``masks``.
     """
-    resize = v2.RandomShortestSize(list(augment.sides), max_size=augment.longest_side)
-    crop = v2.Compose(
-        [v2.RandomShortestSize(list(augment.crop_sides)), RandomCropOfRandomSize(*augment.crop), resize]
-    )
+    resize = ShortestSize(list(augment.sides), max_size=augment.longest_side)
+    enlarge = ShortestSize(list(augment.crop_sides), max_size=THIN * augment.longest_side)
+    crop = v2.Compose([enlarge, RandomCropOfRandomSize(*augment.crop), resize])
     share = augment.crop_probability
     strength = augment.color_jitter
     return v2.Compose(

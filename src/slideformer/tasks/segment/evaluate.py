@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from slideformer.errors import UserError, printable
 from slideformer.models.dense.saved import load_dense
-from slideformer.models.dense.sliding import Progress, Sliding, label_map
+from slideformer.models.dense.sliding import Progress, Sliding, label_map, likeliest
+from slideformer.models.finite import naming_image
 from slideformer.tasks.pictures import OnBadImage
 from slideformer.tasks.segment.augment import resize_labels
 from slideformer.tasks.segment.data import eval_loader
@@ -147,7 +148,7 @@ def segment(
     if sliding is None:
         device = next(model.parameters(), image).device
         logits = F.interpolate(model(image[None].to(device)), size, mode="bilinear", align_corners=False)
-        return logits[0].argmax(0).to("cpu", torch.int32)
+        return likeliest(logits[0])
     # Class numbers are below 256, and only bytes are resized by the nearest.
     labels = label_map(model, image, sliding=sliding, progress=progress)
     return resize_labels(labels.to(torch.uint8), size).int()
@@ -160,6 +161,7 @@ def evaluate(
     *,
     sliding: Sliding | None = None,
     progress: Callable[[int], None] | None = None,
+    names: Sequence[str] = (),
 ) -> SegmentationEvaluation:
     """Segment every picture once.
 
@@ -169,9 +171,10 @@ def evaluate(
         class_names: in the order of the logits.
         sliding: windows; None for whole pictures.
         progress: called with the number of pictures done.
+        names: of all pictures, readable or not, in their order, for errors.
 
     Raises:
-        UserError: there is no readable picture with a label.
+        UserError: there is no readable picture with a label, or an answer is not finite.
     """
     classes = len(class_names)
     confusion = torch.zeros(classes, classes, dtype=torch.long)
@@ -181,7 +184,8 @@ def evaluate(
         unreadable += batch.check().unreadable
         for image, mask in zip(batch.images, batch.masks, strict=True):
             height, width = mask.shape
-            labels = segment(model, image, (height, width), sliding=sliding)
+            with naming_image(model, names[pictures + len(unreadable)] if names else f"image {pictures + 1}"):
+                labels = segment(model, image, (height, width), sliding=sliding)
             confusion += confusion_of(labels, mask.cpu(), classes)
             pictures += 1
         if progress is not None:
@@ -227,4 +231,5 @@ def evaluate_folder(
         on_bad_image=on_bad_image,
     )
     tell = None if progress is None else lambda done: progress(done, len(loader))
-    return evaluate(model, loader, opened.class_names, sliding=sliding, progress=tell)
+    names = [str(pair.image) for pair in opened.split("val").pairs]
+    return evaluate(model, loader, opened.class_names, sliding=sliding, progress=tell, names=names)

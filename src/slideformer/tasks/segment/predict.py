@@ -18,6 +18,7 @@ from slideformer.errors import UserError
 from slideformer.files import whole
 from slideformer.models.dense.saved import DenseInfo
 from slideformer.models.dense.sliding import Progress, Sliding
+from slideformer.models.finite import naming_image
 from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image, refusal
 from slideformer.tasks.segment.augment import fitted, resize
 from slideformer.tasks.segment.evaluate import segment
@@ -68,7 +69,7 @@ def predict(
         progress: called after each window of a picture with the number done and of all.
 
     Raises:
-        UserError: a picture cannot be read and ``on_bad_image`` is ``stop``.
+        UserError: a picture cannot be read and ``on_bad_image`` is ``stop``, or an answer is not finite.
     """
     classes = info.blueprint.num_classes
     names = info.label_names if info.label_names else tuple(map(str, range(classes)))
@@ -84,7 +85,8 @@ def predict(
         size = fitted(image.shape[:2], info.extra.get("short_side"))
         shown = pixels if size == image.shape[:2] else resize(pixels, size)
         shown = shown if sliding is not None else shown.float() / 255
-        found = segment(model, shown, image.shape[:2], sliding=sliding, progress=progress)
+        with naming_image(model, path):
+            found = segment(model, shown, image.shape[:2], sliding=sliding, progress=progress)
         labels = found.numpy().astype(np.uint8)
         counts = np.bincount(labels.ravel(), minlength=classes) / labels.size
         order = np.argsort(-counts, kind="stable")
