@@ -157,4 +157,10 @@ class DetectorLearner(Learner):
 
     def save(self, folder: Path, data: DetectionData) -> None:
         """Write the weights for ``slideformer evaluate``, ``predict`` and ``export``."""
-        save_dense(self.evaluated, folder, label_names=data.label_names, category_ids=data.category_ids)
+        save_dense(
+            self.evaluated,
+            folder,
+            label_names=data.label_names,
+            category_ids=data.category_ids,
+            extra={"orientation": data.orientation},
+        )

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from slideformer.errors import UserError, check_range
+from slideformer.tasks.orientation import Drawn, tell_ambiguous
 from slideformer.tasks.pictures import OnBadImage
 from slideformer.tasks.segment.augment import Augment, TrainTransform, fitted, resize
 from slideformer.tasks.segment.check import check_data
@@ -36,6 +37,8 @@ class SegmentationData(L.LightningDataModule):
             in evaluation; its long side is at most four times that. None for its own size.
         augment: random changes of training pictures.
         on_bad_image: ``skip`` leaves an unreadable pair out, tells its path and counts it; ``stop`` stops.
+        orientation: on which pixels labels were drawn, ``upright`` ones or those ``stored``, where EXIF
+            turns a picture and its size does not show it.
 
     Raises:
         UserError: the folder is not there or not fit to train on.
@@ -50,6 +53,7 @@ class SegmentationData(L.LightningDataModule):
         short_side: int | None = None,
         augment: Augment = Augment(),  # noqa: B008 - frozen
         on_bad_image: OnBadImage = "skip",
+        orientation: Drawn = "upright",
     ) -> None:
         super().__init__()
         check_range("--data.batch_size", batch_size, 1)
@@ -59,7 +63,8 @@ class SegmentationData(L.LightningDataModule):
         self.source, self.batch_size, self.on_bad_image = source, batch_size, on_bad_image
         self.crop_size, self.short_side, self.augment = crop_size, short_side, augment
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
-        self.opened = open_source(source)
+        self.orientation = orientation
+        self.opened = open_source(source, orientation)
         self.splits = {name: self.opened.split(name) for name in ("train", "val")}
 
     def prepare_data(self) -> None:
@@ -68,11 +73,12 @@ class SegmentationData(L.LightningDataModule):
         Raises:
             UserError: something cannot be trained on.
         """
-        findings = check_data(self.source)
+        findings = check_data(self.source, orientation=self.orientation)
         findings.refuse()
         summary = findings.summary()
         if summary:
             print(summary, flush=True)
+        tell_ambiguous(findings, self.orientation)
 
     @property
     def class_names(self) -> list[str]:

@@ -152,7 +152,7 @@ class SegmenterLearner(Learner):
 
     def save(self, folder: Path, data: SegmentationData) -> None:
         """Write the weights where ``load_dense`` finds them."""
-        extra = {"short_side": data.short_side, "crop_size": data.crop_size}
+        extra = {name: getattr(data, name) for name in ("short_side", "crop_size", "orientation")}
         save_dense(self.evaluated, folder, label_names=data.label_names, extra=extra)
 
 
