@@ -44,7 +44,16 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image"
 
 
 class UnreadableImageError(UserError):
-    """A picture that cannot be read, or whose brightness its file does not define."""
+    """A picture that cannot be read, or whose brightness its file does not define.
+
+    Args:
+        reason: what is wrong with it.
+        file: its path, where it has one.
+    """
+
+    def __init__(self, reason: str, file: str = "") -> None:
+        super().__init__(f"{file}: {reason}" if file else reason)
+        self.reason = reason
 
 
 UNREADABLE = UnreadableImageError
@@ -61,7 +70,7 @@ def read_picture(source: Source) -> Image.Image:
         source: path, bytes, open file or picture.
 
     Raises:
-        UnreadableImageError: it is not a complete picture, or its file does not say how bright its pixels are.
+        UnreadableImageError: it is not a complete picture, or its file does not say how bright it is.
     """
     try:
         if isinstance(source, Image.Image):
@@ -76,7 +85,8 @@ def read_picture(source: Source) -> Image.Image:
             return converted(image)
     # Decoders raise whatever some bytes lead them to, TypeError, struct.error and MemoryError among it.
     except Exception as error:
-        raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+        path = str(source) if isinstance(source, str | os.PathLike) else ""
+        raise UnreadableImageError(f"{type(error).__name__}: {error}", path) from error
 
 
 def refuse_special(path: str | os.PathLike[str]) -> None:
@@ -93,7 +103,7 @@ def converted(image: Image.Image) -> Image.Image:
     """A picture as upright RGB of 8 bits."""
     if image.format in RUN_BY_OTHERS:
         raise ValueError(f"{image.format} is read by other programs; save it in another format")
-    image.load()
+    image.load()  # which turns a TIFF upright
     return turned(as_rgb(image), orientation(image))
 
 
@@ -201,11 +211,11 @@ def pictures_below(folder: str) -> Iterator[str]:
                     yield entry.path
                 continue
             target = os.path.realpath(entry.path)
-            if entry.is_symlink() and (
-                target in seen or holds(target, (top, place_of(folder), os.path.realpath(place)))
-            ):
+            holders = (top, place_of(folder), os.path.realpath(place))
+            if entry.is_symlink() and (target in seen or holds(target, holders)):
                 report(
-                    f"the link {entry.path!r} leads to {target!r}, which holds it or is read already; it is not followed"
+                    f"the link {entry.path!r} leads to {target!r}, which holds it or is read already; "
+                    "it is not followed"
                 )
             elif target not in seen:
                 seen.add(target)
