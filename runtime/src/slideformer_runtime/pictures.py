@@ -103,7 +103,9 @@ def converted(image: Image.Image) -> Image.Image:
     """A picture as upright RGB of 8 bits."""
     if image.format in RUN_BY_OTHERS:
         raise ValueError(f"{image.format} is read by other programs; save it in another format")
-    image.load()  # which turns a TIFF upright
+    if image.format == "TIFF":
+        orientation(image)  # read before the pixels, since Pillow then turns it upright
+    image.load()
     return turned(as_rgb(image), orientation(image))
 
 

@@ -59,6 +59,22 @@ UNREADABLE = UnreadableImageError
 
 
 @contextmanager
+def decoding(path: str = "") -> Iterator[None]:
+    """Turn whatever Pillow raises into one exception.
+
+    Raises:
+        UnreadableImageError: it raised something.
+    """
+    try:
+        yield
+    except UnreadableImageError:
+        raise
+    # Decoders raise whatever some bytes lead them to, TypeError, struct.error and MemoryError among it.
+    except Exception as error:
+        raise UnreadableImageError(f"{type(error).__name__}: {error}", path) from error
+
+
+@contextmanager
 def open_image(file: File) -> Iterator[Image.Image]:
     """Open an image without reading its pixels.
 
@@ -68,23 +84,16 @@ def open_image(file: File) -> Iterator[Image.Image]:
     Raises:
         UnreadableImageError: it is no image, or the block could not read it.
     """
-    try:
-        if isinstance(file, str | Path):
-            regular_file(file)
+    path = str(file) if isinstance(file, str | Path) else ""
+    with decoding(path):
+        if path:
+            regular_file(path)
         # What Pillow warns of, such as odd metadata, leaves the pixels as they are.
         with WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             opened = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
         with opened as image:
-            if image.format in RUN_BY_OTHERS:
-                raise ValueError(f"{image.format} is read by other programs; save it in another format")
             yield image
-    except UnreadableImageError:
-        raise
-    # Decoders raise whatever some bytes lead them to, TypeError, struct.error and MemoryError among it.
-    except Exception as error:
-        path = str(file) if isinstance(file, str | Path) else ""
-        raise UnreadableImageError(f"{type(error).__name__}: {error}", path) from error
 
 
 def read_image(file: File, *, upright: bool = True) -> Image.Image:
@@ -106,6 +115,17 @@ def read_image(file: File, *, upright: bool = True) -> Image.Image:
         return turned(rgb, orientation(image)) if upright else turned(rgb, undone_by(applied))
 
 
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An image of Pillow as `read_image` gives it.
+
+    Raises:
+        UnreadableImageError: it cannot be read, or its brightness is not defined.
+    """
+    with decoding():
+        load(image)
+        return turned(as_rgb(image), orientation(image))
+
+
 def read_stored(file: File) -> Image.Image:
     """Read an image as it is stored, whatever its mode.
 
@@ -117,10 +137,13 @@ def read_stored(file: File) -> Image.Image:
 
 
 def load(image: Image.Image) -> int:
-    """Read the pixels of an opened image; the orientation that Pillow undoes by itself, as that of a TIFF."""
-    before = orientation(image)
+    """Read the pixels of an opened image; the orientation that Pillow undoes by itself, that of a TIFF."""
+    if image.format in RUN_BY_OTHERS:
+        raise ValueError(f"{image.format} is read by other programs; save it in another format")
+    # Not asked of others: a PNG would be read to its end here, and its damage lost with the answer.
+    applied = orientation(image) if image.format == "TIFF" else 1
     image.load()
-    return before if orientation(image) != before else 1
+    return applied
 
 
 def orientation(image: Image.Image) -> int:
