@@ -15,7 +15,7 @@ from PIL import Image
 from slideformer.cli.main import main
 from slideformer.errors import UserError
 from slideformer.tasks.detect.data import DetectionData
-from slideformer.tasks.orientation import Header, drawn_in, read_header
+from slideformer.tasks.orientation import Header, drawn_in, read_header, saved
 from slideformer.tasks.segment.data import SegmentationData
 from slideformer.tasks.segment.labels import read_pair
 from tests.tasks.images import encoded, turned_by
@@ -134,6 +134,6 @@ def test_sizes_that_tell_are_stronger_than_the_option() -> None:
 
 
 def test_a_saved_orientation_is_that_of_the_training() -> None:
-    assert [drawn_in({}), drawn_in({"orientation": "stored"})] == ["upright", "stored"]
+    assert [drawn_in(saved("upright")), drawn_in(saved("stored"))] == ["upright", "stored"]
     with pytest.raises(UserError, match="a saved orientation must be one of upright, stored, got 7"):
         drawn_in({"orientation": 7})

@@ -64,6 +64,11 @@ def ambiguity(drawn: Drawn) -> str:
     return f"pictures that EXIF turns without a change of size, annotations taken as drawn {HOW[drawn]}"
 
 
+def saved(drawn: Drawn) -> dict[str, str]:
+    """What is saved of the rule with a model: nothing where it is the usual one."""
+    return {} if drawn == "upright" else {"orientation": drawn}
+
+
 def drawn_in(extra: Mapping[str, Any]) -> Drawn:
     """On which pixels the annotations were drawn that a saved model was trained on.
 

@@ -16,6 +16,7 @@ from slideformer.models.dense.trained import load_backbone
 from slideformer.tasks.detect.data import DetectionData
 from slideformer.tasks.detect.dataset import DetectionBatch
 from slideformer.tasks.detect.evaluate import Evaluator
+from slideformer.tasks.orientation import saved
 from slideformer.tasks.training.devices import exchanged
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.optimise import Optimise
@@ -162,5 +163,5 @@ class DetectorLearner(Learner):
             folder,
             label_names=data.label_names,
             category_ids=data.category_ids,
-            extra={"orientation": data.orientation},
+            extra=saved(data.orientation),
         )
