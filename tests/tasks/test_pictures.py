@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,20 @@ def broken_exif() -> bytes:
     return data[: entry + 2] + b"\0\2" + data[entry + 4 :]
 
 
+def png_with(kind: bytes, body: bytes, checksum: bytes = b"") -> bytes:
+    """A PNG upside down with a chunk more at its start."""
+    data = encoded(Image.fromarray(RAMP), "png", exif=turned_by(3))
+    checksum = checksum or zlib.crc32(kind + body).to_bytes(4, "big")
+    return data[:33] + len(body).to_bytes(4, "big") + kind + body + checksum + data[33:]
+
+
 METADATA = {
-    "text for a rational": broken_exif(),
+    "upside down, text of a wrong checksum": png_with(b"tEXt", b"a\0b", b"none"),
+    "upside down, text that does not unpack": png_with(b"zTXt", b"a\0\0noise"),
+    "upside down, text that unpacks to too much": png_with(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**21))),
+    "upside down, resolution cut short": png_with(b"pHYs", b"\0"),
+    "upside down, colours of a wrong checksum": png_with(b"iCCP", b"a\0\0b", b"none"),
+    "upside down, text for a rational": broken_exif(),
     "EXIF without an end": encoded(
         Image.fromarray(RAMP), "jpeg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff", quality=100
     ),
@@ -141,7 +154,7 @@ METADATA = {
 
 @pytest.mark.parametrize("name", METADATA)
 def test_broken_metadata_leave_the_pixels(name: str) -> None:
-    wanted = RAMP[::-1, ::-1] if name == "text for a rational" else RAMP
+    wanted = RAMP[::-1, ::-1] if "upside down" in name else RAMP
     for read in (read_image, read_picture):
         found = np.asarray(read(METADATA[name]))[..., 0].astype(int)
         assert np.abs(found - wanted).max() <= 3

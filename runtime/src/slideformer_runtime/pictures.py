@@ -10,7 +10,9 @@ import stat
 import sys
 import threading
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -36,6 +38,8 @@ TURNS = {
 RUN_BY_OTHERS = ("EPS", "IPTC")
 # Formats whose integers of more than 8 bits Pillow scales to 16 bits without a sign.
 SIXTEEN_BITS = ("PNG", "PPM", "JPEG2000")
+# The bytes that a PNG begins with.
+PNG = b"\x89PNG\r\n\x1a\n"
 # The filters of warnings are shared by all threads.
 WARNINGS = threading.Lock()
 
@@ -77,16 +81,40 @@ def read_picture(source: Source) -> Image.Image:
             return converted(source)
         if isinstance(source, str | os.PathLike):
             refuse_special(source)
-        # What Pillow warns of, such as odd metadata, leaves the pixels as they are.
-        with WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-        with opened as image:
+        with open_quietly(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return converted(image)
     # Decoders raise whatever some bytes lead them to, TypeError, struct.error and MemoryError among it.
     except Exception as error:
         path = str(source) if isinstance(source, str | os.PathLike) else ""
         raise UnreadableImageError(f"{type(error).__name__}: {error}", path) from error
+
+
+def open_quietly(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
+    """Open an image; a PNG that Pillow refuses for broken metadata is opened without them, as viewers do."""
+    # What Pillow warns of, such as odd metadata, leaves the pixels as they are.
+    with WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return Image.open(file)
+        except (OSError, ValueError):
+            with open(file, "rb") if isinstance(file, str | os.PathLike) else nullcontext(file) as source:
+                source.seek(0)
+                if source.read(len(PNG)) != PNG:
+                    raise
+                return Image.open(io.BytesIO(PNG + pixels_alone(source.read())))
+
+
+def pixels_alone(chunks: bytes) -> bytes:
+    """The chunks of a PNG that its pixels need, and that of EXIF where it is intact."""
+    kept, place = b"", 0
+    while place < len(chunks):
+        end = place + 12 + int.from_bytes(chunks[place : place + 4], "big")
+        kind, checked = chunks[place + 4 : place + 8], chunks[place + 4 : end - 4]
+        intact = zlib.crc32(checked).to_bytes(4, "big") == chunks[end - 4 : end]
+        if kind[:1].isupper() or (kind == b"eXIf" and intact):
+            kept += chunks[place:end]
+        place = end
+    return kept
 
 
 def refuse_special(path: str | os.PathLike[str]) -> None:

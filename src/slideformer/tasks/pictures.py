@@ -7,8 +7,9 @@ import glob
 import io
 import threading
 import warnings
+import zlib
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -38,6 +39,8 @@ TURNS = {
 RUN_BY_OTHERS = ("EPS", "IPTC")
 # Formats whose integers of more than 8 bits Pillow scales to 16 bits without a sign.
 SIXTEEN_BITS = ("PNG", "PPM", "JPEG2000")
+# The bytes that a PNG begins with.
+PNG = b"\x89PNG\r\n\x1a\n"
 # The filters of warnings are shared by all threads.
 WARNINGS = threading.Lock()
 
@@ -88,12 +91,36 @@ def open_image(file: File) -> Iterator[Image.Image]:
     with decoding(path):
         if path:
             regular_file(path)
-        # What Pillow warns of, such as odd metadata, leaves the pixels as they are.
-        with WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            opened = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
-        with opened as image:
+        with open_quietly(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             yield image
+
+
+def open_quietly(file: str | Path | BinaryIO) -> Image.Image:
+    """Open an image; a PNG that Pillow refuses for broken metadata is opened without them, as viewers do."""
+    # What Pillow warns of, such as odd metadata, leaves the pixels as they are.
+    with WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return Image.open(file)
+        except (OSError, ValueError):
+            with open(file, "rb") if isinstance(file, str | Path) else nullcontext(file) as source:
+                source.seek(0)
+                if source.read(len(PNG)) != PNG:
+                    raise
+                return Image.open(io.BytesIO(PNG + pixels_alone(source.read())))
+
+
+def pixels_alone(chunks: bytes) -> bytes:
+    """The chunks of a PNG that its pixels need, and that of EXIF where it is intact."""
+    kept, place = b"", 0
+    while place < len(chunks):
+        end = place + 12 + int.from_bytes(chunks[place : place + 4], "big")
+        kind, checked = chunks[place + 4 : place + 8], chunks[place + 4 : end - 4]
+        intact = zlib.crc32(checked).to_bytes(4, "big") == chunks[end - 4 : end]
+        if kind[:1].isupper() or (kind == b"eXIf" and intact):
+            kept += chunks[place:end]
+        place = end
+    return kept
 
 
 def read_image(file: File, *, upright: bool = True) -> Image.Image:
