@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,25 @@ def test_data_with_an_error_give_code_1(scenes: Path, capsys: pytest.CaptureFixt
 def test_options_of_detection_go_with_detection(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-data", "segment", str(scenes), "--no-masks"]) == 2
     assert "options of detect must go with detect, got with_masks with segment" in capsys.readouterr().err
+
+
+def test_a_fifo_among_the_pictures_is_reported(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("train", "masks/train"):
+        picture = next((scenes / folder).iterdir())
+        picture.unlink()
+        os.mkfifo(picture)
+    assert main(["check-data", "segment", str(scenes)]) == 0
+    assert "left out: unreadable pictures or label maps: " in capsys.readouterr().out
+    assert main(["check-data", "detect", str(scenes)]) == 1
+    assert "error: pictures that are not there: 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file", ["annotations/instances_train.json", "classes.txt"])
+def test_a_fifo_for_annotations_or_classes_is_an_error(
+    file: str, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (scenes / file).unlink()
+    os.mkfifo(scenes / file)
+    task = "segment" if file == "classes.txt" else "detect"
+    assert main(["check-data", task, str(scenes)]) == 1
+    assert Path(file).name in capsys.readouterr().out

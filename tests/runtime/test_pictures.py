@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from slideformer_runtime.pictures import UNREADABLE, find_pictures, read_picture
 
 from slideformer.tasks.pictures import find_images, read_image
 from tests.runtime.made_pictures import NAMES
+from tests.tasks.images import REFUSED, SHOWN
+from tests.tasks.test_walk import write_links
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -50,3 +53,30 @@ def test_the_same_names_name_the_same_pictures(tmp_path: Path, pictures: dict[st
 def test_a_name_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match=r"no_such_\*.png must be a picture, .* but names none"):
         find_pictures(["no_such_*.png"])
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_every_mode_and_format_gives_the_pixels_of_slideformer(name: str) -> None:
+    np.testing.assert_array_equal(
+        np.asarray(read_picture(SHOWN[name][0])), np.asarray(read_image(SHOWN[name][0]))
+    )
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_no_known_white_is_refused_with_path_and_mode(name: str, tmp_path: Path) -> None:
+    data, words = REFUSED[name]
+    path = tmp_path / "image.tif"
+    path.write_bytes(data)
+    with pytest.raises(UNREADABLE, match=f"{re.escape(str(path))}: .*{words}"):
+        read_picture(path)
+
+
+def test_links_that_lead_back_are_reported_and_not_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_links(tmp_path)
+    given = [str(tmp_path / "root" / "a")]
+    assert find_pictures(given) == [str(path) for path in find_images(given)]
+    assert [Path(path).name for path in find_pictures(given)] == ["1.png", "3.png"]
+    err = capsys.readouterr().err
+    assert err.count("up' leads to") == err.count("itself' leads to") == 1

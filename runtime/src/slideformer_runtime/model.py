@@ -14,7 +14,7 @@ from slideformer_runtime.answers import Answer, Found
 from slideformer_runtime.engines import open_file
 from slideformer_runtime.errors import UserError
 from slideformer_runtime.facts import Facts, read_facts
-from slideformer_runtime.pictures import UNREADABLE, Source, read_picture
+from slideformer_runtime.pictures import Source, UnreadableImageError, read_picture
 from slideformer_runtime.tasks import Options, Outputs, Task, find_task
 
 
@@ -105,6 +105,8 @@ class Model:
             for place, path in enumerate(group):
                 try:
                     inputs[place] = self._prepare(path)
+                except UnreadableImageError as error:
+                    errors[place] = error.reason
                 except UserError as error:
                     errors[place] = str(error)
             found: dict[int, Found] = {}
@@ -121,11 +123,7 @@ class Model:
                 yield Answer(os.fspath(path), found.get(place), errors.get(place))
 
     def _prepare(self, picture: Source) -> NDArray[np.float32]:
-        try:
-            read = read_picture(picture)
-        except UNREADABLE as error:
-            raise UserError(told(error)) from error
-        return self.task.prepare(read, self.facts)
+        return self.task.prepare(read_picture(picture), self.facts)
 
     def _batch(self, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         images = np.stack(inputs)
@@ -148,8 +146,3 @@ class Model:
                     "in float32"
                 )
         return self.task.answers(outputs, self.facts, options)[: len(names)]
-
-
-def told(error: BaseException) -> str:
-    """Why a picture was left out."""
-    return f"{type(error).__name__}: {error}"

@@ -6,65 +6,213 @@ from __future__ import annotations
 import glob
 import io
 import os
+import stat
+import sys
+import threading
+import warnings
+import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from slideformer_runtime.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
-# What PIL raises for bytes that are no picture, a truncated or an oversized one.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+# What turns a picture upright, by the number of EXIF's orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Pillow has other programs read EPS, which an IPTC file may hold.
+RUN_BY_OTHERS = ("EPS", "IPTC")
+# Formats whose integers of more than 8 bits Pillow scales to 16 bits without a sign.
+SIXTEEN_BITS = ("PNG", "PPM", "JPEG2000")
+# The bytes that a PNG begins with.
+PNG = b"\x89PNG\r\n\x1a\n"
+# The filters of warnings are shared by all threads.
+WARNINGS = threading.Lock()
 
 # A path, the bytes of a file, an open file, or a picture that is read already.
 Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image"
 
 
-def read_picture(source: Source) -> Image.Image:
-    """Read a picture as RGB of 8 bits, turned as its camera meant it.
+class UnreadableImageError(UserError):
+    """A picture that cannot be read, or whose brightness its file does not define.
 
-    Grey, palette and 16-bit pictures are converted, transparency is dropped, of an animation the first frame
-    is taken: the same pixels that slideformer trains on.
+    Args:
+        reason: what is wrong with it.
+        file: its path, where it has one.
+    """
+
+    def __init__(self, reason: str, file: str = "") -> None:
+        super().__init__(f"{file}: {reason}" if file else reason)
+        self.reason = reason
+
+
+UNREADABLE = UnreadableImageError
+
+
+def read_picture(source: Source) -> Image.Image:
+    """Read a picture as RGB of 8 bits, turned as its camera meant it, as bright as its file defines.
+
+    Grey, palette, CMYK and 16-bit pictures are converted; floating-point ones must be from 0, black, to 1,
+    white; transparency is dropped; of an animation the first frame is taken: the same pixels that slideformer
+    trains on.
 
     Args:
         source: path, bytes, open file or picture.
 
     Raises:
-        OSError, SyntaxError, ValueError, EOFError: one of `UNREADABLE`, the bytes are no whole picture.
+        UnreadableImageError: it is not a complete picture, or its file does not say how bright it is.
     """
-    if isinstance(source, Image.Image):
-        return converted(source)
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        image.load()
-        return converted(image)
+    try:
+        if isinstance(source, Image.Image):
+            return converted(source)
+        if isinstance(source, str | os.PathLike):
+            refuse_special(source)
+        with open_quietly(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return converted(image)
+    # Decoders raise whatever some bytes lead them to, TypeError, struct.error and MemoryError among it.
+    except Exception as error:
+        path = str(source) if isinstance(source, str | os.PathLike) else ""
+        raise UnreadableImageError(f"{type(error).__name__}: {error}", path) from error
+
+
+def open_quietly(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
+    """Open an image; a PNG that Pillow refuses for broken metadata is opened without them, as viewers do."""
+    # What Pillow warns of, such as odd metadata, leaves the pixels as they are.
+    with WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return Image.open(file)
+        except (OSError, ValueError):
+            with open(file, "rb") if isinstance(file, str | os.PathLike) else nullcontext(file) as source:
+                source.seek(0)
+                if source.read(len(PNG)) != PNG:
+                    raise
+                return Image.open(io.BytesIO(PNG + pixels_alone(source.read())))
+
+
+def pixels_alone(chunks: bytes) -> bytes:
+    """The chunks of a PNG that its pixels need, and that of EXIF where it is intact."""
+    kept, place = b"", 0
+    while place < len(chunks):
+        end = place + 12 + int.from_bytes(chunks[place : place + 4], "big")
+        kind, checked = chunks[place + 4 : place + 8], chunks[place + 4 : end - 4]
+        intact = zlib.crc32(checked).to_bytes(4, "big") == chunks[end - 4 : end]
+        if kind[:1].isupper() or (kind == b"eXIf" and intact):
+            kept += chunks[place:end]
+        place = end
+    return kept
+
+
+def refuse_special(path: str | os.PathLike[str]) -> None:
+    """Refuse a FIFO, socket or device, which would block whoever opens it.
+
+    Raises:
+        UserError: it is one, or a folder.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise UserError(f"{os.fspath(path)!r} must be a regular file; replace it or give another path")
 
 
 def converted(image: Image.Image) -> Image.Image:
     """A picture as upright RGB of 8 bits."""
-    turned: Image.Image = ImageOps.exif_transpose(image)
-    if turned.mode.startswith("I"):  # 16 bits of grey: PIL would clip, not scale
-        grey = np.asarray(turned, dtype=np.float64) / 257
-        turned = Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
-    if "transparency" in turned.info:  # of a palette: PIL wants to be told that it is dropped
-        turned = turned.convert("RGBA")
-    return turned.convert("RGB")
+    if image.format in RUN_BY_OTHERS:
+        raise ValueError(f"{image.format} is read by other programs; save it in another format")
+    if image.format == "TIFF":
+        orientation(image)  # read before the pixels, since Pillow then turns it upright
+    image.load()
+    return turned(as_rgb(image), orientation(image))
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's orientation of an image, 1 (upright) to 8; 1 where its metadata does not say or is broken."""
+    try:
+        with WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = image.getexif().get(ExifTags.Base.Orientation)
+        return int(found) if found in TURNS else 1
+    # Broken metadata can raise anything, and says nothing about the pixels.
+    except Exception:
+        return 1
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """An image stored with an orientation, upright."""
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image whose pixels were read, as RGB of 8 bits.
+
+    Raises:
+        ValueError: it has no pixels, or its brightness is not defined.
+    """
+    if 0 in image.size:
+        raise ValueError(f"it must have pixels, got {image.width} x {image.height}")
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    if 2 in tags.get(339, ()):  # SampleFormat: signed integers
+        raise ValueError(
+            f"it must have no sign, got signed integers of mode {image.mode}; save it with 8 bits"
+        )
+    if image.mode == "F" or image.mode.startswith("I"):
+        # A TIFF says how many bits it has, and whether 0 is its white.
+        return as_grey(image, bits=max(tags.get(258, (16,))), inverted=tags.get(262) == 0).convert("RGB")
+    if image.mode == "La":
+        image = image.convert("LA")
+    if "transparency" in image.info:  # of a palette: Pillow drops it from RGBA without a warning
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def as_grey(image: Image.Image, *, bits: int, inverted: bool) -> Image.Image:
+    """An image of one channel of more than 8 bits with 8, scaled: Pillow would cut off what is above 255.
+
+    Args:
+        image: of mode F or one of those that begin with I.
+        bits: of its integers.
+        inverted: whether 0 is white.
+
+    Raises:
+        ValueError: what is white is not defined, or its values are not from black to white.
+    """
+    known = image.format in SIXTEEN_BITS or (image.mode != "I" and image.format in ("TIFF", None))
+    white = 1.0 if image.mode == "F" else 2.0**bits - 1
+    pixels = np.asarray(image, dtype=np.float64)
+    low, high = pixels.min(), pixels.max()
+    if not (image.mode == "F" or known) or not 0 <= low <= high <= white:
+        raise ValueError(
+            "it must have 16 bits without a sign or be floating-point from 0 to 1, got mode "
+            f"{image.mode} with values from {low:g} to {high:g}; save it with 8 or 16 bits"
+        )
+    share = pixels / white
+    return Image.fromarray((255 * (1 - share if inverted else share)).round().astype(np.uint8))
 
 
 def find_pictures(patterns: Iterable[str]) -> list[str]:
     """The pictures that files, folders (with all below them) and globs name, in order, each once.
 
     Raises:
-        UserError: one of them names nothing.
+        UserError: one of them names nothing, or something that is neither a file nor a folder.
     """
     found: list[str] = []
     for pattern in patterns:
         if os.path.isdir(pattern):
             below = list(pictures_below(pattern))
-        elif os.path.isfile(pattern):
+        elif os.path.exists(pattern):
+            refuse_special(pattern)
             below = [pattern]
         else:
             below = sorted(name for name in glob.glob(pattern, recursive=True) if os.path.isfile(name))
@@ -77,15 +225,61 @@ def find_pictures(patterns: Iterable[str]) -> list[str]:
 
 
 def pictures_below(folder: str) -> Iterator[str]:
-    """Pictures anywhere below a folder, in the order of their names; hidden files and folders are none."""
-    seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:  # a link back to where we have been
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield os.path.join(place, name)
+    """Pictures anywhere below a folder, in the order of their names; what is hidden is left out.
+
+    Links to other places are followed; one to a folder that holds the link or was read already is reported
+    and not followed.
+    """
+    top = os.path.realpath(folder)
+    seen, waiting = {top}, [folder]
+    while waiting:
+        place = waiting.pop()
+        folders = []
+        for entry in visible(place):
+            if not is_folder(entry):
+                if entry.name.lower().endswith(SUFFIXES):
+                    yield entry.path
+                continue
+            target = os.path.realpath(entry.path)
+            holders = (top, place_of(folder), os.path.realpath(place))
+            if entry.is_symlink() and (target in seen or holds(target, holders)):
+                report(
+                    f"the link {entry.path!r} leads to {target!r}, which holds it or is read already; "
+                    "it is not followed"
+                )
+            elif target not in seen:
+                seen.add(target)
+                folders.append(entry.path)
+        waiting += reversed(folders)
+
+
+def visible(folder: str) -> list[os.DirEntry[str]]:
+    """What a folder holds, by name, without what is hidden; nothing, with a warning, if it is unreadable."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((x for x in entries if not x.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        report(f"the folder {folder!r} cannot be read ({error.strerror}); it is left out")
+        return []
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link that cannot be followed is not."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def place_of(folder: str) -> str:
+    """Where a folder, or the link to it, lies, by the real path of what holds it."""
+    path = os.path.abspath(folder)
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def holds(folder: str, paths: Iterable[str]) -> bool:
+    """Whether a real folder is one of some real paths or holds one."""
+    return any(os.path.commonpath((folder, path)) == folder for path in paths)
+
+
+@cache
+def report(warning: str) -> None:
+    """Tell a warning on standard error, once in a process."""
+    print(f"warning: {warning}", file=sys.stderr, flush=True)

@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"detect: {what} of the {side} side, where they lie elsewhere",
         )
     parser.add_argument("--no-masks", action="store_true", help="detect: boxes are enough")
+    parser.add_argument(
+        "--orientation",
+        choices=("upright", "stored"),
+        default="upright",
+        help="on which pixels annotations were drawn, where the size of a picture does not show it",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     findings = check_data(
         arguments.folder,
         **options,
+        orientation=arguments.orientation,
         progress=lambda done, total: progress(f"{done} of {total} pictures"),
     )
     progress("")

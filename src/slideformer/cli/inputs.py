@@ -44,8 +44,7 @@ def pictures(patterns: Sequence[str], most: int | None = None) -> list[Image.Ima
             read.append(read_image(path))
         except UNREADABLE as error:
             raise UserError(
-                f"an image must be a whole picture, got {path} ({type(error).__name__}: {error}); "
-                "mend or remove it"
+                f"an image must be a whole picture, got {path} ({error.reason}); mend or remove it"
             ) from error
     return read
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tarfile
 from pathlib import Path
 
@@ -12,10 +13,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from timm.data import ImageDataset
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify.data import Augment, ClassificationData
-from tests.conftest import CLASSES, COUNTS
+from slideformer.tasks.classify.datasets import Images
+from slideformer.tasks.classify.timm_sources import TimmReader, TimmSource, as_image
+from slideformer.tasks.pictures import read_image
+from slideformer.tasks.training.batches import Unreadable
+from tests.conftest import CLASSES, COUNTS, train
+from tests.tasks.images import REFUSED, SHOWN
 
 
 def data(source: object, **options: object) -> ClassificationData:
@@ -111,3 +118,96 @@ def test_shards_of_webdataset_are_read_by_timm(shards: Path) -> None:
 def test_a_source_that_timm_cannot_open_says_why(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"timm cannot open wds/none \(split train\)"):
         data("wds/none", root=str(tmp_path / "none"), num_classes=2).train_dataloader()
+
+
+def write_fashion(root: Path, images: int = 20, classes: int = 10) -> None:
+    """Grey images and labels in the files of Fashion-MNIST."""
+    folder = root / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    for split in ("train", "t10k"):
+        pixels = np.arange(images * 28 * 28, dtype=np.uint32).astype(np.uint8)
+        sizes = struct.pack(">4I", 2051, images, 28, 28)
+        (folder / f"{split}-images-idx3-ubyte").write_bytes(sizes + pixels.tobytes())
+        labels = (np.arange(images) % classes).astype(np.uint8)
+        (folder / f"{split}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">2I", 2049, images) + labels.tobytes()
+        )
+
+
+def test_grey_images_of_a_torch_source_are_trained_on(tmp_path: Path) -> None:
+    write_fashion(tmp_path)
+    words = ("--data=torch/fashion_mnist", f"--data.root={tmp_path}", "--data.num_classes=10")
+    run = train(tmp_path, tmp_path / "run", *words, "--trainer.max_epochs=2")
+    assert (run / "model.safetensors").is_file()
+
+
+def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
+    write_fashion(tmp_path)
+    loaders = data("torch/fashion_mnist", root=str(tmp_path), num_classes=5, batch_size=20)
+    with pytest.raises(UserError, match=r"must be from 0 to 4, got \d; pass the right --data.num_classes"):
+        [batch.check() for batch in loaders.train_dataloader()]
+
+
+@pytest.mark.parametrize("root", [None, "nothing"])
+def test_a_source_that_is_not_there_says_how_to_get_it(root: str | None, tmp_path: Path) -> None:
+    where = None if root is None else str(tmp_path / root)
+    words = "pass --data.root DIR" if root is None else "--data.download true fetches it, where timm can"
+    with pytest.raises(UserError, match=words) as caught:
+        data("torch/fashion_mnist", root=where, num_classes=10).prepare_data()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_any_image_of_a_source_of_timm_is_what_slideformer_reads(name: str, tmp_path: Path) -> None:
+    content, wanted = SHOWN[name][0], np.asarray(read_image(SHOWN[name][0]))
+    for given in (content, io.BytesIO(content), Image.open(io.BytesIO(content))):
+        np.testing.assert_array_equal(np.asarray(as_image(given)), wanted)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_images_of_a_stream_become_rgb_and_unreadable_ones_are_left_out(tmp_path: Path) -> None:
+    kinds = ("16 bits, PNG", "palette with transparency, PNG", "four inks, TIFF", "8 bits, PNG")
+    images = [SHOWN[name][0] for name in kinds] + [REFUSED["floats to 255"][0], SHOWN["BMP"][0]]
+    for split in ("train", "validation"):
+        with tarfile.open(tmp_path / f"{split}-0000.tar", "w") as tar:
+            for number, content in enumerate(images):
+                for suffix, bytes_ in (("jpg", content), ("cls", str(number % 2).encode())):
+                    entry = tarfile.TarInfo(f"{number:04d}.{suffix}")
+                    entry.size = len(bytes_)
+                    tar.addfile(entry, io.BytesIO(bytes_))
+    splits = {
+        split: {"name": split, "num_samples": 6, "filenames": [f"{split}-0000.tar"], "shard_lengths": [6]}
+        for split in ("train", "validation")
+    }
+    (tmp_path / "_info.json").write_text(json.dumps({"splits": splits}))
+    (batch,) = data("wds/kinds", root=str(tmp_path), num_classes=2).val_dataloader()
+    assert batch.images.shape == (5, 3, 32, 32)
+    assert batch.unreadable == ("image 4 of wds/kinds",)
+    spread = (batch.images - batch.images[0]).abs().amax((1, 2, 3))
+    assert spread.max() < 0.1  # all show the same
+
+
+class Named:
+    """A reader of timm's that gives open files."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[object, int]:
+        return self.files[index].open("rb"), index
+
+
+def test_a_reader_of_files_gives_each_image_itself(tmp_path: Path) -> None:
+    files = []
+    for number, name in enumerate(("16 bits, TIFF", "8 bits, PNG", "floats to 255")):
+        files.append(tmp_path / str(number))
+        files[-1].write_bytes((SHOWN.get(name) or REFUSED[name])[0])
+    source = TimmSource("hfds/x", None, {}, 3, 1, False)
+    images = Images(TimmReader(source, ImageDataset("", reader=Named(files))), np.asarray, "skip")
+    assert [images[n][1] for n in (0, 1)] == [0, 1]
+    np.testing.assert_array_equal(images[0][0], images[1][0])
+    assert images[2] == Unreadable("image 2 of hfds/x")

@@ -11,7 +11,7 @@ from PIL import Image
 from slideformer.errors import UserError
 from slideformer.tasks.segment.check import check_data
 from slideformer.tasks.segment.data import SegmentationData
-from slideformer.tasks.segment.labels import read_pair
+from slideformer.tasks.segment.labels import TURNED, read_pair
 from slideformer.tasks.segment.layout import Pair, open_source
 from tests.tasks.segment.pictures import COLOURS
 
@@ -175,7 +175,7 @@ def test_a_map_lies_on_its_picture_as_the_camera_meant_it(
     assert np.array_equal(found.labels, classes)
     distance = np.abs(np.asarray(found.image).astype(int) - COLOURS[classes]).sum(-1)
     assert np.median(distance) < 20  # JPEG
-    assert bool(found.notes) == (turned_by_quarter and not upright)
+    assert (TURNED in found.notes) == (turned_by_quarter and not upright)
 
 
 def test_ade20ks_zero_is_no_label_and_its_classes_begin_with_one(tmp_path: Path) -> None:

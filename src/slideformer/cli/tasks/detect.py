@@ -29,6 +29,7 @@ from slideformer.tasks.detect.evaluate import evaluate as evaluate_model
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.detect.predict import predict as predictions
 from slideformer.tasks.detect.results import Detections, write_results
+from slideformer.tasks.orientation import drawn_in
 from slideformer.tasks.pictures import find_images
 from slideformer.tasks.training.findings import Findings
 
@@ -70,7 +71,7 @@ def evaluate(arguments: argparse.Namespace, folder: Path) -> int:
     with_masks = HEADS[info.blueprint.head].masks
     findings = Findings()
     split = find_split(arguments.data, "val", arguments.annotations, arguments.images)
-    data = read_coco(split, findings, with_masks=with_masks)
+    data = read_coco(split, findings, with_masks=with_masks, drawn=drawn_in(info.extra))
     findings.refuse()
     refuse_other_categories(info, data)
     evaluator = Evaluator(data, with_masks=with_masks)

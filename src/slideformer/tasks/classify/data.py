@@ -10,13 +10,12 @@ from math import inf, prod
 from typing import Any, Literal, cast
 
 import lightning as L
-from timm.data import IterableImageDataset, create_dataset, create_transform
+from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from slideformer.errors import UserError, check_range
 from slideformer.models.preprocessing import EvalTransform, read_preprocessing
 from slideformer.tasks.classify.datasets import (
-    Batch,
     FolderReader,
     Images,
     collate,
@@ -25,12 +24,10 @@ from slideformer.tasks.classify.datasets import (
     source_class_names,
 )
 from slideformer.tasks.classify.loaders import eval_loader, transform_config
+from slideformer.tasks.classify.timm_sources import PREFIXES, TimmSource, TimmStream
 from slideformer.tasks.pictures import OnBadImage
 from slideformer.tasks.training.batches import MOST_PIXELS, check_loading
 from slideformer.tasks.training.sampling import EachOnce, SeededLoader, train_sampler
-
-# Sources that timm reads itself, by the prefix of their name.
-TIMM_SOURCES = ("wds/", "hfds/", "hfids/", "tfds/", "torch/")
 
 
 @dataclass(frozen=True)
@@ -84,11 +81,6 @@ class Augment:
                 )
 
 
-def collate_readable(samples: list[Any]) -> Batch:
-    """Collate what timm's own data sets give, which tell no paths."""
-    return collate([(image, int(target)) for image, target in samples])
-
-
 class ClassificationData(L.LightningDataModule):
     """Training and hold-out images of one source.
 
@@ -107,6 +99,7 @@ class ClassificationData(L.LightningDataModule):
         val_split: name of a timm source's hold-out split.
         num_classes: number of classes of a timm source.
         most_pixels: largest number of pixels of a batch; more is taken for a mistake.
+        download: whether timm may fetch a source that is not there, where it can.
 
     Raises:
         UserError: the source is not there or not fit to train on.
@@ -126,21 +119,26 @@ class ClassificationData(L.LightningDataModule):
         val_split: str = "validation",
         num_classes: int | None = None,
         most_pixels: int = MOST_PIXELS,
+        download: bool = False,
     ) -> None:
         super().__init__()
         check_range("--data.image_size", image_size, 1)
-        self.source, self.root, self.splits = source, root, {"train": train_split, "val": val_split}
+        check_range("--data.num_classes", num_classes, 1)
+        self.source = source
         self.batch_size, self.augment, self.on_bad_image = batch_size, augment, on_bad_image
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         self.config = transform_config(model, image_size)
         check_loading(batch_size, num_workers, prod(self.config["input_size"][1:]), most_pixels)
-        self.by_timm = source.lower().startswith(TIMM_SOURCES)
-        if self.by_timm:
+        self.by_timm: TimmSource | None = None
+        if source.lower().startswith(PREFIXES):
             if num_classes is None:
                 raise UserError(
                     f"a source of timm must say its classes, got {source}; pass --data.num_classes N"
                 )
             self.class_names = [str(number) for number in range(num_classes)]
+            self.by_timm = TimmSource(
+                source, root, {"train": train_split, "val": val_split}, num_classes, batch_size, download
+            )
         else:
             if num_classes is not None:
                 raise UserError(f"the classes of {source} are its own; leave --data.num_classes out")
@@ -148,8 +146,11 @@ class ClassificationData(L.LightningDataModule):
         self.train_transform()  # refuses what cannot be, before any work
 
     def prepare_data(self) -> None:
-        """Refuse a class without a readable image, on one device, before the training."""
-        if not self.by_timm:
+        """Refuse a class without a readable image, or a source that timm cannot open, before the training."""
+        if self.by_timm is not None:
+            for split in self.by_timm.splits:
+                self.by_timm.open(split)
+        else:
             reader = open_reader(self.source, "train", self.class_names)
             if isinstance(reader, FolderReader):
                 reader.refuse_unreadable_class()
@@ -195,8 +196,8 @@ class ClassificationData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Random, augmented batches of equal size."""
         transform = self.train_transform()
-        if self.by_timm:
-            return self.timm_loader("train", transform)
+        if self.by_timm is not None:
+            return self.timm_loader(self.by_timm, "train", transform)
         images = Images(open_reader(self.source, "train", self.class_names), transform, self.on_bad_image)
         sampler = self.sampler(images, training=True)
         return SeededLoader(
@@ -221,8 +222,9 @@ class ClassificationData(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The hold-out, in order."""
-        if self.by_timm:
-            return self.timm_loader("val", EvalTransform(read_preprocessing(self.config, "the model")))
+        if self.by_timm is not None:
+            transform = EvalTransform(read_preprocessing(self.config, "the model"))
+            return self.timm_loader(self.by_timm, "val", transform)
         return eval_loader(
             self.source,
             self.class_names,
@@ -233,31 +235,17 @@ class ClassificationData(L.LightningDataModule):
             share=self.place(),
         )
 
-    def timm_loader(self, split: str, transform: Any) -> DataLoader[Any]:
-        """Batches of a source that timm reads by itself, unreadable images included."""
+    def timm_loader(self, source: TimmSource, split: str, transform: Any) -> DataLoader[Any]:
+        """Batches of a source that timm reads."""
         training = split == "train"
-        try:
-            dataset = create_dataset(
-                self.source,
-                root=self.root,
-                split=self.splits[split],
-                is_training=training,
-                batch_size=self.batch_size,
-            )
-        except (ImportError, OSError, RuntimeError, AssertionError, ValueError) as error:
-            # These are the readers' words for a missing package, folder or split.
-            raise UserError(
-                f"timm cannot open {self.source} (split {self.splits[split]}): {error}"
-            ) from error
-        dataset.transform = transform
-        streams = isinstance(dataset, IterableImageDataset)  # which shuffle and share out by themselves
-        if streams:
-            dataset.set_loader_cfg(num_workers=self.num_workers)
+        images = source.images(split, transform, self.on_bad_image, self.num_workers)
+        # Streams shuffle and share out by themselves.
+        sampler = None if isinstance(images, TimmStream) else self.sampler(images, training)
         return SeededLoader(
-            dataset,
+            images,
             self.batch_size,
-            sampler=None if streams else self.sampler(dataset, training),
+            sampler=sampler,
             drop_last=training,
             num_workers=self.num_workers,
-            collate_fn=collate_readable,
+            collate_fn=collate_to_train if training else collate,
         )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -76,8 +77,11 @@ class FolderReader:
     """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        homes = {os.path.realpath(folder / name) for name in names}
         self.images = [
-            (path, number) for number, name in enumerate(names) for path in image_paths(folder / name)
+            (path, number)
+            for number, name in enumerate(names)
+            for path in image_paths(folder / name, others=homes)
         ]
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from slideformer.errors import UserError
 from slideformer.tasks.pictures import SUFFIXES, image_paths, refuse_no_folder
+from slideformer.tasks.walk import folders_of
 
 
 def class_names(folder: Path) -> list[str]:
@@ -16,9 +17,7 @@ def class_names(folder: Path) -> list[str]:
         UserError: no such folder, no classes, or a class without an image.
     """
     refuse_no_folder("the data", folder)
-    names = sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
+    names = [entry.name for entry in folders_of(folder)]
     if not names:
         raise UserError(
             f"{folder} must hold one folder of images for each class, got none; "

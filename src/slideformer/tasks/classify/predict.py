@@ -66,7 +66,7 @@ def predict(
             except UNREADABLE as error:
                 if on_bad_image == "stop":
                     raise UserError(refusal(str(path), error)) from error
-                errors[path] = f"{type(error).__name__}: {error}"
+                errors[path] = error.reason
         likeliest = {}
         if images:
             logits = model(torch.stack(list(images.values()))).float()

@@ -6,16 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import ExifTags, Image
-
 from slideformer.errors import UserError
 from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco, trainable
 from slideformer.tasks.detect.layout import find_split
+from slideformer.tasks.orientation import Drawn, ambiguity, read_header
 from slideformer.tasks.pictures import UNREADABLE, read_image
 from slideformer.tasks.training.findings import Findings
 
-# Values of a camera's orientation that turn a picture by a quarter.
-QUARTER_TURNS = (5, 6, 7, 8)
 Progress = Callable[[int, int], None]
 
 
@@ -27,6 +24,7 @@ def check_data(
     train_images: str | Path | None = None,
     val_images: str | Path | None = None,
     with_masks: bool = True,
+    orientation: Drawn = "upright",
     progress: Progress | None = None,
 ) -> Findings:
     """Look at annotations and pictures of both sides, every picture read whole.
@@ -38,6 +36,7 @@ def check_data(
         train_images: folder, where it lies elsewhere.
         val_images: folder, where it lies elsewhere.
         with_masks: whether masks are needed.
+        orientation: on which pixels annotations were drawn, where the size of a picture does not show it.
         progress: called after each picture with the number done and the number of all.
     """
     findings = Findings()
@@ -46,7 +45,7 @@ def check_data(
     for side in sides:
         try:
             split = find_split(source, *side)
-            sets.append(read_coco(split, findings, with_masks=with_masks))
+            sets.append(read_coco(split, findings, with_masks=with_masks, drawn=orientation))
         except UserError as error:  # of the file as a whole
             findings.error("files that cannot be used", str(error))
     if len(sets) == len(sides):
@@ -58,7 +57,7 @@ def check_data(
         try:
             read_image(picture.file)
         except UNREADABLE as error:
-            findings.left_out("unreadable pictures", f"{picture.file} ({type(error).__name__})")
+            findings.left_out("unreadable pictures", f"{picture.file} ({error.reason})")
         else:
             readable.add(data.file)
         if progress is not None:
@@ -103,24 +102,17 @@ def compare_categories(train: CocoSet, val: CocoSet, findings: Findings) -> None
 def check_picture(data: CocoSet, picture: Picture, findings: Findings) -> None:
     """Compare a picture's own size with the one annotated, without reading its pixels."""
     try:
-        stored, turned = sizes(picture.file)
+        header = read_header(picture.file)
     except UNREADABLE:
         return  # training leaves it out or stops, as it was told to
-    annotated = (picture.width, picture.height)
-    if annotated == stored:
-        return
-    if annotated == turned:
+    drawn = header.drawn((picture.width, picture.height), data.drawn)
+    if drawn is None:
+        message = size_refusal(data.file, picture, header.stored)
+        findings.error("pictures of another size than annotated", message)
+    elif header.ambiguous:
+        findings.note(ambiguity(drawn), str(picture.file))
+    elif drawn == "upright" and header.orientation != 1:
         findings.note("pictures turned upright, as they are annotated", str(picture.file))
-        return
-    findings.error("pictures of another size than annotated", size_refusal(data.file, picture, stored))
-
-
-def sizes(file: Path) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Width and height of a picture as it is stored, and upright as its camera meant it."""
-    with Image.open(file) as image:
-        width, height = image.size
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    return (width, height), (height, width) if orientation in QUARTER_TURNS else (width, height)
 
 
 def size_refusal(file: Path, picture: Picture, came: tuple[int, int]) -> str:

@@ -14,6 +14,7 @@ from slideformer.errors import UserError
 from slideformer.tasks.detect import masks
 from slideformer.tasks.detect.layout import Split
 from slideformer.tasks.detect.masks import LARGEST, RunLengths, is_number
+from slideformer.tasks.orientation import Drawn
 from slideformer.tasks.training.findings import Findings
 
 Box = tuple[float, float, float, float]
@@ -68,12 +69,14 @@ class CocoSet:
         pictures: by their numbers, ascending: the order in which COCO's tools rank equal scores.
         annotations: of each picture, by its number; in the order of the file.
         categories: names by the file's own numbers, ascending; the first is label 1.
+        drawn: on which pixels annotations were drawn, where the size of a picture does not show it.
     """
 
     file: Path
     pictures: tuple[Picture, ...]
     annotations: dict[int, list[Annotation]]
     categories: dict[int, str]
+    drawn: Drawn = "upright"
 
     @property
     def class_names(self) -> list[str]:
@@ -86,13 +89,16 @@ class CocoSet:
         return list(self.categories)
 
 
-def read_coco(split: Split, findings: Findings, *, with_masks: bool = True) -> CocoSet:
+def read_coco(
+    split: Split, findings: Findings, *, with_masks: bool = True, drawn: Drawn = "upright"
+) -> CocoSet:
     """Read annotations; what is wrong with single ones goes into the findings, and they are not in the set.
 
     Args:
         split: file and folder.
         findings: is told what is wrong, left out or worth knowing.
         with_masks: whether masks are needed; if not, they are not looked at.
+        drawn: on which pixels annotations were drawn, where the size of a picture does not show it.
 
     Raises:
         UserError: the file as a whole is not what it must be.
@@ -109,7 +115,7 @@ def read_coco(split: Split, findings: Findings, *, with_masks: bool = True) -> C
         f"{len(categories)} classes ({split.annotations})"
     )
     ordered = tuple(pictures[image_id] for image_id in sorted(pictures))
-    return CocoSet(split.annotations, ordered, annotations, categories)
+    return CocoSet(split.annotations, ordered, annotations, categories, drawn)
 
 
 def load(file: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco, trainable
 from slideformer.tasks.detect.dataset import AnnotatedPictures, collate, collate_to_train
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.detect.transforms import Augment, eval_transform, train_transform
+from slideformer.tasks.orientation import Drawn, tell_ambiguous
 from slideformer.tasks.pictures import OnBadImage
 from slideformer.tasks.training.batches import MOST_PIXELS, check_loading
 from slideformer.tasks.training.findings import Findings
@@ -35,6 +36,8 @@ class DetectionData(L.LightningDataModule):
         on_bad_image: ``skip`` leaves an unreadable picture out, tells its path and counts it; ``stop`` stops.
         detector: kind of the detector, which tells whether masks are needed.
         keep_empty: whether pictures without an object are trained on.
+        orientation: on which pixels annotations were drawn, ``upright`` ones or those ``stored``, where EXIF
+            turns a picture and its size does not show it.
         train_annotations: file of COCO's JSON, where it lies elsewhere.
         val_annotations: file of COCO's JSON, where it lies elsewhere.
         train_images: folder of pictures, where it lies elsewhere.
@@ -59,6 +62,7 @@ class DetectionData(L.LightningDataModule):
         on_bad_image: OnBadImage = "skip",
         detector: str = "mask_rcnn",
         keep_empty: bool = True,
+        orientation: Drawn = "upright",
         train_annotations: str | None = None,
         val_annotations: str | None = None,
         train_images: str | None = None,
@@ -70,14 +74,15 @@ class DetectionData(L.LightningDataModule):
         check_loading(batch_size, num_workers, side**2, most_pixels)
         self.source, self.batch_size, self.augment = source, batch_size, augment
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
-        self.on_bad_image = on_bad_image
+        self.on_bad_image, self.orientation = on_bad_image, orientation
         self.findings = Findings()
         splits = (
             find_split(source, "train", train_annotations, train_images),
             find_split(source, "val", val_annotations, val_images),
         )
         self.train, self.val = (
-            read_coco(split, self.findings, with_masks=find_head(detector).masks) for split in splits
+            read_coco(split, self.findings, with_masks=find_head(detector).masks, drawn=orientation)
+            for split in splits
         )
         check_sides(self.train, self.val, self.findings)
         self.findings.refuse()
@@ -110,6 +115,7 @@ class DetectionData(L.LightningDataModule):
             f"; `slideformer check-data detect {self.source}` tells which"
         ):
             print_line(line)
+        tell_ambiguous(self.findings, self.orientation)
 
     @property
     def class_names(self) -> list[str]:

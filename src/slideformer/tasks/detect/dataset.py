@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from slideformer.tasks.detect import masks
 from slideformer.tasks.detect.check import size_refusal
 from slideformer.tasks.detect.coco import Annotation, CocoSet, Picture, trainable
 from slideformer.tasks.detect.transforms import without_empty_masks
+from slideformer.tasks.orientation import read_header
 from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image
 from slideformer.tasks.training.batches import Unreadable, parted, refuse_nothing
 
@@ -90,11 +90,11 @@ class AnnotatedPictures(Dataset[Any]):
         """A transformed picture, its target and how many objects were cropped away, or what stands for it."""
         picture = self.pictures[index]
         try:
-            image = v2.functional.to_image(read_picture(picture, self.data.file))
-        except UserError as error:
-            return Unreadable(str(picture.file), str(error))
+            image = v2.functional.to_image(read_picture(picture, self.data))
         except UNREADABLE as error:
             return Unreadable.because(str(picture.file), error, self.on_bad_image)
+        except UserError as error:
+            return Unreadable(str(picture.file), str(error))
         annotations = self.data.annotations[picture.image_id]
         target = (train_target if self.training else eval_target)(annotations, picture)
         objects = len(target["labels"])
@@ -106,21 +106,18 @@ class AnnotatedPictures(Dataset[Any]):
         return pixels.as_subclass(Tensor), plain, objects - len(plain["labels"])
 
 
-def read_picture(picture: Picture, annotations: Path) -> Image.Image:
-    """A picture as it was annotated: as it is stored, which COCO's own tools read, else upright.
+def read_picture(picture: Picture, data: CocoSet) -> Image.Image:
+    """A picture as it was annotated: upright or as it is stored, as its size shows, else as the set says.
 
     Raises:
         UserError: neither has the annotated size.
-        OSError, SyntaxError, ValueError, EOFError: it cannot be read.
+        UnreadableImageError: it cannot be read.
     """
-    annotated = (picture.width, picture.height)
-    stored = read_image(picture.file, upright=False)
-    if stored.size == annotated:
-        return stored
-    upright = read_image(picture.file)
-    if upright.size != annotated:
-        raise UserError(size_refusal(annotations, picture, stored.size))
-    return upright
+    header = read_header(picture.file)
+    drawn = header.drawn((picture.width, picture.height), data.drawn)
+    if drawn is None:
+        raise UserError(size_refusal(data.file, picture, header.stored))
+    return read_image(picture.file, upright=drawn == "upright")
 
 
 def train_target(annotations: Sequence[Annotation], picture: Picture) -> Target:

@@ -16,6 +16,7 @@ from slideformer.models.dense.trained import load_backbone
 from slideformer.tasks.detect.data import DetectionData
 from slideformer.tasks.detect.dataset import DetectionBatch
 from slideformer.tasks.detect.evaluate import Evaluator
+from slideformer.tasks.orientation import saved
 from slideformer.tasks.training.devices import exchanged
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.optimise import Optimise
@@ -157,4 +158,10 @@ class DetectorLearner(Learner):
 
     def save(self, folder: Path, data: DetectionData) -> None:
         """Write the weights for ``slideformer evaluate``, ``predict`` and ``export``."""
-        save_dense(self.evaluated, folder, label_names=data.label_names, category_ids=data.category_ids)
+        save_dense(
+            self.evaluated,
+            folder,
+            label_names=data.label_names,
+            category_ids=data.category_ids,
+            extra=saved(data.orientation),
+        )

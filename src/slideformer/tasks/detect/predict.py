@@ -72,7 +72,7 @@ def predict(
         except UNREADABLE as error:
             if on_bad_image == "stop":
                 raise UserError(refusal(str(path), error)) from error
-            yield PictureDetections(path, None, None, error=f"{type(error).__name__}: {error}")
+            yield PictureDetections(path, None, None, error=error.reason)
             continue
         pixels = functional.pil_to_tensor(picture).to(device)
         with at_least(model, score), naming_image(model, path):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slideformer.errors import UserError
+from slideformer.tasks.orientation import Drawn
 from slideformer.tasks.pictures import UNREADABLE
 from slideformer.tasks.segment.labels import IGNORED, LabelError, read_pair
 from slideformer.tasks.segment.layout import Pair, Source, Split, open_source
@@ -39,16 +40,19 @@ class Look:
     unreadable: str = ""
 
 
-def check_data(source: str | Path, *, progress: Progress | None = None) -> Findings:
+def check_data(
+    source: str | Path, *, orientation: Drawn = "upright", progress: Progress | None = None
+) -> Findings:
     """Look at pictures and label maps of both sides, every one read whole.
 
     Args:
         source: folder in one of the layouts.
+        orientation: on which pixels labels were drawn, where the size of a picture does not show it.
         progress: called after each pair with the number done and the number of all.
     """
     findings = Findings()
     try:
-        opened = open_source(source)
+        opened = open_source(source, orientation)
         splits = {name: opened.split(name) for name in ("train", "val")}
     except UserError as error:  # of the folder as a whole
         findings.error("folders that cannot be used", str(error))
@@ -98,7 +102,7 @@ def look_at(pair: Pair, source: Source) -> Look:
     except LabelError as fault:
         return Look(fault=fault)
     except UNREADABLE as error:
-        return Look(unreadable=f"{pair.image} or {pair.labels} ({type(error).__name__})")
+        return Look(unreadable=str(error))
     return Look(np.bincount(labelled.labels.ravel(), minlength=256), labelled.notes)
 
 

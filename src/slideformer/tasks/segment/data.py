@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from slideformer.console import print_line
 from slideformer.errors import UserError, check_range
+from slideformer.tasks.orientation import Drawn, tell_ambiguous
 from slideformer.tasks.pictures import OnBadImage
 from slideformer.tasks.segment.augment import Augment, TrainTransform, fitted, resize
 from slideformer.tasks.segment.check import check_data
@@ -39,6 +40,8 @@ class SegmentationData(L.LightningDataModule):
         augment: random changes of training pictures.
         on_bad_image: ``skip`` leaves an unreadable pair out, tells its path and counts it; ``stop`` stops.
         most_pixels: largest number of pixels of a batch; more is taken for a mistake.
+        orientation: on which pixels labels were drawn, ``upright`` ones or those ``stored``, where EXIF
+            turns a picture and its size does not show it.
 
     Raises:
         UserError: the folder is not there or not fit to train on.
@@ -54,6 +57,7 @@ class SegmentationData(L.LightningDataModule):
         augment: Augment = Augment(),  # noqa: B008 - frozen
         on_bad_image: OnBadImage = "skip",
         most_pixels: int = MOST_PIXELS,
+        orientation: Drawn = "upright",
     ) -> None:
         super().__init__()
         check_range("--data.crop_size", crop_size, 1)
@@ -63,7 +67,8 @@ class SegmentationData(L.LightningDataModule):
         self.source, self.batch_size, self.on_bad_image = source, batch_size, on_bad_image
         self.crop_size, self.short_side, self.augment = crop_size, short_side, augment
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
-        self.opened = open_source(source)
+        self.orientation = orientation
+        self.opened = open_source(source, orientation)
         self.splits = {name: self.opened.split(name) for name in ("train", "val")}
 
     def prepare_data(self) -> None:
@@ -72,10 +77,11 @@ class SegmentationData(L.LightningDataModule):
         Raises:
             UserError: something cannot be trained on.
         """
-        findings = check_data(self.source)
+        findings = check_data(self.source, orientation=self.orientation)
         findings.refuse()
         for line in findings.before_training():
             print_line(line)
+        tell_ambiguous(findings, self.orientation)
 
     @property
     def class_names(self) -> list[str]:

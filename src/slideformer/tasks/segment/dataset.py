@@ -66,10 +66,10 @@ class LabelledPictures(Dataset[Any]):
         name = str(pair.image)
         try:
             labelled = read_pair(pair, self.source)
-        except UserError as error:
-            return Unreadable(name, str(error))
         except UNREADABLE as error:
             return Unreadable.because(name, error, self.on_bad_image, told=f"{name} or {pair.labels}")
+        except UserError as error:
+            return Unreadable(name, str(error))
         image = torch.from_numpy(np.array(labelled.image)).permute(2, 0, 1)
         return self.transform(image, torch.from_numpy(labelled.labels))
 

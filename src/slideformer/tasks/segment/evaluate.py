@@ -16,6 +16,7 @@ from slideformer.errors import UserError, printable
 from slideformer.models.dense.saved import load_dense
 from slideformer.models.dense.sliding import Progress, Sliding, label_map, likeliest
 from slideformer.models.finite import naming_image
+from slideformer.tasks.orientation import drawn_in
 from slideformer.tasks.pictures import OnBadImage
 from slideformer.tasks.segment.augment import resize_labels
 from slideformer.tasks.segment.data import eval_loader
@@ -218,7 +219,7 @@ def evaluate_folder(
         UserError: folder or source are not fit, or their classes differ.
     """
     model, info = load_dense(folder)
-    opened = open_source(source)
+    opened = open_source(source, drawn_in(info.extra))
     if info.label_names and info.label_names != opened.class_names:
         raise UserError(
             f"{source} must have the model's classes, {', '.join(info.label_names)}, got "

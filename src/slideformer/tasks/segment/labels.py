@@ -9,22 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from slideformer.errors import UserError
-from slideformer.tasks.pictures import read_image
+from slideformer.tasks.orientation import ambiguity, read_header
+from slideformer.tasks.pictures import read_image, read_stored, turned
 from slideformer.tasks.segment.layout import Pair, Source
 
 # What no class is: it is neither learnt nor counted.
 IGNORED = 255
 LOSSY = (".jpg", ".jpeg", ".webp")
-# A camera's orientations that swap height and width, and what turns such a picture upright.
-QUARTER_TURNS = {
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 # What is known of a pair beside its pixels, in the plural.
 WIDE, COLOURED, TURNED = (
     "label maps of 16 bits",
@@ -53,7 +47,7 @@ class Labelled:
     Attributes:
         image: upright, RGB of 8 bits.
         labels: ``(height, width)``, 8-bit class numbers, `IGNORED` where there is none.
-        notes: what to know of it, of `WIDE`, `COLOURED` and `TURNED`.
+        notes: what to know of it, of `WIDE`, `COLOURED`, `TURNED` and `ambiguity`.
     """
 
     image: Image.Image
@@ -64,22 +58,33 @@ class Labelled:
 def read_pair(pair: Pair, source: Source) -> Labelled:
     """Read a picture and its label map.
 
-    A map as large as the upright picture lies on that; one as large as the picture before its camera's
-    orientation is turned with it.
+    A map as large as the upright picture lies on that; one as large as the stored picture is turned upright
+    with it. Where both are as large, the source says on which of them it was drawn.
 
     Raises:
         LabelError: the label map cannot be used.
-        OSError, SyntaxError, ValueError, EOFError: one of `UNREADABLE`, one of the files is no whole picture.
+        UnreadableImageError: one of the files cannot be read.
     """
-    image = read_image(pair.image)
-    stored, notes = read_stored(pair.labels)
-    if stored.shape != (image.height, image.width):
-        stored = turned(pair, stored, (image.height, image.width))
-        notes = (*notes, TURNED)
+    image, header = read_image(pair.image), read_header(pair.image)
+    stored, notes = read_numbers(pair.labels)
+    height, width = stored.shape
+    drawn = header.drawn((width, height), source.drawn)
+    if drawn is None:
+        raise LabelError(
+            "label maps of another size than their picture",
+            f"{pair.labels} must be {image.width} x {image.height} pixels, as {pair.image}, got {width} x "
+            f"{height}; save it at the picture's size",
+        )
+    if drawn == "stored" and header.orientation != 1:
+        kind = np.int32 if stored.itemsize > 1 else np.uint8
+        stored = np.asarray(turned(Image.fromarray(stored.astype(kind)), header.orientation))
+        notes = notes if header.ambiguous else (*notes, TURNED)
+    if header.ambiguous:
+        notes = (*notes, ambiguity(drawn))
     return Labelled(image, as_classes(pair.labels, stored, source), notes)
 
 
-def read_stored(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
+def read_numbers(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
     """The numbers that a label map stores, ``(height, width)``, and what to know of it.
 
     Raises:
@@ -90,10 +95,8 @@ def read_stored(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
             "label maps compressed with loss",
             f"a label map must be stored without loss, got {path}; save it as PNG from its source",
         )
-    with Image.open(path) as image:
-        image.load()
-        mode = image.mode
-        stored = np.asarray(image)
+    image = read_stored(path)
+    mode, stored = image.mode, np.asarray(image)
     if mode in ("L", "P", "1"):
         return stored.astype(np.uint8), ()
     if mode.startswith("I"):
@@ -104,25 +107,6 @@ def read_stored(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
         "label maps in colour",
         f"a label map must hold one number a pixel, got {path} in colours ({mode}); "
         "save class numbers as a grey or palette PNG",
-    )
-
-
-def turned(pair: Pair, stored: NDArray[Any], upright: tuple[int, int]) -> NDArray[Any]:
-    """A label map turned as its picture was.
-
-    Raises:
-        LabelError: the picture has another size in either orientation.
-    """
-    with Image.open(pair.image) as image:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    if stored.shape == upright[::-1] and orientation in QUARTER_TURNS:
-        kind = np.int32 if stored.itemsize > 1 else np.uint8
-        return np.asarray(Image.fromarray(stored.astype(kind)).transpose(QUARTER_TURNS[orientation]))
-    height, width = stored.shape
-    raise LabelError(
-        "label maps of another size than their picture",
-        f"{pair.labels} must be {upright[1]} x {upright[0]} pixels, as {pair.image}, got {width} x {height}; "
-        "save it at the picture's size",
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from slideformer.errors import UserError
 from slideformer.files import read_text
+from slideformer.tasks.orientation import Drawn
 from slideformer.tasks.pictures import image_paths, refuse_no_folder
 
 CLASSES, ADE_CLASSES = "classes.txt", "objectInfo150.txt"
@@ -82,11 +83,13 @@ class Source:
         root: its folder.
         layout: how its folders are named.
         class_names: in the order of their numbers.
+        drawn: on which pixels labels were drawn, where the size of a picture does not show it.
     """
 
     root: Path
     layout: Layout
     class_names: tuple[str, ...]
+    drawn: Drawn = "upright"
 
     def split(self, split: str) -> Split:
         """The files of ``train`` or ``val``, matched by name.
@@ -117,8 +120,12 @@ def by_name(folder: Path) -> tuple[dict[str, Path], list[Path]]:
     return files, doubles
 
 
-def open_source(root: str | Path) -> Source:
+def open_source(root: str | Path, drawn: Drawn = "upright") -> Source:
     """The data set in a folder.
+
+    Args:
+        root: the folder.
+        drawn: on which pixels labels were drawn, where the size of a picture does not show it.
 
     Raises:
         UserError: the folder has none of the layouts, or does not name its classes.
@@ -127,7 +134,8 @@ def open_source(root: str | Path) -> Source:
     refuse_no_folder("--data", root)
     for layout in LAYOUTS:
         if any(all(folder.is_dir() for folder in layout.folders(root, split)) for split in ("train", "val")):
-            return Source(root, layout, ade_names(root) if layout.unlabelled_zero else class_names(root))
+            names = ade_names(root) if layout.unlabelled_zero else class_names(root)
+            return Source(root, layout, names, drawn)
     known = "; ".join(
         f"{layout.images.format(split)}/ and {layout.labels.format(split)}/"
         for layout in LAYOUTS

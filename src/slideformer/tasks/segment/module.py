@@ -16,6 +16,7 @@ from slideformer.errors import check_range
 from slideformer.models.dense.saved import save_dense
 from slideformer.models.dense.segmenter import Segmenter, create_segmenter
 from slideformer.models.dense.trained import load_backbone
+from slideformer.tasks.orientation import saved
 from slideformer.tasks.segment.data import SegmentationData
 from slideformer.tasks.segment.dataset import SegmentationBatch
 from slideformer.tasks.segment.evaluate import SegmentationEvaluation
@@ -152,7 +153,7 @@ class SegmenterLearner(Learner):
 
     def save(self, folder: Path, data: SegmentationData) -> None:
         """Write the weights where ``load_dense`` finds them."""
-        extra = {"short_side": data.short_side, "crop_size": data.crop_size}
+        extra = {"short_side": data.short_side, "crop_size": data.crop_size, **saved(data.orientation)}
         save_dense(self.evaluated, folder, label_names=data.label_names, extra=extra)
 
 

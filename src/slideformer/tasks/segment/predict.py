@@ -79,7 +79,7 @@ def predict(
         except UNREADABLE as error:
             if on_bad_image == "stop":
                 raise UserError(refusal(str(path), error)) from error
-            yield Segmentation(str(path), error=f"{type(error).__name__}: {error}")
+            yield Segmentation(str(path), error=error.reason)
             continue
         pixels = torch.from_numpy(image).permute(2, 0, 1)
         size = fitted(image.shape[:2], info.extra.get("short_side"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from slideformer.errors import UserError, check_range
-from slideformer.tasks.pictures import OnBadImage, refusal
+from slideformer.tasks.pictures import OnBadImage, UnreadableImageError, refusal
 
 # One of the tasks' named tuples, with ``images``, ``unreadable`` and ``refusal``.
 Batch = TypeVar("Batch", bound=Any)
@@ -52,7 +52,9 @@ class Unreadable(NamedTuple):
     refusal: str = ""
 
     @classmethod
-    def because(cls, path: str, error: BaseException, on_bad_image: OnBadImage, told: str = "") -> Unreadable:
+    def because(
+        cls, path: str, error: UnreadableImageError, on_bad_image: OnBadImage, told: str = ""
+    ) -> Unreadable:
         """What stands for an image that was not read.
 
         Args:

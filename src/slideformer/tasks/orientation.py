@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether annotations were drawn on upright or on stored pixels, where EXIF turns an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from slideformer.errors import UserError
+from slideformer.tasks.pictures import File, open_image, orientation
+from slideformer.tasks.training.findings import NOTE, Findings
+
+Drawn = Literal["upright", "stored"]
+HOW: dict[Drawn, str] = {"upright": "on the upright picture", "stored": "on the stored pixels"}
+
+
+@dataclass(frozen=True)
+class Header:
+    """The size of an image, known without reading its pixels.
+
+    Attributes:
+        stored: width and height as it is stored.
+        upright: width and height once it is turned as EXIF says.
+        orientation: EXIF's, 1 to 8.
+    """
+
+    stored: tuple[int, int]
+    upright: tuple[int, int]
+    orientation: int
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether EXIF turns the image and its size does not show it."""
+        return self.orientation != 1 and self.stored == self.upright
+
+    def drawn(self, size: tuple[int, int], ambiguous: Drawn) -> Drawn | None:
+        """On which pixels annotations of a size were drawn; None where the image never has that size.
+
+        Args:
+            size: width and height that the annotations say.
+            ambiguous: the answer where both have that size.
+        """
+        fits: dict[Drawn, bool] = {"upright": self.upright == size, "stored": self.stored == size}
+        return ambiguous if all(fits.values()) else next((drawn for drawn in fits if fits[drawn]), None)
+
+
+def read_header(file: File) -> Header:
+    """Read how large an image is, and how EXIF turns it.
+
+    Raises:
+        UnreadableImageError: it is not an image.
+    """
+    with open_image(file) as image:
+        number = orientation(image)
+        tags = getattr(image, "tag_v2", None)
+        # Pillow gives the size of a TIFF upright; its tags have it as it is stored.
+        stored = image.size if tags is None else (int(tags[256]), int(tags[257]))
+    return Header(stored, stored[::-1] if number >= 5 else stored, number)
+
+
+def ambiguity(drawn: Drawn) -> str:
+    """What check-data calls images whose size does not show that EXIF turns them."""
+    return f"pictures that EXIF turns without a change of size, annotations taken as drawn {HOW[drawn]}"
+
+
+def saved(drawn: Drawn) -> dict[str, str]:
+    """What is saved of the rule with a model: nothing where it is the usual one."""
+    return {} if drawn == "upright" else {"orientation": drawn}
+
+
+def drawn_in(extra: Mapping[str, Any]) -> Drawn:
+    """On which pixels the annotations were drawn that a saved model was trained on.
+
+    Args:
+        extra: what was saved with it.
+
+    Raises:
+        UserError: it is neither of the two.
+    """
+    drawn: Drawn = extra.get("orientation", "upright")
+    if drawn not in HOW:
+        raise UserError(f"a saved orientation must be one of {', '.join(HOW)}, got {drawn!r}; train again")
+    return drawn
+
+
+def tell_ambiguous(findings: Findings, drawn: Drawn) -> None:
+    """Print how many images were taken one way though their size would allow the other, before a training."""
+    found = findings.found.get((NOTE, ambiguity(drawn)))
+    if found is not None:
+        other = next(word for word in HOW if word != drawn)
+        print(f"{found.count} {found.kind}; --data.orientation {other} takes the other", flush=True)
