@@ -6,8 +6,13 @@ from __future__ import annotations
 import torch
 
 
+def tracing() -> bool:
+    """Whether ``torch.jit.trace`` is at work, to which every size is a tensor."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
 # The flag itself: asked directly, the compiler of PyTorch 2.11 answers True to whoever compiles, too.
 @torch.compiler.assume_constant_result
 def exporting() -> bool:
-    """Whether ``torch.export`` is at work, and not ``torch.compile``."""
-    return torch.compiler.is_exporting()
+    """Whether ``torch.export`` or ``torch.jit.trace`` is at work, and not ``torch.compile``."""
+    return torch.compiler.is_exporting() or tracing()
