@@ -90,7 +90,7 @@ class CrossWindowAttention(nn.Module):
             # A vertical stripe is a horizontal one of the transposed map, and so is its convolution.
             weight, bias = kernel(self.lepe[0])
             turned = [part.transpose(1, 2) for part in parts[0::2]]
-            columns = attend(turned, self.stripe_width, (weight.mT, bias)).transpose(1, 2)
+            columns = attend(turned, self.stripe_width, (weight.transpose(2, 3), bias)).transpose(1, 2)
             rows = attend(parts[1::2], self.stripe_width, kernel(self.lepe[1]))
             out = torch.cat([columns, rows], dim=-1)
         return self.proj_drop(self.proj(out))

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.ops.exporting import tracing
+
 # From this many positions on, a convolution is faster than a linear layer.
 MANY_POSITIONS = 4096
 # Larger ones the C library takes from the system and gives back each time, and each page costs a fault.
@@ -50,5 +52,6 @@ def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, channels: int) ->
 
 
 def alone_on_cpu(x: Tensor) -> bool:
-    """Whether eager PyTorch runs a map on a CPU with nobody who asks for gradients."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    """Whether eager PyTorch runs a map on a CPU with nobody who asks for gradients or records a program."""
+    recorded = torch.compiler.is_compiling() or tracing()
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not recorded

@@ -39,7 +39,9 @@ def attend(call: Call) -> Tensor:
 
 def taps(call: Call, x: Tensor) -> list[Tensor]:
     """A map seen through each tap: T of ``(B, H, W, G, D)``."""
-    padded, rows = call.window.pad(x), slice(0, x.shape[1])
+    padded = call.window.pad(x)
+    # Asked of the padded map: the exporter of TorchScript takes the size of a view for the example's.
+    rows = slice(0, padded.shape[1] - (call.window.kernel_size[0] - 1) * call.window.dilation[0])
     return [call.window.shifted(padded, tap, rows, None) for tap in range(call.window.taps)]
 
 

@@ -23,6 +23,14 @@ Border = Literal["zeros", "mask", "clamp"]
 BORDERS: tuple[str, ...] = get_args(Border)
 
 
+def clamped(size: int, *, least: int | None = None, most: int | None = None) -> int:
+    """A size within one bound or both; symbolic in an exported program, a tensor in a traced one."""
+    if isinstance(size, Tensor):
+        return size.clamp(least, most)
+    size = size if least is None else cast("int", torch.sym_max(least, size))
+    return size if most is None else cast("int", torch.sym_min(most, size))
+
+
 @dataclass(frozen=True)
 class Axis:
     """One axis of the window, of K taps with a spacing, laid over a map of ``size`` positions."""
@@ -44,8 +52,8 @@ class Axis:
             return self.span // 2, self.span // 2
         # A clamped window leaves the map only where the map is smaller than the window.
         # Without dilation there is one grid whatever the size, said here for whoever exports a symbolic one.
-        grids = 1 if self.dilation == 1 else torch.sym_min(self.dilation, self.size)
-        return 0, cast("int", torch.sym_max(0, grids + self.span - self.size))
+        grids = 1 if self.dilation == 1 else clamped(self.size, most=self.dilation)
+        return 0, clamped(grids + self.span - self.size, least=0)
 
     def starts(self, device: torch.device) -> Tensor:
         """Place of the first tap in the padded axis, for each position: ``(size,)``."""
