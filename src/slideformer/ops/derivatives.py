@@ -205,7 +205,8 @@ class Attention(torch.autograd.Function):
         if torch.compiler.is_compiling():  # as compiled autograd does, which takes no function with a jvp
             found = options.kernels.backward(options.call(tensors), grads[0], kept, wanted)
         else:
-            found = Gradients.apply(grads[0], *kept, *tensors, options)
+            function = Gradients if transformed() else PlainGradients
+            found = function.apply(grads[0], *kept, *tensors, options)
         return (*spread(found, wanted), None)
 
     @staticmethod
@@ -270,6 +271,32 @@ class Gradients(torch.autograd.Function):
         return mapped(Gradients, info.batch_size, in_dims, arguments, batched)
 
 
+class PlainAttention(Attention):
+    """The same outside of transforms, where PyTorch calls functions without `setup_context` much faster."""
+
+    setup_context = torch.autograd.Function.setup_context
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensors:
+        """Run the kernels and keep what the backward pass takes."""
+        output = Attention.forward(*arguments)
+        Attention.setup_context(ctx, arguments, output)
+        return output
+
+
+class PlainGradients(Gradients):
+    """The same outside of transforms."""
+
+    setup_context = torch.autograd.Function.setup_context
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensors:
+        """Run the kernels and keep what their derivatives take."""
+        output = Gradients.forward(*arguments)
+        Gradients.setup_context(ctx, arguments, output)
+        return output
+
+
 # Asked while a compiler traces, and nothing that its graph could hold.
 @torch.compiler.assume_constant_result
 def transformed() -> bool:
@@ -284,12 +311,16 @@ def dual(x: Tensor | None) -> bool:
 
 def attend(call: Call, kernels: Kernels) -> Tensor:
     """Slide attention by fused kernels, differentiable as often and in such ways as PyTorch can."""
+    tensors, plain = call.tensors(), not transformed()
+    differentiable = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    if plain and not differentiable and not any(map(dual, tensors)):
+        return kernels.compiled(call) if torch.compiler.is_compiling() else kernels.forward(call)[0]
     options = Options(kernels, call.window, call.scale, call.named)
     if torch.compiler.is_compiling():
         # Compilers take no function with a derivative in forward mode, and operators have none.
-        if not transformed() and not any(map(dual, call.tensors())):
+        if plain and not any(map(dual, tensors)):
             return kernels.compiled(call)
         options.require("compiled transforms")
         return shift.attend(call)
-    output: Tensor = Attention.apply(*call.tensors(), options)[0]
+    output: Tensor = (PlainAttention if plain else Attention).apply(*tensors, options)[0]
     return output
