@@ -21,7 +21,9 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 def pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
     """One integer for both axes, or (rows, columns)."""
     values = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(values) != 2 or not all(isinstance(v, Integral) and not isinstance(v, bool) for v in values):
+    if len(values) != 2 or not all(
+        isinstance(v, (int, Integral)) and not isinstance(v, bool) for v in values
+    ):
         raise TypeError(f"{name} must be an int or two ints (rows, columns), got {value!r}")
     if min(values) < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")

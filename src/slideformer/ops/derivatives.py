@@ -202,10 +202,12 @@ class Attention(torch.autograd.Function):
         wanted, saved = ctx.needs_input_grad[:-1], ctx.saved_tensors
         tensors, kept = saved[: len(wanted)], saved[len(wanted) :]
         options = replace(ctx.options, wanted=wanted)
-        if torch.compiler.is_compiling():  # as compiled autograd does, which takes no function with a jvp
-            found = options.kernels.backward(options.call(tensors), grads[0], kept, wanted)
+        plain = not transformed()
+        # Compiled autograd takes no function with a derivative in forward mode.
+        if torch.compiler.is_compiling() or (plain and final((grads[0], *tensors))):
+            found = Gradients.forward(grads[0], *kept, *tensors, options)
         else:
-            function = Gradients if transformed() else PlainGradients
+            function = PlainGradients if plain else Gradients
             found = function.apply(grads[0], *kept, *tensors, options)
         return (*spread(found, wanted), None)
 
@@ -309,14 +311,21 @@ def dual(x: Tensor | None) -> bool:
     return x is not None and forward_ad.unpack_dual(x).tangent is not None
 
 
+def final(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether nobody differentiates what is made of these tensors, outside of transforms."""
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
+        return False
+    return not any(map(dual, tensors))
+
+
 def attend(call: Call, kernels: Kernels) -> Tensor:
     """Slide attention by fused kernels, differentiable as often and in such ways as PyTorch can."""
     tensors, plain = call.tensors(), not transformed()
-    differentiable = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    if plain and not differentiable and not any(map(dual, tensors)):
-        return kernels.compiled(call) if torch.compiler.is_compiling() else kernels.forward(call)[0]
+    compiling = torch.compiler.is_compiling()
+    if plain and not compiling and final(tensors):
+        return kernels.forward(call)[0]
     options = Options(kernels, call.window, call.scale, call.named)
-    if torch.compiler.is_compiling():
+    if compiling:
         # Compilers take no function with a derivative in forward mode, and operators have none.
         if plain and not any(map(dual, tensors)):
             return kernels.compiled(call)
