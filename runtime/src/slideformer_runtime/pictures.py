@@ -6,14 +6,8 @@ from __future__ import annotations
 import glob
 import io
 import os
-import stat
-import sys
-import threading
 import warnings
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
-from functools import cache
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -21,6 +15,8 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from slideformer_runtime.errors import UserError
+from slideformer_runtime.opening import WARNINGS, open_quietly, refuse_special
+from slideformer_runtime.walk import files_below
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -38,11 +34,6 @@ TURNS = {
 RUN_BY_OTHERS = ("EPS", "IPTC")
 # Formats whose integers of more than 8 bits Pillow scales to 16 bits without a sign.
 SIXTEEN_BITS = ("PNG", "PPM", "JPEG2000")
-# The bytes that a PNG begins with.
-PNG = b"\x89PNG\r\n\x1a\n"
-# The filters of warnings are shared by all threads.
-WARNINGS = threading.Lock()
-
 # A path, the bytes of a file, an open file, or a picture that is read already.
 Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image"
 
@@ -87,44 +78,6 @@ def read_picture(source: Source) -> Image.Image:
     except Exception as error:
         path = str(source) if isinstance(source, str | os.PathLike) else ""
         raise UnreadableImageError(f"{type(error).__name__}: {error}", path) from error
-
-
-def open_quietly(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
-    """Open an image; a PNG that Pillow refuses for broken metadata is opened without them, as viewers do."""
-    # What Pillow warns of, such as odd metadata, leaves the pixels as they are.
-    with WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return Image.open(file)
-        except (OSError, ValueError):
-            with open(file, "rb") if isinstance(file, str | os.PathLike) else nullcontext(file) as source:
-                source.seek(0)
-                if source.read(len(PNG)) != PNG:
-                    raise
-                return Image.open(io.BytesIO(PNG + pixels_alone(source.read())))
-
-
-def pixels_alone(chunks: bytes) -> bytes:
-    """The chunks of a PNG that its pixels need, and that of EXIF where it is intact."""
-    kept, place = b"", 0
-    while place < len(chunks):
-        end = place + 12 + int.from_bytes(chunks[place : place + 4], "big")
-        kind, checked = chunks[place + 4 : place + 8], chunks[place + 4 : end - 4]
-        intact = zlib.crc32(checked).to_bytes(4, "big") == chunks[end - 4 : end]
-        if kind[:1].isupper() or (kind == b"eXIf" and intact):
-            kept += chunks[place:end]
-        place = end
-    return kept
-
-
-def refuse_special(path: str | os.PathLike[str]) -> None:
-    """Refuse a FIFO, socket or device, which would block whoever opens it.
-
-    Raises:
-        UserError: it is one, or a folder.
-    """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise UserError(f"{os.fspath(path)!r} must be a regular file; replace it or give another path")
 
 
 def converted(image: Image.Image) -> Image.Image:
@@ -210,7 +163,7 @@ def find_pictures(patterns: Iterable[str]) -> list[str]:
     found: list[str] = []
     for pattern in patterns:
         if os.path.isdir(pattern):
-            below = list(pictures_below(pattern))
+            below = [name for name in files_below(pattern) if name.lower().endswith(SUFFIXES)]
         elif os.path.exists(pattern):
             refuse_special(pattern)
             below = [pattern]
@@ -222,64 +175,3 @@ def find_pictures(patterns: Iterable[str]) -> list[str]:
             )
         found.extend(str(Path(name)) for name in below)
     return list(dict.fromkeys(found))
-
-
-def pictures_below(folder: str) -> Iterator[str]:
-    """Pictures anywhere below a folder, in the order of their names; what is hidden is left out.
-
-    Links to other places are followed; one to a folder that holds the link or was read already is reported
-    and not followed.
-    """
-    top = os.path.realpath(folder)
-    seen, waiting = {top}, [folder]
-    while waiting:
-        place = waiting.pop()
-        folders = []
-        for entry in visible(place):
-            if not is_folder(entry):
-                if entry.name.lower().endswith(SUFFIXES):
-                    yield entry.path
-                continue
-            target = os.path.realpath(entry.path)
-            holders = (top, place_of(folder), os.path.realpath(place))
-            if entry.is_symlink() and (target in seen or holds(target, holders)):
-                report(
-                    f"the link {entry.path!r} leads to {target!r}, which holds it or is read already; "
-                    "it is not followed"
-                )
-            elif target not in seen:
-                seen.add(target)
-                folders.append(entry.path)
-        waiting += reversed(folders)
-
-
-def visible(folder: str) -> list[os.DirEntry[str]]:
-    """What a folder holds, by name, without what is hidden; nothing, with a warning, if it is unreadable."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted((x for x in entries if not x.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError as error:
-        report(f"the folder {folder!r} cannot be read ({error.strerror}); it is left out")
-        return []
-
-
-def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link that cannot be followed is not."""
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-
-
-def place_of(folder: str) -> str:
-    """Where a folder, or the link to it, lies, by the real path of what holds it."""
-    path = os.path.abspath(folder)
-    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-
-
-def holds(folder: str, paths: Iterable[str]) -> bool:
-    """Whether a real folder is one of some real paths or holds one."""
-    return any(os.path.commonpath((folder, path)) == folder for path in paths)
-
-
-@cache
-def report(warning: str) -> None:
-    """Tell a warning on standard error, once in a process."""
-    print(f"warning: {warning}", file=sys.stderr, flush=True)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files below a folder, with links to other places followed and links that lead back reported."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+
+def files_below(folder: str) -> Iterator[str]:
+    """Files anywhere below a folder, in the order of their names; what is hidden is left out.
+
+    Links to other places are followed; one to a folder that holds the link or was read already is reported
+    and not followed.
+    """
+    top = os.path.realpath(folder)
+    seen, waiting = {top}, [folder]
+    while waiting:
+        place = waiting.pop()
+        folders = []
+        for entry in visible(place):
+            if not is_folder(entry):
+                yield entry.path
+                continue
+            target = os.path.realpath(entry.path)
+            holders = (top, place_of(folder), os.path.realpath(place))
+            if entry.is_symlink() and (target in seen or holds(target, holders)):
+                report(
+                    f"the link {entry.path!r} leads to {target!r}, which holds it or is read already; "
+                    "it is not followed"
+                )
+            elif target not in seen:
+                seen.add(target)
+                folders.append(entry.path)
+        waiting += reversed(folders)
+
+
+def visible(folder: str) -> list[os.DirEntry[str]]:
+    """What a folder holds, by name, without what is hidden; nothing, with a warning, if it is unreadable."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((x for x in entries if not x.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        report(f"the folder {folder!r} cannot be read ({error.strerror}); it is left out")
+        return []
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link that cannot be followed is not."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def place_of(folder: str) -> str:
+    """Where a folder, or the link to it, lies, by the real path of what holds it."""
+    path = os.path.abspath(folder)
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def holds(folder: str, paths: Iterable[str]) -> bool:
+    """Whether a real folder is one of some real paths or holds one."""
+    return any(os.path.commonpath((folder, path)) == folder for path in paths)
+
+
+@cache
+def report(warning: str) -> None:
+    """Tell a warning on standard error, once in a process."""
+    print(f"warning: {warning}", file=sys.stderr, flush=True)
