@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import subprocess
@@ -322,6 +323,30 @@ def test_a_checkpoint_without_a_part_is_one_line(
     err = capsys.readouterr().err
     assert (code, err.count("error: "), len(err.splitlines())) == (2, 1, 1), err
     assert "checkpoint" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"task: \xff", "config.yaml must be text in UTF-8, got other bytes; save it as UTF-8"),
+        (b"[" * 5000, "30 levels, got more"),
+        (b"a: &a [*a]", "must not refer to itself"),
+        (None, "config.yaml must be a regular file, got a FIFO"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--resume={}", "--config={}/config.yaml"])
+def test_a_configuration_that_cannot_be_read_is_one_line(
+    option: str, content: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    if content is None:
+        os.mkfifo(file)
+    else:
+        file.write_bytes(content)
+    for words in ([], ["classify"]):
+        line = mistake([*words, option.format(tmp_path)], capsys)
+        assert message in line or "--config must be a YAML file" in line
+        assert str(file) in line
 
 
 @pytest.mark.parametrize("name", ["logs", "checkpoints", "metrics.csv"])

@@ -60,6 +60,7 @@ def expand_resume(words: list[str]) -> list[str]:
         return [*before, f"--resume={after[0]}", *after[1:]]
     folder = RunFolder(Path(after[0]))
     folder.checkpoint_to_resume()
+    read_settings(folder.config)
     return [f"--config={folder.config}", *before, f"--output={folder.path}", "--resume=true", *after[1:]]
 
 
