@@ -86,7 +86,7 @@ def check_trainer(config: Any) -> None:
         check_range(f"--trainer.{option}", config[option], least, most)
     if config.val_check_interval == 0:
         raise UserError("--trainer.val_check_interval must be above 0, got 0; leave it out for once an epoch")
-    if config.max_steps != -1 or config.max_time is not None:
+    if config.max_epochs is None or config.max_steps != -1 or config.max_time is not None:
         raise UserError(
             "the length of a run must be given in epochs, which the schedule needs to know; "
             "pass --trainer.max_epochs in place of max_steps and max_time"

@@ -20,7 +20,12 @@ from slideformer.console import print_line
 from slideformer.errors import UserError
 from slideformer.tasks.training.command_line import TrainCLI, expand, option_errors, parse
 from slideformer.tasks.training.learner import Learner
-from slideformer.tasks.training.run_folder import RunFolder, read_checkpoint, refuse_other_run
+from slideformer.tasks.training.run_folder import (
+    RunFolder,
+    check_optimisers,
+    read_checkpoint,
+    refuse_other_run,
+)
 from slideformer.tasks.training.task import Task
 
 # Advertisements, and deprecations that are Lightning's own to mend.
@@ -86,6 +91,8 @@ def fit_held(task: Task, cli: TrainCLI) -> RunFolder:
                 f"{checkpoint} must say where its training stopped, got step {cli.state['global_step']} and "
                 f"{trainer.global_step}; restore it"
             )
+        if checkpoint is not None:
+            check_optimisers(checkpoint, trainer.optimizers)
         computing.set()
         settings = cast("Any", trainer)
         settings.log_every_n_steps = min(settings.log_every_n_steps, int(trainer.num_training_batches))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from types import NoneType
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 from slideformer.errors import UserError
 from slideformer.files import locked, regular_file
@@ -155,6 +156,7 @@ def read_checkpoint(path: Path, keys: Mapping[str, Any] = WEIGHTS) -> dict[str, 
         raise UserError(
             f"{path} must be a checkpoint of this program, got another kind of file; restore or delete it"
         )
+    state.setdefault("best_score", earlier_best_score(state))
     wrong = [key for key, kind in keys.items() if key not in state or not isinstance(state[key], kind)]
     if wrong:
         raise UserError(
@@ -162,6 +164,14 @@ def read_checkpoint(path: Path, keys: Mapping[str, Any] = WEIGHTS) -> dict[str, 
             "restore or delete it"
         )
     return state
+
+
+def earlier_best_score(state: Mapping[str, Any]) -> float | None:
+    """The score of the best epoch as 0.1 kept it, among the states of Lightning's callbacks."""
+    callbacks = state.get("callbacks")
+    states = callbacks.values() if isinstance(callbacks, dict) else ()
+    scores = [x.get("best_model_score") for x in states if isinstance(x, dict) and x.get("monitor")]
+    return next((float(x) for x in scores if isinstance(x, torch.Tensor)), None)
 
 
 def score_so_far(folder: RunFolder, state: Mapping[str, Any]) -> float | None:
@@ -180,8 +190,32 @@ def score_so_far(folder: RunFolder, state: Mapping[str, Any]) -> float | None:
     shapes = [{key: getattr(x, "shape", None) for key, x in y["state_dict"].items()} for y in (state, best)]
     if shapes[0] != shapes[1]:
         raise UserError(f"{folder.best} must be of the model of {folder.last}, got another one; restore it")
-    score: float | None = best["best_score"]
+    # The best checkpoint of 0.1 has weights alone, and is never newer than the last one's score.
+    score: float | None = state["best_score"] if best["best_score"] is None else best["best_score"]
     return score
+
+
+def check_optimisers(path: Path, optimisers: Iterable[Optimizer]) -> None:
+    """Refuse what a checkpoint restored of optimisers where their next update would stumble over it.
+
+    Raises:
+        UserError: an option is of another kind than the optimiser's own, or a moment is not a number.
+    """
+    for optimiser in optimisers:
+        kept = [x for state in optimiser.state.values() for x in state.values()]
+        options = [(name, group.get(name)) for group in optimiser.param_groups for name in optimiser.defaults]
+        wrong = [name for name, x in options if not same_kind(x, optimiser.defaults[name])]
+        wrong += [] if all(isinstance(x, (torch.Tensor, int, float)) for x in kept) else ["moments"]
+        if wrong:
+            raise UserError(f"{path} must hold an optimiser's state, but not its {wrong[0]}; restore it")
+
+
+def same_kind(x: object, usual: object) -> bool:
+    """Whether an option is a number, a switch, a text or a sequence of these, as it usually is."""
+    if isinstance(usual, (tuple, list)):
+        return isinstance(x, (tuple, list)) and len(x) == len(usual) and all(map(same_kind, x, usual))
+    numbers = (int, float, torch.Tensor)
+    return usual is None or (isinstance(x, numbers) if isinstance(usual, numbers) else type(x) is type(usual))
 
 
 def refuse_other_run(path: Path, state: dict[str, Any], wanted: dict[str, Any]) -> None:
