@@ -75,7 +75,7 @@ class Classifier(Learner):
         )
         self.mixer = mix.build(num_classes, smoothing)
         self.loss = build_loss(self.mixer is not None, smoothing)
-        self.val_loss = MeanMetric()
+        self.val_loss = MeanMetric(nan_strategy="disable")
         self.top1 = MulticlassAccuracy(num_classes, average="micro")
         self.top5 = MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes))
 

@@ -64,7 +64,7 @@ def expand_resume(words: list[str]) -> list[str]:
     return [f"--config={folder.config}", *before, f"--output={folder.path}", "--resume=true", *after[1:]]
 
 
-# Ranges of Lightning's numbers, which it would accept and stumble over; the upper ones are no wish's.
+# Ranges of Lightning's numbers, which it would accept and stumble over.
 MOST = 1_000_000
 RANGES = {
     "max_epochs": (1, MOST),
@@ -83,6 +83,7 @@ def check_trainer(config: Any) -> None:
         UserError: a number is too small, or the length is not given in epochs.
     """
     for option, (least, most) in RANGES.items():
+        check_range(f"--trainer.{option}", config[option], least)
         check_range(f"--trainer.{option}", config[option], least, most)
     if config.val_check_interval == 0:
         raise UserError("--trainer.val_check_interval must be above 0, got 0; leave it out for once an epoch")

@@ -75,11 +75,11 @@ class Optimise:
             if name not in known:
                 near = ", ".join(difflib.get_close_matches(name, known) or known[:5])
                 raise UserError(f"--model.optimise.{option} must be known to timm, got {name}; try {near}")
+        for option in ("lr", "weight_decay", "warmup_epochs", "warmup_steps", "warmup_lr", "min_lr"):
+            check_range(f"--model.optimise.{option}", getattr(self, option), 0)
         for option in ("lr", "warmup_lr", "min_lr"):
             check_range(f"--model.optimise.{option}", getattr(self, option), 0, HIGHEST_RATE)
         check_range("--model.optimise.weight_decay", self.weight_decay, 0, HIGHEST_DECAY)
-        for option in ("warmup_epochs", "warmup_steps"):
-            check_range(f"--model.optimise.{option}", getattr(self, option), 0)
         for option in ("cooldown_epochs", "decay"):
             check_range(f"--model.optimise.{option}", getattr(self, option), 0)
         check_range("--model.optimise.layer_decay", self.layer_decay, 1e-6, 1)
