@@ -13,12 +13,12 @@ import torch
 import slideformer
 
 # A C library is no module, and Triton is not on every machine.
-UNREADABLE = ("__main__", "libslideformer")
+UnreadableImageError = ("__main__", "libslideformer")
 ABSENT = () if importlib.util.find_spec("triton") else ("slideformer.ops.triton.",)
 MODULES = sorted(
     m.name
     for m in pkgutil.walk_packages(slideformer.__path__, "slideformer.")
-    if not m.name.endswith(UNREADABLE) and not m.name.startswith(ABSENT)
+    if not m.name.endswith(UnreadableImageError) and not m.name.startswith(ABSENT)
 )
 
 

@@ -295,6 +295,18 @@ def with_other(key: str, value: object) -> Callable[[Path], None]:
     return spoil
 
 
+def with_moments_that_are_text(path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    state["optimizer_states"][0]["state"][0]["exp_avg"] = "text"
+    torch.save(state, path)
+
+
+def with_a_rate_that_is_text(path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    state["optimizer_states"][0]["param_groups"][0]["weight_decay"] = "text"
+    torch.save(state, path)
+
+
 def without_a_tensor(path: Path) -> None:
     state = torch.load(path, weights_only=True)
     del state["state_dict"]["model.head.fc.weight"]
@@ -303,7 +315,7 @@ def without_a_tensor(path: Path) -> None:
 
 KEYS = (
     "state_dict", "hyper_parameters", "epoch", "global_step", "loops", "callbacks", "optimizer_states",
-    "images_per_update", "best_score", "pytorch-lightning_version", "lr_schedulers",
+    "images_per_update", "pytorch-lightning_version", "lr_schedulers",
 )  # fmt: skip
 
 
@@ -318,6 +330,8 @@ KEYS = (
         with_other("loops", {"fit_loop": {}}),
         with_other("optimizer_states", []),
         with_other("optimizer_states", [{}]),
+        with_moments_that_are_text,
+        with_a_rate_that_is_text,
         without_a_tensor,
     ],
     ids=lambda spoil: spoil.__name__,
@@ -410,6 +424,22 @@ def test_a_checkpoint_of_another_model(
         "must be a checkpoint of this model and optimiser, got name 'slide_swin_nano' instead of "
         "'slide_swin_tiny'" in line
     )
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_its_best_score(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(Path(shutil.copytree(finished_run, tmp_path / "run")))
+    score = torch.tensor(2.0)  # above all that comes
+    for path in (run.best, run.last):
+        state = torch.load(path, weights_only=True)
+        del state["best_score"]
+        state["callbacks"] = {"Checkpoint": {"monitor": "val/top1", "best_model_score": score}}
+        torch.save(state if path == run.last else {**state, "callbacks": {}}, path)
+    best = run.best.read_bytes()
+    assert main(["train", "--resume", str(run.path), "--trainer.max_epochs=4"]) == 0
+    assert "best top-1 on the hold-out: 200.00 %" in capsys.readouterr().out
+    assert run.best.read_bytes() == best
 
 
 def test_a_finished_run_resumed_is_finished(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from slideformer_runtime import UserError
-from slideformer_runtime.pictures import UNREADABLE, find_pictures, read_picture
+from slideformer_runtime.pictures import UnreadableImageError, find_pictures, read_picture
 
 from slideformer.tasks.pictures import find_images, read_image
 from tests.runtime.made_pictures import NAMES
@@ -36,7 +36,7 @@ def test_bytes_an_open_file_and_a_picture_are_read_as_a_path_is(name: str, pictu
 
 def test_a_picture_that_is_cut_short_is_refused(pictures: dict[str, Path]) -> None:
     content = pictures["coffee.png"].read_bytes()
-    with pytest.raises(UNREADABLE):
+    with pytest.raises(UnreadableImageError):
         read_picture(content[: len(content) // 2])
 
 
@@ -67,7 +67,7 @@ def test_no_known_white_is_refused_with_path_and_mode(name: str, tmp_path: Path)
     data, words = REFUSED[name]
     path = tmp_path / "image.tif"
     path.write_bytes(data)
-    with pytest.raises(UNREADABLE, match=f"{re.escape(str(path))}: .*{words}"):
+    with pytest.raises(UnreadableImageError, match=f"{re.escape(str(path))}: .*{words}"):
         read_picture(path)
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from slideformer_runtime.pictures import UNREADABLE as RUNTIME_UNREADABLE
+from slideformer_runtime.pictures import UnreadableImageError as RuntimeUnreadableImageError
 from slideformer_runtime.pictures import read_picture
 
 from slideformer.errors import UserError
-from slideformer.tasks.pictures import UNREADABLE, find_images, read_image
+from slideformer.tasks.pictures import UnreadableImageError, find_images, read_image
 from tests.tasks.images import RAMP, REFUSED, SHOWN, damaged, encoded, turned_by
 
 
@@ -84,7 +84,7 @@ BAD = {
 
 @pytest.mark.parametrize("data", BAD.values(), ids=BAD.keys())
 def test_what_is_no_whole_picture_is_unreadable(data: bytes) -> None:
-    with pytest.raises(UNREADABLE):
+    with pytest.raises(UnreadableImageError):
         read_image(data)
 
 
@@ -101,7 +101,7 @@ def test_an_image_of_no_known_white_is_refused_with_path_and_mode(name: str, tmp
     data, words = REFUSED[name]
     path = tmp_path / "image.tif"
     path.write_bytes(data)
-    with pytest.raises(UNREADABLE, match=f"{re.escape(str(path))}: .*{words}"):
+    with pytest.raises(UnreadableImageError, match=f"{re.escape(str(path))}: .*{words}"):
         read_image(path)
 
 
@@ -170,9 +170,9 @@ def test_ten_thousand_damaged_files_are_read_or_unreadable_alike_in_library_and_
         for data in damaged(10_000):
             try:
                 image = read_image(data)
-            except UNREADABLE:
+            except UnreadableImageError:
                 unreadable += 1
-                with pytest.raises(RUNTIME_UNREADABLE):
+                with pytest.raises(RuntimeUnreadableImageError):
                     read_picture(data)
             else:
                 assert image.tobytes() == read_picture(data).tobytes()
@@ -187,7 +187,7 @@ def test_whatever_a_decoder_raises_is_one_exception(
         raise error("of a decoder")
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
-    for read, unreadable in ((read_image, UNREADABLE), (read_picture, RUNTIME_UNREADABLE)):
+    for read, unreadable in ((read_image, UnreadableImageError), (read_picture, RuntimeUnreadableImageError)):
         with pytest.raises(unreadable, match=f"{error.__name__}: of a decoder"):
             read(SHOWN["BMP"][0])
 
@@ -217,7 +217,7 @@ def test_no_other_program_is_run(data: bytes, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(subprocess, "check_call", run)
     monkeypatch.setattr(subprocess, "Popen", run)
-    for read, unreadable in ((read_image, UNREADABLE), (read_picture, RUNTIME_UNREADABLE)):
+    for read, unreadable in ((read_image, UnreadableImageError), (read_picture, RuntimeUnreadableImageError)):
         with pytest.raises(unreadable):
             read(data)
 
@@ -227,7 +227,10 @@ def test_a_fifo_is_refused_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     (tmp_path / "link.jpg").symlink_to(fifo)
     for path in (fifo, tmp_path / "link.jpg", Path("/dev/zero")):
-        for read, unreadable in ((read_image, UNREADABLE), (read_picture, RUNTIME_UNREADABLE)):
+        for read, unreadable in (
+            (read_image, UnreadableImageError),
+            (read_picture, RuntimeUnreadableImageError),
+        ):
             with pytest.raises(unreadable, match="must be a regular file"):
                 read(path)
     with pytest.raises(UserError, match=r"photo.jpg must be a regular file, got a FIFO"):

@@ -51,9 +51,6 @@ class UnreadableImageError(UserError):
         self.reason = reason
 
 
-UNREADABLE = UnreadableImageError
-
-
 def read_picture(source: Source) -> Image.Image:
     """Read a picture as RGB of 8 bits, turned as its camera meant it, as bright as its file defines.
 

@@ -30,7 +30,7 @@ def pictures(patterns: Sequence[str], most: int | None = None) -> list[Image.Ima
     Raises:
         UserError: none is there, or one cannot be read.
     """
-    from slideformer.tasks.pictures import UNREADABLE, find_images, read_image
+    from slideformer.tasks.pictures import UnreadableImageError, find_images, read_image
 
     if not patterns:
         return bundled()
@@ -42,7 +42,7 @@ def pictures(patterns: Sequence[str], most: int | None = None) -> list[Image.Ima
     for path in spread(find_images(patterns), most):
         try:
             read.append(read_image(path))
-        except UNREADABLE as error:
+        except UnreadableImageError as error:
             raise UserError(
                 f"an image must be a whole picture, got {path} ({error.reason}); mend or remove it"
             ) from error

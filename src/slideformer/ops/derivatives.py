@@ -18,6 +18,7 @@ from torch.autograd import forward_ad
 
 from slideformer.ops import shift
 from slideformer.ops.call import Call
+from slideformer.ops.constant import assumed_constant
 from slideformer.ops.precision import own_precision
 from slideformer.ops.window import Window
 
@@ -300,7 +301,7 @@ class PlainGradients(Gradients):
 
 
 # Asked while a compiler traces, and nothing that its graph could hold.
-@torch.compiler.assume_constant_result
+@assumed_constant
 def transformed() -> bool:
     """Whether a transform of `torch.func` is at work."""
     return torch._C._functorch.maybe_current_level() is not None

@@ -58,9 +58,6 @@ class UnreadableImageError(UserError):
         self.reason = reason
 
 
-UNREADABLE = UnreadableImageError
-
-
 @contextmanager
 def decoding(path: str = "") -> Iterator[None]:
     """Turn whatever Pillow raises into one exception.
@@ -246,7 +243,7 @@ def is_readable(file: str | Path) -> bool:
     """Whether the bytes are a complete image."""
     try:
         read_image(file)
-    except UNREADABLE:
+    except UnreadableImageError:
         return False
     return True
 

@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 from slideformer.errors import UserError
 from slideformer.tasks.classify import digits, folders
 from slideformer.tasks.pictures import (
-    UNREADABLE,
     OnBadImage,
+    UnreadableImageError,
     image_paths,
     is_readable,
     read_image,
@@ -148,7 +148,7 @@ class Images(Dataset[Any]):
         """One transformed image and its class, or what stands for it."""
         try:
             image, target = self.reader[index]
-        except UNREADABLE as error:
+        except UnreadableImageError as error:
             name = self.reader.name(index)
             return Unreadable.because(name, error, self.on_bad_image)
         return self.transform(image), target

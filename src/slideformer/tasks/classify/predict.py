@@ -14,7 +14,7 @@ from slideformer.errors import UserError
 from slideformer.models import Pretrained
 from slideformer.models.finite import check_rows
 from slideformer.models.preprocessing import EvalTransform
-from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image, refusal
+from slideformer.tasks.pictures import OnBadImage, UnreadableImageError, read_image, refusal
 
 # Images at a time, and pixels of their inputs, of which a large one has many.
 BATCH, PIXELS = 32, 2**24
@@ -63,7 +63,7 @@ def predict(
         for path in paths[start : start + batch]:
             try:
                 images[path] = transform(read_image(path))
-            except UNREADABLE as error:
+            except UnreadableImageError as error:
                 if on_bad_image == "stop":
                     raise UserError(refusal(str(path), error)) from error
                 errors[path] = error.reason

@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify.datasets import Images, Transform
-from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image, upright_rgb
+from slideformer.tasks.pictures import OnBadImage, UnreadableImageError, read_image, upright_rgb
 from slideformer.tasks.training.batches import Unreadable
 
 # Prefixes of their names.
@@ -144,7 +144,7 @@ class TimmStream(IterableDataset[Any]):
             name = f"image {number} of {self.source.name}"
             try:
                 yield self.transform(as_image(image)), self.source.label(target)
-            except UNREADABLE as error:
+            except UnreadableImageError as error:
                 yield Unreadable.because(name, error, self.on_bad_image)
             except UserError as error:
                 yield Unreadable(name, str(error))

@@ -10,7 +10,7 @@ from slideformer.errors import UserError
 from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco, trainable
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.orientation import Drawn, ambiguity, read_header
-from slideformer.tasks.pictures import UNREADABLE, read_image
+from slideformer.tasks.pictures import UnreadableImageError, read_image
 from slideformer.tasks.training.findings import Findings
 
 Progress = Callable[[int, int], None]
@@ -56,7 +56,7 @@ def check_data(
         check_picture(data, picture, findings)
         try:
             read_image(picture.file)
-        except UNREADABLE as error:
+        except UnreadableImageError as error:
             findings.left_out("unreadable pictures", f"{picture.file} ({error.reason})")
         else:
             readable.add(data.file)
@@ -103,7 +103,7 @@ def check_picture(data: CocoSet, picture: Picture, findings: Findings) -> None:
     """Compare a picture's own size with the one annotated, without reading its pixels."""
     try:
         header = read_header(picture.file)
-    except UNREADABLE:
+    except UnreadableImageError:
         return  # training leaves it out or stops, as it was told to
     drawn = header.drawn((picture.width, picture.height), data.drawn)
     if drawn is None:

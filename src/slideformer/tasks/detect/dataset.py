@@ -20,7 +20,7 @@ from slideformer.tasks.detect.check import size_refusal
 from slideformer.tasks.detect.coco import Annotation, CocoSet, Picture, trainable
 from slideformer.tasks.detect.transforms import without_empty_masks
 from slideformer.tasks.orientation import read_header
-from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image
+from slideformer.tasks.pictures import OnBadImage, UnreadableImageError, read_image
 from slideformer.tasks.training.batches import Unreadable, parted, refuse_nothing
 
 Target = dict[str, Tensor]
@@ -91,7 +91,7 @@ class AnnotatedPictures(Dataset[Any]):
         picture = self.pictures[index]
         try:
             image = v2.functional.to_image(read_picture(picture, self.data))
-        except UNREADABLE as error:
+        except UnreadableImageError as error:
             return Unreadable.because(str(picture.file), error, self.on_bad_image)
         except UserError as error:
             return Unreadable(str(picture.file), str(error))

@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional
 from slideformer.errors import UserError
 from slideformer.models.finite import naming_image
 from slideformer.tasks.detect.results import Detections, binary_masks, found_by
-from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image, refusal
+from slideformer.tasks.pictures import OnBadImage, UnreadableImageError, read_image, refusal
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def predict(
     for number, path in enumerate(paths, start=1):
         try:
             picture = read_image(path)
-        except UNREADABLE as error:
+        except UnreadableImageError as error:
             if on_bad_image == "stop":
                 raise UserError(refusal(str(path), error)) from error
             yield PictureDetections(path, None, None, error=error.reason)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from slideformer.errors import UserError
 from slideformer.tasks.orientation import Drawn
-from slideformer.tasks.pictures import UNREADABLE
+from slideformer.tasks.pictures import UnreadableImageError
 from slideformer.tasks.segment.labels import IGNORED, LabelError, read_pair
 from slideformer.tasks.segment.layout import Pair, Source, Split, open_source
 from slideformer.tasks.training.findings import Findings
@@ -101,7 +101,7 @@ def look_at(pair: Pair, source: Source) -> Look:
         labelled = read_pair(pair, source)
     except LabelError as fault:
         return Look(fault=fault)
-    except UNREADABLE as error:
+    except UnreadableImageError as error:
         return Look(unreadable=str(error))
     return Look(np.bincount(labelled.labels.ravel(), minlength=256), labelled.notes)
 

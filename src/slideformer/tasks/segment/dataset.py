@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from slideformer.errors import UserError
-from slideformer.tasks.pictures import UNREADABLE, OnBadImage
+from slideformer.tasks.pictures import OnBadImage, UnreadableImageError
 from slideformer.tasks.segment.labels import read_pair
 from slideformer.tasks.segment.layout import Pair, Source
 from slideformer.tasks.training.batches import Unreadable, parted, refuse_nothing
@@ -66,7 +66,7 @@ class LabelledPictures(Dataset[Any]):
         name = str(pair.image)
         try:
             labelled = read_pair(pair, self.source)
-        except UNREADABLE as error:
+        except UnreadableImageError as error:
             return Unreadable.because(name, error, self.on_bad_image, told=f"{name} or {pair.labels}")
         except UserError as error:
             return Unreadable(name, str(error))

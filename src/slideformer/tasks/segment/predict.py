@@ -19,7 +19,7 @@ from slideformer.files import whole
 from slideformer.models.dense.saved import DenseInfo
 from slideformer.models.dense.sliding import Progress, Sliding
 from slideformer.models.finite import naming_image
-from slideformer.tasks.pictures import UNREADABLE, OnBadImage, read_image, refusal
+from slideformer.tasks.pictures import OnBadImage, UnreadableImageError, read_image, refusal
 from slideformer.tasks.segment.augment import fitted, resize
 from slideformer.tasks.segment.evaluate import segment
 
@@ -76,7 +76,7 @@ def predict(
     for path in paths:
         try:
             image = np.array(read_image(path))
-        except UNREADABLE as error:
+        except UnreadableImageError as error:
             if on_bad_image == "stop":
                 raise UserError(refusal(str(path), error)) from error
             yield Segmentation(str(path), error=error.reason)
