@@ -236,6 +236,17 @@ def test_a_backward_pass_has_the_precision_of_its_call(
     assert all(torch.equal(x, y) for x, y in zip(gradients(around, inside), plain, strict=True))
 
 
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("backend", ["conv", "shift", "unfold", "reference"])
+def test_a_training_step_under_autocast_has_the_precision_of_the_call(backend: str, case: Case) -> None:
+    def gradients(around: Any) -> tuple[Tensor, ...]:
+        x = tuple(y.requires_grad_() for y in inputs_of(case, torch.float32))
+        with around():
+            return torch.autograd.grad(scalar(function_of(case, backend))(*x), x)
+
+    assert_same(gradients(AUTOCAST["inside"]), gradients(nullcontext), 1e-6)
+
+
 def test_second_derivatives_have_the_precision_of_their_call() -> None:
     function, inputs = function_of(DEFORMED, "auto"), inputs_of(DEFORMED, torch.float32)
     plain = flat(differentiated(2)(function, inputs)), flat(FORMS["jvp"](function, inputs))

@@ -319,6 +319,27 @@ def final(tensors: Sequence[Tensor | None]) -> bool:
     return not any(map(dual, tensors))
 
 
+def recomputed(name: str, form: Callable[[Call], Tensor]) -> Kernels:
+    """The passes of a backend of ordinary operators; the backward one computes the forward one again.
+
+    Args:
+        name: the backend's.
+        form: computes a call.
+    """
+
+    def backward(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Tensors:
+        function, inputs = function_of(
+            lambda tensors, options: (form(options.call(tensors)),),
+            call.tensors(),
+            Options(kernels, call.window, call.scale, call.named),
+            places(wanted),
+        )
+        return pulled(function, inputs, (grad,))
+
+    kernels = Kernels(name, lambda call: (form(call),), backward, form, portable=True)
+    return kernels
+
+
 def attend(call: Call, kernels: Kernels) -> Tensor:
     """Slide attention by fused kernels, differentiable as often and in such ways as PyTorch can."""
     tensors, plain = call.tensors(), not transformed()

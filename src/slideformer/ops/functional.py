@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from slideformer.ops import backend as table
-from slideformer.ops import checks, reference
+from slideformer.ops import checks, derivatives, reference
 from slideformer.ops.call import Call
+from slideformer.ops.derivatives import recomputed
 from slideformer.ops.explanation import Explanation, explain_call
 from slideformer.ops.precision import autocast_maps, autocast_parameter, autocasts, own_precision
 from slideformer.ops.window import Border
@@ -133,8 +134,15 @@ def slide_attention(
         scale=scale,
         named=backend != "auto",
     )
+    chosen = table.select(call, backend)
+    # The backward pass of ordinary operators has the precision of wherever it runs, which may be autocast's.
+    rounds = autocasts(query) and not chosen.automatic and not torch.compiler.is_compiling()
     with own_precision(query):
-        return table.select(call, backend).attend(call)
+        return (
+            derivatives.attend(call, recomputed(chosen.name, chosen.attend))
+            if rounds
+            else chosen.attend(call)
+        )
 
 
 def slide_attention_weights(
