@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from slideformer.layers.channels_first import channels_first
 from slideformer.layers.patch import check_image, pad_to_multiple
 
 
@@ -58,5 +59,5 @@ class ConvStem(nn.Module):
         x = image.permute(0, 2, 3, 1)
         for convolution in self.proj:
             # The zeros that it would see anyway: an exported program divides an even side without a rest.
-            x = convolution(pad_to_multiple(x, 2).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            x = convolution(channels_first(pad_to_multiple(x, 2))).permute(0, 2, 3, 1)
         return self.norm(x)

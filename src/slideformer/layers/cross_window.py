@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.channels_first import channels_first
 from slideformer.layers.dot_product import dot_product_attention
 from slideformer.layers.linear import Linear
 from slideformer.layers.open_size import open_size
@@ -164,8 +165,7 @@ def kernel(convolution: nn.Module) -> Kernel:
 def convolve(x: Tensor, kernel: Kernel) -> Tensor:
     """Depthwise convolution of a map, with zeros around it: ``(B, H, W, C) -> (B, H, W, C)``."""
     weight, bias = kernel
-    x = x.permute(0, 3, 1, 2)
-    return F.conv2d(x, weight, bias, padding=1, groups=weight.shape[0]).permute(0, 2, 3, 1)
+    return F.conv2d(channels_first(x), weight, bias, padding=1, groups=weight.shape[0]).permute(0, 2, 3, 1)
 
 
 class Stripes:

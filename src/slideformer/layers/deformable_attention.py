@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.channels_first import channels_first
 from slideformer.layers.dot_product import dot_product_attention
 from slideformer.layers.linear import Linear
 
@@ -141,7 +142,7 @@ class DeformableAttention(nn.Module):
 
     def grouped(self, x: Tensor) -> Tensor:
         """A map of each group: ``(B, H, W, C) -> (B R, C / R, H, W)``."""
-        return x.permute(0, 3, 1, 2).unflatten(1, (self.groups, -1)).flatten(0, 1)
+        return channels_first(x).unflatten(1, (self.groups, -1)).flatten(0, 1)
 
     def heads(self, x: Tensor) -> Tensor:
         """Channels by head: ``(B, N, C) -> (B, G, N, D)``, or 2 G of ``(B, N, 2 C)``."""

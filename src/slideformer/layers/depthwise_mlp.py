@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.channels_first import channels_first
 from slideformer.layers.linear import Linear, in_pieces
 
 
@@ -43,6 +44,6 @@ class DepthwiseMlp(nn.Module):
     def transform(self, x: Tensor) -> Tensor:
         """The maps and the convolution: ``(B, H, W, C) -> (B, H, W, C)``."""
         x = self.fc1(x)
-        y = self.depthwise(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        y = self.depthwise(channels_first(x)).permute(0, 2, 3, 1)
         y = x + y if self.residual else y
         return self.drop(self.fc2(self.drop(F.gelu(y))))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.channels_first import channels_first
 from slideformer.layers.open_size import open_size
 
 
@@ -114,7 +115,7 @@ class PatchEmbed(nn.Module):
         # Read from the weight: timm replaces the first convolution to change the number of channels.
         check_image(image, self.proj.weight.shape[1])
         pixels = pad_to_multiple(image.permute(0, 2, 3, 1), self.patch_size)
-        return self.norm(self.proj(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        return self.norm(self.proj(channels_first(pixels)).permute(0, 2, 3, 1))
 
 
 class PatchMerging(nn.Module):
@@ -195,4 +196,4 @@ class ConvMerging(nn.Module):
         if x.ndim != 4 or x.shape[-1] != self.dim:
             raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
         x = pad_to_multiple(x, 2)
-        return self.norm(self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        return self.norm(self.proj(channels_first(x)).permute(0, 2, 3, 1))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.channels_first import channels_first
 from slideformer.layers.dot_product import dot_product_attention
 from slideformer.layers.linear import Linear
 
@@ -83,7 +84,7 @@ class SpatialReductionAttention(nn.Module):
         if height < self.reduction or width < self.reduction:
             missing = (max(self.reduction - size, 0) for size in (width, height))
             x = F.pad(x, (0, 0, *(pad for side in missing for pad in (0, side))))
-        return self.norm(self.reduce(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1, 2))
+        return self.norm(self.reduce(channels_first(x)).permute(0, 2, 3, 1).flatten(1, 2))
 
     def extra_repr(self) -> str:
         """Options, for ``print``."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 from timm.layers import get_norm_layer
 from torch import Tensor, nn
 
+from slideformer.layers.channels_first import channels_first
 from slideformer.layers.deformable_attention import DeformableAttention
 from slideformer.layers.depthwise_mlp import DepthwiseMlp
 from slideformer.layers.neighborhood import NeighborhoodAttention
@@ -65,7 +66,7 @@ class PerceivingBlock(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform a map: ``(B, H, W, C) -> (B, H, W, C)``."""
-        return super().forward(x + self.perception(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        return super().forward(x + self.perception(channels_first(x)).permute(0, 2, 3, 1))
 
 
 class SlideDat(Pyramid):

@@ -15,6 +15,7 @@ from timm.layers import DropPath, LayerNorm, get_norm_layer
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 
+from slideformer.layers.channels_first import channels_first
 from slideformer.layers.mlp import Mlp
 from slideformer.layers.patch import PatchEmbed, pad_to_multiple
 from slideformer.layers.pooling_attention import PoolingAttention
@@ -75,7 +76,7 @@ class PoolingBlock(nn.Module):
         x = self.norm1(x)
         # Padded by what is never the maximum, so that an exported program knows the size as half.
         shortcut = pad_to_multiple(self.shortcut(x), 2, value=-torch.inf)
-        shortcut = self.pool(shortcut.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        shortcut = self.pool(channels_first(shortcut)).permute(0, 2, 3, 1)
         x = shortcut + self.drop_path(self.attention(x))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
