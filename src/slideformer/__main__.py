@@ -5,7 +5,7 @@ import sys
 
 
 def main() -> int:
-    """Run the command line; Ctrl-C is told in one line from here on."""
+    """Run the command line; from here on, Ctrl-C is reported in one line."""
     try:
         from slideformer.cli.main import main as run
     except KeyboardInterrupt:

@@ -93,9 +93,10 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code: 0 done, 2 a mistake told in one line, 130 interrupted."""
+    """Run the command line; the exit code: 0 done, 2 a mistake, reported in one line, 130 interrupted."""
     words = list(sys.argv[1:] if words is None else words)
     debug = "--debug" in words
+    limits = os.environ.get(NO_LIMITS)
     if "--no-limits" in words:
         os.environ[NO_LIMITS] = "1"
     words = [word for word in words if word not in ("--debug", "--no-limits")]
@@ -120,6 +121,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print_line(f"error: {message}", to_stderr=True)
         return 2
     finally:
+        if limits is None:
+            os.environ.pop(NO_LIMITS, None)
         if signal.getsignal(signal.SIGINT) is stop:
             signal.signal(signal.SIGINT, before)
 

@@ -203,13 +203,10 @@ class Attention(torch.autograd.Function):
         wanted, saved = ctx.needs_input_grad[:-1], ctx.saved_tensors
         tensors, kept = saved[: len(wanted)], saved[len(wanted) :]
         options = replace(ctx.options, wanted=wanted)
-        plain = not transformed()
         # Compiled autograd takes no function with a derivative in forward mode.
-        if torch.compiler.is_compiling() or (plain and final((grads[0], *tensors))):
-            found = Gradients.forward(grads[0], *kept, *tensors, options)
-        else:
-            function = PlainGradients if plain else Gradients
-            found = function.apply(grads[0], *kept, *tensors, options)
+        once = torch.compiler.is_compiling() or (not transformed() and final((grads[0], *tensors)))
+        function = Gradients.forward if once else Gradients.apply
+        found = function(grads[0], *kept, *tensors, options)
         return (*spread(found, wanted), None)
 
     @staticmethod
@@ -284,19 +281,6 @@ class PlainAttention(Attention):
         """Run the kernels and keep what the backward pass takes."""
         output = Attention.forward(*arguments)
         Attention.setup_context(ctx, arguments, output)
-        return output
-
-
-class PlainGradients(Gradients):
-    """The same outside of transforms."""
-
-    setup_context = torch.autograd.Function.setup_context
-
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensors:
-        """Run the kernels and keep what their derivatives take."""
-        output = Gradients.forward(*arguments)
-        Gradients.setup_context(ctx, arguments, output)
         return output
 
 
