@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from slideformer_runtime.errors import printable as runtime_printable
 
 from slideformer.errors import UserError, printable
 from slideformer.files import locked, read_text, regular_file, staged, whole, write_text
@@ -254,5 +255,16 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
         regular_file(tmp_path / "absent")
 
 
-def test_a_name_cannot_break_a_message_or_command_a_terminal() -> None:
-    assert printable("a\nb\x1b[31m\udce9\u202e ölbaum") == "a\\nb\\x1b[31m\\udce9\\u202e ölbaum"
+@pytest.mark.parametrize("shown", [printable, runtime_printable])
+def test_a_name_cannot_break_a_message_or_command_a_terminal(shown: Callable[[object], str]) -> None:
+    assert shown("a\nb\x1b[31m\udce9\u202e ölbaum") == "a\\nb\\x1b[31m\\udce9\\u202e ölbaum"
+    assert shown("\u2028\u2029\x85\ufeff\u2066") == "\\u2028\\u2029\\x85\\ufeff\\u2066"
+
+
+@pytest.mark.parametrize("shown", [printable, runtime_printable])
+@pytest.mark.parametrize(
+    "text",
+    ["写真\u3000一", "10\u00a0%", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "क्\u200cष", "❤\ufe0f"],
+)
+def test_ordinary_text_of_any_language_stays_as_it_is(text: str, shown: Callable[[object], str]) -> None:
+    assert shown(text) == text

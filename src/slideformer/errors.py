@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from math import inf
+from unicodedata import category
 
 
 class UserError(ValueError):
@@ -17,10 +18,18 @@ class UserError(ValueError):
 def printable(text: object) -> str:
     """Text that is one line and harmless to a terminal, whatever names and file contents it quotes.
 
-    Control characters (line breaks, escape sequences) and bytes of file names that are not text come as
-    backslash escapes.
+    Control characters (line breaks, escape sequences, changes of direction) and bytes of file names that
+    are not text come as backslash escapes; all other text stays as it is.
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return "".join(c.encode("unicode_escape").decode() if controls(c) else c for c in str(text))
+
+
+def controls(character: str) -> bool:
+    """Return whether a character is no text, or changes how what follows it is shown.
+
+    The two joiners are formatting in name only: words of Persian and many emoji are written with them.
+    """
+    return category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in "\u200c\u200d"
 
 
 def check_range(option: str, value: float | None, low: float, high: float = inf) -> None:

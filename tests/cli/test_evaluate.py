@@ -53,7 +53,7 @@ def test_evaluate_tells_what_it_left_out(run: Path, photos: Path, capsys: pytest
     assert "(8 images, 1 left out)" in out
     assert f"left out, unreadable: {bad}" in out
     assert main([*words, "--on-bad-image", "stop"]) == 2
-    assert f"an image must be a whole picture, got {bad}" in capsys.readouterr().err
+    assert f"an image must be complete and readable, got {bad}" in capsys.readouterr().err
 
 
 def test_predict_prints_a_line_a_picture(

@@ -222,7 +222,7 @@ def test_bad_images_are_told_and_counted(
     assert out.count(f"left out, unreadable: {bad}") == 1
     assert "images left out because they were unreadable: 1" in out
     line = mistake([*words[:-1], f"--output={tmp_path / 'other'}", "--data.on_bad_image=stop"], capsys)
-    assert f"an image must be a whole picture, got {bad}" in line
+    assert f"an image must be complete and readable, got {bad}" in line
 
 
 def test_a_bad_image_met_by_a_worker_stops_with_its_path(
@@ -232,7 +232,7 @@ def test_a_bad_image_met_by_a_worker_stops_with_its_path(
     bad.write_text("no picture")
     words = [*QUICK, f"--data={photos}", f"--output={tmp_path / 'run'}", "--data.num_workers=2"]
     line = mistake([*words, "--data.on_bad_image=stop"], capsys)
-    assert f"an image must be a whole picture, got {bad}" in line
+    assert f"an image must be complete and readable, got {bad}" in line
 
 
 def test_a_loss_that_is_not_finite_stops(

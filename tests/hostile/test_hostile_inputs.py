@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from slideformer.errors import printable
 from tests.hostile.families import FAMILIES, Case
 from tests.hostile.world import build
 
@@ -74,7 +75,7 @@ def faults(case: Case, answer: dict[str, Any], folder: Path) -> Iterator[str]:
         yield "it must be refused"
     if code == 0 and "predict" in case.words[:1] and "nan" in stdout.lower().split():
         yield "an answer is not a number"
-    if any(not (c.isprintable() or c in "\n\t") for c in stdout + stderr):
+    if any(printable(c) != c and c not in "\n\t" for c in stdout + stderr):
         yield "a control character reaches the terminal"
     if answer["mebibytes"] > MEBIBYTES:
         yield f"it takes {answer['mebibytes']} MiB"

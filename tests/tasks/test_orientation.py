@@ -15,7 +15,7 @@ from PIL import Image
 from slideformer.cli.main import main
 from slideformer.errors import UserError
 from slideformer.tasks.detect.data import DetectionData
-from slideformer.tasks.orientation import Header, drawn_in, read_header, saved
+from slideformer.tasks.orientation import Header, drawn_in, read_header, read_with_header, saved
 from slideformer.tasks.segment.data import SegmentationData
 from slideformer.tasks.segment.labels import read_pair
 from tests.tasks.images import encoded, turned_by
@@ -118,13 +118,22 @@ def test_ambiguous_files_are_counted_by_check_data_and_told_before_a_training(
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "tiff"])
-def test_a_header_says_both_sizes(kind: str) -> None:
-    image = Image.new("L", (24, 16))
-    for orientation in (1, 3, 6, 8):
-        upright = (16, 24) if orientation >= 5 else (24, 16)
-        header = read_header(encoded(image, kind, exif=turned_by(orientation)))
-        assert header == Header((24, 16), upright, orientation)
-        assert header.ambiguous == (orientation == 3)
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_one_opening_gives_the_stored_pixels_and_both_sizes(
+    kind: str, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.linspace(0, 255, 16 * 24).astype(np.uint8).reshape(16, 24)
+    data = encoded(Image.fromarray(pixels), kind, exif=turned_by(orientation))
+    opened, decoded = [], []
+    open_file, decode = Image.open, Image._getdecoder  # type: ignore[attr-defined]
+    monkeypatch.setattr(Image, "open", lambda *words: opened.append(1) or open_file(*words))
+    monkeypatch.setattr(Image, "_getdecoder", lambda *words: decoded.append(1) or decode(*words))
+    image, header = read_with_header(data)
+    assert (len(opened), len(decoded)) == (1, 1)
+    assert header == Header((24, 16), (16, 24) if orientation >= 5 else (24, 16), orientation)
+    assert header == read_header(data)
+    assert header.ambiguous == (orientation == 3)
+    assert np.abs(np.asarray(image)[..., 0].astype(int) - pixels).max() <= 8
 
 
 def test_sizes_that_tell_are_stronger_than_the_option() -> None:

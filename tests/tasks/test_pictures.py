@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
-import warnings
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from slideformer_runtime.pictures import UnreadableImageError as RuntimeUnreadableImageError
 from slideformer_runtime.pictures import read_picture
 
 from slideformer.errors import UserError
-from slideformer.tasks.pictures import UnreadableImageError, find_images, read_image
+from slideformer.tasks.pictures import UnreadableImageError, find_images, orientation, read_image, upright_rgb
 from tests.tasks.images import RAMP, REFUSED, SHOWN, damaged, encoded, turned_by
 
 
@@ -121,6 +122,30 @@ def test_stored_pixels_are_stored_ones_in_every_format(kind: str, orientation: i
     assert np.abs(upright - transposed[::down, ::right]).max() <= 3
 
 
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+TURNED: dict[str, tuple[str, dict[str, Any]]] = {
+    "JPEG": ("jpeg", {"exif": turned_by(6)}),
+    "PNG": ("png", {"exif": turned_by(3)}),
+    "TIFF": ("tiff", {"exif": turned_by(6)}),
+    "WebP": ("webp", {"exif": turned_by(8), "lossless": True}),
+    "XMP alone": ("jpeg", {"xmp": XMP}),
+    "both": ("jpeg", {"exif": turned_by(6), "xmp": XMP}),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_an_upright_image_is_not_turned_again(name: str) -> None:
+    kind, options = TURNED[name]
+    data = encoded(Image.fromarray(RAMP).convert("RGB"), kind, **options)
+    stored = read_image(data, upright=False)
+    for image in (read_image(data), read_picture(data), upright_rgb(Image.open(io.BytesIO(data)))):
+        assert orientation(image) == 1
+        assert image.tobytes() != stored.tobytes()
+        for again in (upright_rgb(image), read_picture(image), ImageOps.exif_transpose(image)):
+            assert again.size == image.size
+            assert again.tobytes() == image.tobytes()
+
+
 def broken_exif() -> bytes:
     """A JPEG upside down, whose EXIF has text where a rational number belongs."""
     exif = turned_by(3)
@@ -160,22 +185,37 @@ def test_broken_metadata_leave_the_pixels(name: str) -> None:
         assert np.abs(found - wanted).max() <= 3
 
 
+@pytest.mark.parametrize(
+    "reader",
+    ["slideformer.tasks.pictures import read_image", "slideformer_runtime.pictures import read_picture"],
+)
+def test_what_pillow_warns_of_does_not_make_an_image_unreadable(reader: str, tmp_path: Path) -> None:
+    (tmp_path / "noise.jpg").write_bytes(METADATA["EXIF without an end"])
+    Image.new("L", (40, 40)).save(tmp_path / "large.png")
+    words = (
+        f"import warnings; from {reader} as read; from PIL import Image; Image.MAX_IMAGE_PIXELS = 1000; "
+        "filters = list(warnings.filters); [read(name) for name in ('noise.jpg', 'large.png')]; "
+        "assert warnings.filters == filters; Image.open('noise.jpg').getexif()"
+    )
+    command = [sys.executable, "-W", "error::UserWarning", "-W", "error::RuntimeWarning", "-c", words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_ten_thousand_damaged_files_are_read_or_unreadable_alike_in_library_and_runtime(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)  # no time for damaged sizes
     unreadable = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as a person runs it
-        for data in damaged(10_000):
-            try:
-                image = read_image(data)
-            except UnreadableImageError:
-                unreadable += 1
-                with pytest.raises(RuntimeUnreadableImageError):
-                    read_picture(data)
-            else:
-                assert image.tobytes() == read_picture(data).tobytes()
+    for data in damaged(10_000):
+        try:
+            image = read_image(data)
+        except UnreadableImageError:
+            unreadable += 1
+            with pytest.raises(RuntimeUnreadableImageError):
+                read_picture(data)
+        else:
+            assert image.tobytes() == read_picture(data).tobytes()
     assert 1_000 < unreadable < 9_000
 
 
@@ -231,8 +271,10 @@ def test_a_fifo_is_refused_and_does_not_block(tmp_path: Path) -> None:
             (read_image, UnreadableImageError),
             (read_picture, RuntimeUnreadableImageError),
         ):
-            with pytest.raises(unreadable, match="must be a regular file"):
+            with pytest.raises(unreadable, match="must be a regular file") as caught:
                 read(path)
+            assert str(caught.value).count(str(path)) == 1
+            assert "Error" not in str(caught.value)
     with pytest.raises(UserError, match=r"photo.jpg must be a regular file, got a FIFO"):
         find_images([str(fifo)])
     assert find_images([str(tmp_path)]) == [tmp_path / "link.jpg", fifo]  # to be reported as unreadable

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from slideformer.errors import UserError
 from slideformer.tasks.classify.datasets import open_reader
 from slideformer.tasks.classify.folders import class_names
 from slideformer.tasks.pictures import image_paths
@@ -99,6 +100,45 @@ def test_a_class_is_not_a_link_back_nor_to_another_class(
     assert class_names(tmp_path / "root") == ["a", "b", "c"]
     reported = capsys.readouterr().err.splitlines()
     assert [Path(line.split()[3]).name for line in reported] == ["again", "all", "d", "up"]
+
+
+# Where each class lies, and the images of each: those of a class within another one are its own alone.
+NESTED = {
+    "links to a folder and into it": {"cat": "../all", "dog": "../all/dogs"},
+    "a link into a real class": {"cat": None, "dog": "cat/dogs"},
+}
+
+
+@pytest.mark.parametrize("case", NESTED)
+def test_a_class_inside_another_one_keeps_its_images(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    for name, target in NESTED[case].items():
+        if target is not None:
+            (root / name).symlink_to(target)
+    (tmp_path / "all").mkdir()
+    for name in ("c.png", "dogs/d.png", "dogs/small/e.png", "other/f.png"):
+        image(root / "cat" / name)
+    (root / "dog" / "link.png").symlink_to("d.png")
+    names = class_names(root)
+    reader = open_reader(str(root), "val", names)
+    found = {(names[reader[n][1]], Path(reader.name(n)).name) for n in range(len(reader))}
+    cats, dogs = ("c.png", "f.png"), ("d.png", "e.png", "link.png")
+    assert found == {*(("cat", name) for name in cats), *(("dog", name) for name in dogs)}
+    assert len(reader) == len(found)
+    real = (root / "dog").resolve()
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: the folder {root / 'cat' / 'dogs'} leads into another class, to {real}; it is left out"
+    ]
+
+
+def test_a_class_of_which_all_belongs_to_another_one_is_refused(tmp_path: Path) -> None:
+    image(tmp_path / "cat" / "dogs" / "d.png")
+    (tmp_path / "dog").symlink_to("cat/dogs")
+    with pytest.raises(UserError, match=r"every class folder must hold an image .*, got none in .*cat;"):
+        class_names(tmp_path)
 
 
 def test_a_folder_that_may_not_be_read_is_reported(

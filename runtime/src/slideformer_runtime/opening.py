@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-import threading
 import warnings
 import zlib
 from contextlib import nullcontext
@@ -18,23 +17,22 @@ from slideformer_runtime.errors import UserError
 
 # The bytes that a PNG begins with.
 PNG = b"\x89PNG\r\n\x1a\n"
-# The filters of warnings are shared by all threads.
-WARNINGS = threading.Lock()
+
+# What Pillow warns of, such as odd metadata, leaves the pixels as they are. Filters belong to the process:
+# set once, since one for each image would race between threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def open_quietly(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
+def opened(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     """Open an image; a PNG that Pillow refuses for broken metadata is opened without them, as viewers do."""
-    # What Pillow warns of, such as odd metadata, leaves the pixels as they are.
-    with WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return Image.open(file)
-        except (OSError, ValueError):
-            with open(file, "rb") if isinstance(file, str | os.PathLike) else nullcontext(file) as source:
-                source.seek(0)
-                if source.read(len(PNG)) != PNG:
-                    raise
-                return Image.open(io.BytesIO(PNG + pixels_alone(source.read())))
+    try:
+        return Image.open(file)
+    except (OSError, ValueError):
+        with open(file, "rb") if isinstance(file, str | os.PathLike) else nullcontext(file) as source:
+            source.seek(0)
+            if source.read(len(PNG)) != PNG:
+                raise
+            return Image.open(io.BytesIO(PNG + pixels_alone(source.read())))
 
 
 def pixels_alone(chunks: bytes) -> bytes:

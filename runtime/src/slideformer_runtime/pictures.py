@@ -6,7 +6,6 @@ from __future__ import annotations
 import glob
 import io
 import os
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from slideformer_runtime.errors import UserError
-from slideformer_runtime.opening import WARNINGS, open_quietly, refuse_special
+from slideformer_runtime.opening import opened, refuse_special
 from slideformer_runtime.walk import files_below
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -34,6 +33,8 @@ TURNS = {
 RUN_BY_OTHERS = ("EPS", "IPTC")
 # Formats whose integers of more than 8 bits Pillow scales to 16 bits without a sign.
 SIXTEEN_BITS = ("PNG", "PPM", "JPEG2000")
+# Where an image says how it is to be turned.
+METADATA = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 # A path, the bytes of a file, an open file, or a picture that is read already.
 Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image"
 
@@ -69,8 +70,10 @@ def read_picture(source: Source) -> Image.Image:
             return converted(source)
         if isinstance(source, str | os.PathLike):
             refuse_special(source)
-        with open_quietly(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with opened(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return converted(image)
+    except UserError as error:  # ours, and says which file it is about
+        raise UnreadableImageError(str(error)) from error
     # Decoders raise whatever some bytes lead them to, TypeError, struct.error and MemoryError among it.
     except Exception as error:
         path = str(source) if isinstance(source, str | os.PathLike) else ""
@@ -90,9 +93,7 @@ def converted(image: Image.Image) -> Image.Image:
 def orientation(image: Image.Image) -> int:
     """EXIF's orientation of an image, 1 (upright) to 8; 1 where its metadata does not say or is broken."""
     try:
-        with WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = image.getexif().get(ExifTags.Base.Orientation)
+        found = image.getexif().get(ExifTags.Base.Orientation)
         return int(found) if found in TURNS else 1
     # Broken metadata can raise anything, and says nothing about the pixels.
     except Exception:
@@ -100,8 +101,13 @@ def orientation(image: Image.Image) -> int:
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """An image stored with an orientation, upright."""
-    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+    """Return upright an image stored with an orientation, without the metadata that would turn it again."""
+    if orientation not in TURNS:
+        return image
+    upright = image.transpose(TURNS[orientation])
+    for name in METADATA:
+        upright.info.pop(name, None)
+    return upright
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

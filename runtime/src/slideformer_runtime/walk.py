@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 
 def files_below(folder: str) -> Iterator[str]:
@@ -25,8 +26,12 @@ def files_below(folder: str) -> Iterator[str]:
                 yield entry.path
                 continue
             target = os.path.realpath(entry.path)
-            holders = (top, place_of(folder), os.path.realpath(place))
-            if entry.is_symlink() and (target in seen or holds(target, holders)):
+            if entry.is_symlink() and (
+                target in seen
+                or holds(target, top)
+                or holds(target, place_of(folder))
+                or holds(target, os.path.realpath(place))
+            ):
                 report(
                     f"the link {entry.path!r} leads to {target!r}, which holds it or is read already; "
                     "it is not followed"
@@ -38,7 +43,7 @@ def files_below(folder: str) -> Iterator[str]:
 
 
 def visible(folder: str) -> list[os.DirEntry[str]]:
-    """What a folder holds, by name, without what is hidden; nothing, with a warning, if it is unreadable."""
+    """List the entries of a folder by name, but hidden ones; none, with a warning, if it is unreadable."""
     try:
         with os.scandir(folder) as entries:
             return sorted((x for x in entries if not x.name.startswith(".")), key=lambda entry: entry.name)
@@ -53,17 +58,17 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def place_of(folder: str) -> str:
-    """Where a folder, or the link to it, lies, by the real path of what holds it."""
+    """Return the path of a folder, or of the link to it, with all links above it resolved."""
     path = os.path.abspath(folder)
     return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
-def holds(folder: str, paths: Iterable[str]) -> bool:
-    """Whether a real folder is one of some real paths or holds one."""
-    return any(os.path.commonpath((folder, path)) == folder for path in paths)
+def holds(folder: str, path: str) -> bool:
+    """Return whether a real path is a real folder or lies in it."""
+    return folder in (path, *map(str, Path(path).parents))
 
 
 @cache
 def report(warning: str) -> None:
-    """Tell a warning on standard error, once in a process."""
+    """Print a warning on standard error, once in a process."""
     print(f"warning: {warning}", file=sys.stderr, flush=True)

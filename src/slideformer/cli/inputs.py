@@ -44,7 +44,7 @@ def pictures(patterns: Sequence[str], most: int | None = None) -> list[Image.Ima
             read.append(read_image(path))
         except UnreadableImageError as error:
             raise UserError(
-                f"an image must be a whole picture, got {path} ({error.reason}); mend or remove it"
+                f"an image must be complete and readable, got {path} ({error.reason}); repair or remove it"
             ) from error
     return read
 

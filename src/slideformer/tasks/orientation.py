@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether annotations were drawn on upright or on stored pixels, where EXIF turns an image."""
+"""The choice between upright and stored pixels for annotations of an image that EXIF turns."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from PIL import Image
+
 from slideformer.errors import UserError
-from slideformer.tasks.pictures import File, open_image, orientation
+from slideformer.tasks.pictures import File, open_image, orientation, read_turnable
 from slideformer.tasks.training.findings import NOTE, Findings
 
 Drawn = Literal["upright", "stored"]
@@ -17,7 +19,7 @@ HOW: dict[Drawn, str] = {"upright": "on the upright picture", "stored": "on the 
 
 @dataclass(frozen=True)
 class Header:
-    """The size of an image, known without reading its pixels.
+    """The size of an image, as it is stored and upright.
 
     Attributes:
         stored: width and height as it is stored.
@@ -35,7 +37,7 @@ class Header:
         return self.orientation != 1 and self.stored == self.upright
 
     def drawn(self, size: tuple[int, int], ambiguous: Drawn) -> Drawn | None:
-        """On which pixels annotations of a size were drawn; None where the image never has that size.
+        """Tell on which pixels annotations of a size were drawn; None where the image never has that size.
 
         Args:
             size: width and height that the annotations say.
@@ -45,32 +47,46 @@ class Header:
         return ambiguous if all(fits.values()) else next((drawn for drawn in fits if fits[drawn]), None)
 
 
+def read_with_header(file: File) -> tuple[Image.Image, Header]:
+    """Read an image as RGB of 8 bits as it is stored, and its header, in one opening.
+
+    Raises:
+        UnreadableImageError: it is not a complete image, or its file does not say how bright its pixels are.
+    """
+    image, number = read_turnable(file)
+    return image, header_of(image.size, number)
+
+
 def read_header(file: File) -> Header:
-    """Read how large an image is, and how EXIF turns it.
+    """Read how large an image is, and how EXIF turns it, without its pixels where its format allows that.
 
     Raises:
         UnreadableImageError: it is not an image.
     """
     with open_image(file) as image:
-        number = orientation(image)
         tags = getattr(image, "tag_v2", None)
         # Pillow gives the size of a TIFF upright; its tags have it as it is stored.
         stored = image.size if tags is None else (int(tags[256]), int(tags[257]))
-    return Header(stored, stored[::-1] if number >= 5 else stored, number)
+        return header_of(stored, orientation(image))
+
+
+def header_of(stored: tuple[int, int], orientation: int) -> Header:
+    """Return the header of an image of a stored size that EXIF turns."""
+    return Header(stored, stored[::-1] if orientation >= 5 else stored, orientation)
 
 
 def ambiguity(drawn: Drawn) -> str:
-    """What check-data calls images whose size does not show that EXIF turns them."""
+    """Name, for check-data, images whose size does not show that EXIF turns them."""
     return f"pictures that EXIF turns without a change of size, annotations taken as drawn {HOW[drawn]}"
 
 
 def saved(drawn: Drawn) -> dict[str, str]:
-    """What is saved of the rule with a model: nothing where it is the usual one."""
+    """Return what to save of the rule with a model: nothing where it is the usual one."""
     return {} if drawn == "upright" else {"orientation": drawn}
 
 
 def drawn_in(extra: Mapping[str, Any]) -> Drawn:
-    """On which pixels the annotations were drawn that a saved model was trained on.
+    """Return on which pixels the annotations were drawn that a saved model was trained on.
 
     Args:
         extra: what was saved with it.

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import glob
 import io
-import threading
 import warnings
 import zlib
 from collections.abc import Collection, Iterable, Iterator
@@ -41,8 +40,12 @@ RUN_BY_OTHERS = ("EPS", "IPTC")
 SIXTEEN_BITS = ("PNG", "PPM", "JPEG2000")
 # The bytes that a PNG begins with.
 PNG = b"\x89PNG\r\n\x1a\n"
-# The filters of warnings are shared by all threads.
-WARNINGS = threading.Lock()
+# Where an image says how it is to be turned.
+METADATA = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+
+# What Pillow warns of, such as odd metadata, leaves the pixels as they are. Filters belong to the process:
+# set once, since one for each image would race between threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class UnreadableImageError(UserError):
@@ -69,6 +72,8 @@ def decoding(path: str = "") -> Iterator[None]:
         yield
     except UnreadableImageError:
         raise
+    except UserError as error:  # ours, and says which file it is about
+        raise UnreadableImageError(str(error)) from error
     # Decoders raise whatever some bytes lead them to, TypeError, struct.error and MemoryError among it.
     except Exception as error:
         raise UnreadableImageError(f"{type(error).__name__}: {error}", path) from error
@@ -88,23 +93,20 @@ def open_image(file: File) -> Iterator[Image.Image]:
     with decoding(path):
         if path:
             regular_file(path)
-        with open_quietly(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+        with opened(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             yield image
 
 
-def open_quietly(file: str | Path | BinaryIO) -> Image.Image:
+def opened(file: str | Path | BinaryIO) -> Image.Image:
     """Open an image; a PNG that Pillow refuses for broken metadata is opened without them, as viewers do."""
-    # What Pillow warns of, such as odd metadata, leaves the pixels as they are.
-    with WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return Image.open(file)
-        except (OSError, ValueError):
-            with open(file, "rb") if isinstance(file, str | Path) else nullcontext(file) as source:
-                source.seek(0)
-                if source.read(len(PNG)) != PNG:
-                    raise
-                return Image.open(io.BytesIO(PNG + pixels_alone(source.read())))
+    try:
+        return Image.open(file)
+    except (OSError, ValueError):
+        with open(file, "rb") if isinstance(file, str | Path) else nullcontext(file) as source:
+            source.seek(0)
+            if source.read(len(PNG)) != PNG:
+                raise
+            return Image.open(io.BytesIO(PNG + pixels_alone(source.read())))
 
 
 def pixels_alone(chunks: bytes) -> bytes:
@@ -133,10 +135,19 @@ def read_image(file: File, *, upright: bool = True) -> Image.Image:
     Raises:
         UnreadableImageError: it is not a complete image, or its file does not say how bright its pixels are.
     """
+    stored, number = read_turnable(file)
+    return turned(stored, number) if upright else stored
+
+
+def read_turnable(file: File) -> tuple[Image.Image, int]:
+    """Read an image as RGB of 8 bits as it is stored, and EXIF's orientation of it, in one opening.
+
+    Raises:
+        UnreadableImageError: it is not a complete image, or its file does not say how bright its pixels are.
+    """
     with open_image(file) as image:
         applied = load(image)
-        rgb = as_rgb(image)
-        return turned(rgb, orientation(image)) if upright else turned(rgb, undone_by(applied))
+        return turned(as_rgb(image), undone_by(applied)), max(applied, orientation(image))
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -173,9 +184,7 @@ def load(image: Image.Image) -> int:
 def orientation(image: Image.Image) -> int:
     """EXIF's orientation of an image, 1 (upright) to 8; 1 where its metadata does not say or is broken."""
     try:
-        with WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = image.getexif().get(ExifTags.Base.Orientation)
+        found = image.getexif().get(ExifTags.Base.Orientation)
         return int(found) if found in TURNS else 1
     # Broken metadata can raise anything, and says nothing about the pixels.
     except Exception:
@@ -188,8 +197,13 @@ def undone_by(orientation: int) -> int:
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """An image stored with an orientation, upright."""
-    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+    """Return upright an image stored with an orientation, without the metadata that would turn it again."""
+    if orientation not in TURNS:
+        return image
+    upright = image.transpose(TURNS[orientation])
+    for name in METADATA:
+        upright.info.pop(name, None)
+    return upright
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -249,10 +263,10 @@ def is_readable(file: str | Path) -> bool:
 
 
 def refusal(path: str, error: UnreadableImageError) -> str:
-    """What is said of one unreadable image where the user asked to stop."""
+    """Say that one image is unreadable, where the user asked to stop."""
     return (
-        f"an image must be a whole picture, got {path} ({error.reason}); "
-        "mend or remove it, or pass --on-bad-image skip (in training --data.on_bad_image skip)"
+        f"an image must be complete and readable, got {path} ({error.reason}); "
+        "repair or remove it, or pass --on-bad-image skip (in training --data.on_bad_image skip)"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -15,17 +15,18 @@ NOT_FOLLOWED = "the link {} leads to {}, which holds it or is read already; it i
 
 
 def files_below(folder: Path, others: Collection[str] = ()) -> Iterator[str]:
-    """Files anywhere below a folder, in the order of their names; what is hidden is left out.
+    """List files anywhere below a folder, in the order of their names; what is hidden is left out.
 
     Links to other places are followed. A link to a folder that holds the link or was read already is
-    reported and not followed; so is one into another one of a group of folders.
+    reported and not followed; so is a folder or link in another one of a group of folders. Of folders of
+    the group that lie in each other, the innermost has the file.
 
     Args:
         folder: where to begin.
         others: real paths of the folders of its group, whose files are not its own.
     """
     top = os.path.realpath(folder)
-    taken = set(others) - {top}
+    homes = {*others, top}
     real_folder = cache(os.path.realpath)  # asked for once for each of many links into it
     seen, waiting = {top}, [str(folder)]
     while waiting:
@@ -34,15 +35,19 @@ def files_below(folder: Path, others: Collection[str] = ()) -> Iterator[str]:
         for entry in visible(place):
             target = os.path.realpath(entry.path) if is_folder(entry) else ""
             if not target:
-                linked = taken and entry.is_symlink()
-                if linked and leads_into(real_folder(linked_folder(entry.path)), taken):
+                linked = others and entry.is_symlink()
+                if linked and home_of(real_folder(linked_folder(entry.path)), homes) not in (None, top):
                     report(f"the link {entry.path} leads to a file of another class; it is left out")
                 else:
                     yield entry.path
+            elif home_of(target, homes) not in (None, top):
+                kind = "link" if entry.is_symlink() else "folder"
+                report(f"the {kind} {entry.path} leads into another class, to {target}; it is left out")
             elif entry.is_symlink() and (
                 target in seen
-                or leads_into(target, taken)
-                or holds(target, (top, place_of(folder), os.path.realpath(place), *taken))
+                or holds(target, top)
+                or holds(target, place_of(folder))
+                or holds(target, os.path.realpath(place))
             ):
                 report(NOT_FOLLOWED.format(entry.path, target))
             elif target not in seen:
@@ -52,13 +57,16 @@ def files_below(folder: Path, others: Collection[str] = ()) -> Iterator[str]:
 
 
 def folders_of(folder: Path) -> list[Path]:
-    """The folders in a folder, by name; not what is hidden, nor links that lead back or to one of them."""
+    """List the folders in a folder, by name.
+
+    What is hidden is left out, and so are links that lead back or to another one of the folders.
+    """
     entries = [entry for entry in visible(str(folder)) if is_folder(entry)]
     taken = {os.path.realpath(entry.path) for entry in entries if not entry.is_symlink()}
     kept = []
     for entry in entries:
         target = os.path.realpath(entry.path)
-        if entry.is_symlink() and (holds(target, [os.path.realpath(folder)]) or leads_into(target, taken)):
+        if entry.is_symlink() and (target in taken or holds(target, os.path.realpath(folder))):
             report(NOT_FOLLOWED.format(entry.path, target))
         else:
             taken.add(target)
@@ -67,7 +75,7 @@ def folders_of(folder: Path) -> list[Path]:
 
 
 def visible(folder: str) -> list[os.DirEntry[str]]:
-    """What a folder holds, by name, without what is hidden; nothing, with a warning, if it is unreadable."""
+    """List the entries of a folder by name, but hidden ones; none, with a warning, if it is unreadable."""
     try:
         with os.scandir(folder) as entries:
             return sorted((x for x in entries if not x.name.startswith(".")), key=lambda entry: entry.name)
@@ -87,22 +95,22 @@ def linked_folder(link: str) -> str:
 
 
 def place_of(folder: Path) -> str:
-    """Where a folder, or the link to it, lies, by the real path of what holds it."""
+    """Return the path of a folder, or of the link to it, with all links above it resolved."""
     path = os.path.abspath(folder)
     return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
-def holds(folder: str, paths: Iterable[str]) -> bool:
-    """Whether a real folder is one of some real paths or holds one."""
-    return any(os.path.commonpath((folder, path)) == folder for path in paths)
+def home_of(path: str, folders: Collection[str]) -> str | None:
+    """Return the innermost of some real folders that a real path is or lies in; None if it is in none."""
+    return next((place for place in (path, *map(str, Path(path).parents)) if place in folders), None)
 
 
-def leads_into(path: str, folders: set[str]) -> bool:
-    """Whether a real path is one of some real folders or lies in one."""
-    return not folders.isdisjoint((path, *map(str, Path(path).parents)))
+def holds(folder: str, path: str) -> bool:
+    """Return whether a real path is a real folder or lies in it."""
+    return home_of(path, (folder,)) is not None
 
 
 @cache
 def report(warning: str) -> None:
-    """Tell a warning on standard error, once in a process."""
+    """Print a warning on standard error, once in a process."""
     print(f"warning: {printable(warning)}", file=sys.stderr, flush=True)

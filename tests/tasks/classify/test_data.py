@@ -8,21 +8,24 @@ import json
 import struct
 import tarfile
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from timm.data import ImageDataset
+from timm.data import ImageDataset, IterableImageDataset
+from torchvision.datasets import ImageFolder
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify.data import Augment, ClassificationData
 from slideformer.tasks.classify.datasets import Images
-from slideformer.tasks.classify.timm_sources import TimmReader, TimmSource, as_image
+from slideformer.tasks.classify.timm_sources import TimmReader, TimmSource, TimmStream, as_image
 from slideformer.tasks.pictures import read_image
 from slideformer.tasks.training.batches import Unreadable
+from slideformer.tasks.training.callbacks import EpochSeed
 from tests.conftest import CLASSES, COUNTS, train
-from tests.tasks.images import REFUSED, SHOWN
+from tests.tasks.images import RAMP, REFUSED, SHOWN, encoded, turned_by
 
 
 def data(source: object, **options: object) -> ClassificationData:
@@ -211,3 +214,51 @@ def test_a_reader_of_files_gives_each_image_itself(tmp_path: Path) -> None:
     assert [images[n][1] for n in (0, 1)] == [0, 1]
     np.testing.assert_array_equal(images[0][0], images[1][0])
     assert images[2] == Unreadable("image 2 of hfds/x")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_folder_read_by_torchvision_is_turned_and_decoded_once(
+    orientation: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = encoded(Image.fromarray(RAMP), "jpeg", exif=turned_by(orientation), quality=100)
+    (tmp_path / "kiwi").mkdir()
+    (tmp_path / "kiwi" / "0.jpg").write_bytes(content)
+    wanted, opened, open_file = read_image(content), [], Image.open
+    monkeypatch.setattr(Image, "open", lambda *words: opened.append(1) or open_file(*words))
+    source = TimmSource("torch/image_folder", None, {}, 1, 1, False)
+    image, target = TimmReader(source, ImageFolder(str(tmp_path)))[0]
+    assert (image.size, image.tobytes(), target) == (wanted.size, wanted.tobytes(), 0)
+    assert len(opened) == 1
+
+
+class Fails:
+    """A data set that decodes by itself."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> tuple[object, int]:
+        raise OSError("image file is truncated")
+
+
+def test_an_image_that_a_data_set_itself_cannot_decode_is_unreadable() -> None:
+    reader = TimmReader(TimmSource("torch/x", None, {}, 1, 1, False), Fails())
+    assert Images(reader, np.asarray, "skip")[0] == Unreadable("image 0 of torch/x")
+
+
+class Shuffled:
+    """A reader of timm's that shuffles by the number of the epoch."""
+
+    epoch = -1
+
+    def set_epoch(self, count: int) -> None:
+        self.epoch = count
+
+
+def test_a_stream_is_told_its_epoch() -> None:
+    reader, trainer = Shuffled(), MagicMock(current_epoch=7, global_rank=0)
+    source = TimmSource("wds/x", None, {}, 1, 1, False)
+    dataset = IterableImageDataset("", reader=reader)
+    trainer.train_dataloader.dataset = TimmStream(source, dataset, np.asarray, "skip")
+    EpochSeed().on_train_epoch_start(trainer, MagicMock())
+    assert reader.epoch == 7

@@ -63,7 +63,7 @@ def test_unreadable_images_are_left_out_and_named(broken: Path, workers: int) ->
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_image_stops_where_that_is_asked(broken: Path, workers: int) -> None:
-    with pytest.raises(UserError, match=r"an image must be a whole picture, got .*kiwi/0\.jpg"):
+    with pytest.raises(UserError, match=r"an image must be complete and readable, got .*kiwi/0\.jpg"):
         [batch.check() for batch in loader(broken, "stop", workers)]
 
 

@@ -70,7 +70,7 @@ def test_an_unreadable_picture_is_told_or_stops(finished_run: Path, photos: Path
     assert first.error is not None
     assert first.classes == ()
     assert second.classes[0][0] == "kiwi"
-    with pytest.raises(UserError, match=r"must be a whole picture, got .*kiwi/0\.jpg"):
+    with pytest.raises(UserError, match=r"must be complete and readable, got .*kiwi/0\.jpg"):
         list(predict(model, info, [bad, good], on_bad_image="stop"))
 
 

@@ -173,7 +173,7 @@ def test_an_unreadable_picture_is_left_out_or_stops(policy: str, scenes: Path, t
         assert batches[0].check().unreadable == (str(bad),)
         assert [len(batch.images) for batch in batches] == [1, 2, 1]
     else:
-        with pytest.raises(UserError, match=r"an image must be a whole picture, got .*000002.jpg"):
+        with pytest.raises(UserError, match=r"an image must be complete and readable, got .*000002.jpg"):
             batches[0].check()
 
 

@@ -112,7 +112,7 @@ def test_asked_to_stop_an_unreadable_picture_stops(labelled: Path) -> None:
     (labelled / "train" / "0.jpg").write_bytes(b"no picture")
     data = SegmentationData(str(labelled), num_workers=0, batch_size=6, crop_size=32, on_bad_image="stop")
     (batch,) = data.train_dataloader()
-    with pytest.raises(UserError, match=r"an image must be a whole picture, got .*0.jpg"):
+    with pytest.raises(UserError, match=r"an image must be complete and readable, got .*0.jpg"):
         batch.check()
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from slideformer.errors import UserError
@@ -23,7 +24,8 @@ def class_names(folder: Path) -> list[str]:
             f"{folder} must hold one folder of images for each class, got none; "
             f"put the images of class NAME into {folder / 'NAME'}"
         )
-    empty = [name for name in names if next(image_paths(folder / name), None) is None]
+    homes = {os.path.realpath(folder / name) for name in names}
+    empty = [name for name in names if next(image_paths(folder / name, others=homes), None) is None]
     if empty:
         raise UserError(
             f"every class folder must hold an image ({', '.join(SUFFIXES)}), got none in "

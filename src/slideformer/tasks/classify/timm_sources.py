@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify.datasets import Images, Transform
-from slideformer.tasks.pictures import OnBadImage, UnreadableImageError, read_image, upright_rgb
+from slideformer.tasks.pictures import OnBadImage, UnreadableImageError, decoding, read_image, upright_rgb
 from slideformer.tasks.training.batches import Unreadable
 
 # Prefixes of their names.
@@ -109,7 +109,7 @@ class TimmReader:
         # Timm's own data set decodes by itself and takes the next image for one that is unreadable.
         self.items = dataset.reader if isinstance(dataset, ImageDataset) else dataset
         if hasattr(dataset, "loader"):  # how torchvision reads the files of a folder
-            dataset.loader = read_image
+            dataset.loader = str  # gives their paths
 
     def __len__(self) -> int:
         """How many there are."""
@@ -117,7 +117,8 @@ class TimmReader:
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         """One image and its class."""
-        image, target, *_ = self.items[index]
+        with decoding():  # some readers decode by themselves
+            image, target, *_ = self.items[index]
         return as_image(image), self.source.label(target)
 
     def name(self, index: int) -> str:
@@ -138,8 +139,12 @@ class TimmStream(IterableDataset[Any]):
         """How many there are on this device."""
         return len(self.dataset)
 
+    def set_epoch(self, count: int) -> None:
+        """Tell timm's reader, which shuffles by it, which epoch begins."""
+        self.dataset.set_epoch(count)
+
     def __iter__(self) -> Iterator[tuple[Tensor, int] | Unreadable]:
-        """Transformed images and their classes, or what stands for them."""
+        """Iterate over transformed images and their classes, or what stands for them."""
         for number, (image, target) in enumerate(self.dataset):
             name = f"image {number} of {self.source.name}"
             try:
@@ -151,7 +156,7 @@ class TimmStream(IterableDataset[Any]):
 
 
 def as_image(image: Any) -> Image.Image:
-    """What a reader of timm gives for an image, as upright RGB.
+    """Return as upright RGB an image that a reader of timm gave.
 
     Args:
         image: of Pillow; its path or bytes; an open file; or an array of 8 bits.

@@ -19,8 +19,8 @@ from slideformer.tasks.detect import masks
 from slideformer.tasks.detect.check import size_refusal
 from slideformer.tasks.detect.coco import Annotation, CocoSet, Picture, trainable
 from slideformer.tasks.detect.transforms import without_empty_masks
-from slideformer.tasks.orientation import read_header
-from slideformer.tasks.pictures import OnBadImage, UnreadableImageError, read_image
+from slideformer.tasks.orientation import read_with_header
+from slideformer.tasks.pictures import OnBadImage, UnreadableImageError, turned
 from slideformer.tasks.training.batches import Unreadable, parted, refuse_nothing
 
 Target = dict[str, Tensor]
@@ -113,11 +113,11 @@ def read_picture(picture: Picture, data: CocoSet) -> Image.Image:
         UserError: neither has the annotated size.
         UnreadableImageError: it cannot be read.
     """
-    header = read_header(picture.file)
+    image, header = read_with_header(picture.file)
     drawn = header.drawn((picture.width, picture.height), data.drawn)
     if drawn is None:
         raise UserError(size_refusal(data.file, picture, header.stored))
-    return read_image(picture.file, upright=drawn == "upright")
+    return turned(image, header.orientation) if drawn == "upright" else image
 
 
 def train_target(annotations: Sequence[Annotation], picture: Picture) -> Target:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slideformer.errors import UserError
-from slideformer.tasks.orientation import ambiguity, read_header
-from slideformer.tasks.pictures import read_image, read_stored, turned
+from slideformer.tasks.orientation import ambiguity, read_with_header
+from slideformer.tasks.pictures import read_stored, turned
 from slideformer.tasks.segment.layout import Pair, Source
 
 # What no class is: it is neither learnt nor counted.
@@ -65,7 +65,8 @@ def read_pair(pair: Pair, source: Source) -> Labelled:
         LabelError: the label map cannot be used.
         UnreadableImageError: one of the files cannot be read.
     """
-    image, header = read_image(pair.image), read_header(pair.image)
+    image, header = read_with_header(pair.image)
+    image = turned(image, header.orientation)
     stored, notes = read_numbers(pair.labels)
     height, width = stored.shape
     drawn = header.drawn((width, height), source.drawn)
