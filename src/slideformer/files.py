@@ -94,7 +94,7 @@ def write_text(path: str | Path, text: str) -> None:
 def staged(path: str | Path) -> Iterator[Path]:
     """Give the same name in a folder of its own, for what is a folder or several files; then move all of it.
 
-    Whatever the block leaves beside the path it was given moves beside ``path``, which comes last, so that
+    Whatever the block leaves next to the path it was given moves next to ``path``, which comes last, so that
     where it is, the others are. A block that fails leaves nothing behind, and earlier files unchanged.
 
     Raises:

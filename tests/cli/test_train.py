@@ -86,7 +86,7 @@ def mistake(words: list[object], capsys: pytest.CaptureFixture[str]) -> str:
         ),
         (
             ["--data=digits", "--data.image_size=100000000000000000000"],
-            "a batch must have at most 1073741824",
+            "--data.image_size must be from 1 to 4096, got 100000000000000000000",
         ),
         (["--data=digits", "--data.num_workers=1000000000"], "--data.num_workers must be from 0 to 1024"),
         (
@@ -131,6 +131,10 @@ def mistake(words: list[object], capsys: pytest.CaptureFixture[str]) -> str:
         (["--data=digits", "--data.augment.scale=[1, 0.5]"], "scale must rise from above 0, at most 1, got"),
         (["--data=digits", "--data.num_classes=7"], "the classes of digits are its own"),
         (["--data=digits", "--trainer.precision=7"], "precision"),
+        (
+            ["--data=digits", "--trainer.precision=transformer-engine"],
+            "this needs a package that is not installed: Requirement 'transformer_engine",
+        ),
         (["--data=digits", "--trainer.accelerator=gpu"], "gpu"),
         (["--data=digits", "--trainer.gradient_clip_val=-1", "--trainer.gradient_clip_algorithm=x"], "clip"),
         (["--resume", "nowhere"], "--resume needs a run, got nowhere, which holds none; check the folder"),

@@ -27,7 +27,7 @@ from slideformer.tasks.training.run_folder import (
 )
 from slideformer.tasks.training.task import Task
 
-# Advertisements, and deprecations that are Lightning's own to mend.
+# Advertisements, and deprecations that are Lightning's own to fix.
 NOISE = (
     ".*LeafSpec.*",
     "Checkpoint directory .* exists and is not empty",
