@@ -228,6 +228,14 @@ def test_a_file_system_without_locks_is_used_with_a_warning(
     assert [entry.name for entry in tmp_path.iterdir()] == ["figures"]
 
 
+def test_a_system_without_locks_gets_no_lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slideformer.files.fcntl", None)
+    monkeypatch.delattr("os.O_DIRECTORY")
+    with locked(tmp_path / ".lock"):
+        write_text(tmp_path / "figures", "text")
+        assert [path.name for path in tmp_path.iterdir()] == ["figures"]
+
+
 def test_a_text_has_an_encoding_and_an_end(tmp_path: Path) -> None:
     path = tmp_path / "classes.txt"
     path.write_bytes("ölbaum\r\nkiwi\n".encode("utf-8-sig"))

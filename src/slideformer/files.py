@@ -24,14 +24,14 @@ except ImportError:  # on Windows, where what a killed process leaves stays, and
 
 
 def regular_file(path: str | Path) -> Path:
-    """The path itself, where a regular file, or a link to one, lies there.
+    """The path itself, if it is that of a regular file or of a link to one.
 
     A FIFO, socket or device would block whoever opens it. Everything that is opened by a path that a
     folder or a user names goes through here.
 
     Raises:
-        FileNotFoundError: nothing lies there.
-        UserError: something else lies there.
+        FileNotFoundError: nothing exists at that path.
+        UserError: something else exists at that path.
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
@@ -52,8 +52,8 @@ def read_text(path: str | Path, *, most: int = 1 << 24) -> str:
         most: bytes that it may have.
 
     Raises:
-        FileNotFoundError: nothing lies there.
-        UserError: it is no regular file, is larger, or is not UTF-8.
+        FileNotFoundError: nothing exists at that path.
+        UserError: it is not a regular file, is larger, or is not UTF-8.
     """
     with regular_file(path).open("rb") as file:
         data = file.read(most + 1)
@@ -69,7 +69,7 @@ def read_text(path: str | Path, *, most: int = 1 << 24) -> str:
 def whole(path: str | Path) -> Iterator[Path]:
     """Give a hidden path of the same file system to write to; rename it when the block is through.
 
-    A block that fails leaves nothing behind, and a file that stood there before as it was.
+    A block that fails leaves nothing behind, and an earlier file unchanged.
 
     Raises:
         UserError: the system refuses: a full disk, a folder that may not be written or does not exist.
@@ -94,8 +94,8 @@ def write_text(path: str | Path, text: str) -> None:
 def staged(path: str | Path) -> Iterator[Path]:
     """Give the same name in a folder of its own, for what is a folder or several files; then move all of it.
 
-    Whatever the block leaves beside the path it was given moves beside ``path``, which comes last, so that
-    where it is, the others are. A block that fails leaves nothing behind, and what stood there as it was.
+    Whatever the block leaves next to the path it was given moves next to ``path``, which comes last, so that
+    where it is, the others are. A block that fails leaves nothing behind, and earlier files unchanged.
 
     Raises:
         UserError: the system refuses, or a folder stands where a file is to be.
@@ -114,7 +114,7 @@ def staged(path: str | Path) -> Iterator[Path]:
 def staging(path: Path) -> Iterator[Path]:
     """Give an empty hidden folder with ``path`` that is this block's alone, and remove it in the end.
 
-    One that a killed process left is removed first: the living hold a lock, which ends with its process.
+    One that a killed process left is removed first; a running process holds a lock on its own.
 
     Raises:
         UserError: the system refuses.
@@ -138,7 +138,7 @@ def claim_folder(path: Path) -> tuple[Path, int | None]:
             folder.mkdir()
             lock = lock_folder(folder, fcntl.LOCK_EX) if fcntl else None
         except (FileExistsError, FileNotFoundError):
-            # A living process holds it; or has looked just now whether this one lives, and removed it.
+            # A running process holds it, or has just taken it for that of a killed one and removed it.
             if not path.parent.is_dir():
                 raise
             continue
@@ -209,9 +209,14 @@ def told_of(path: Path) -> Iterator[None]:
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock file, with the name of this process in it, as long as the block runs or the process lives.
 
+    Without locks, as on Windows, there is no such file.
+
     Raises:
-        UserError: a living process holds it.
+        UserError: another process holds it.
     """
+    if not fcntl:
+        yield
+        return
     with told_of(path):
         file = lock_file(path)
     with file:
@@ -229,7 +234,7 @@ def lock_file(path: Path) -> TextIO:
     """A lock file that is open and locked, where the file system can.
 
     Raises:
-        UserError: a living process holds it, or something else than a file lies there.
+        UserError: another process holds it, or the path is not that of a file.
     """
     while True:
         if path.exists():
@@ -237,8 +242,7 @@ def lock_file(path: Path) -> TextIO:
         file = path.open("a+", encoding="utf-8", errors="replace")
         try:
             # Of a process alone: those that it starts, as to read images, do not keep it when it is killed.
-            if fcntl:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 file.seek(0)

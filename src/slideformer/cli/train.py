@@ -22,11 +22,11 @@ def run_words(words: Sequence[str]) -> int:
     task = tasks.find(name)
     try:
         row = task.training()
+        if {"-h", "--help"} & set(words):
+            print(task.examples())
+        # A scheduler's polite kill is told like Ctrl-C: the last whole epoch is kept.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        fit(row, words)
     except ImportError as error:
         raise tasks.missing(name, error) from error
-    if {"-h", "--help"} & set(words):
-        print(task.examples())
-    # A scheduler's polite kill is told like Ctrl-C: the last whole epoch is kept.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    fit(row, words)
     return 0

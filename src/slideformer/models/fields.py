@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slideformer.errors import UserError
-from slideformer.files import regular_file
+from slideformer.files import read_text
 
 # Limits far above what any model says, and far below what would fill the memory.
 MOST_BYTES = 2**24
@@ -159,13 +159,11 @@ def read_object(path: Path) -> dict[str, Any]:
         UserError: there is no such file, it is too large, or it holds something else.
     """
     try:
-        size = regular_file(path).stat().st_size
+        text = read_text(path, most=MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path} does not exist; give the folder of a finished run") from error
-    if size > MOST_BYTES:
-        raise UserError(f"{path} must be at most {MOST_BYTES} bytes, got {size}; copy the folder again")
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(text)
     except ValueError as error:
         raise UserError(f"{path} must be JSON ({error}); copy the folder again") from error
     if not isinstance(content, dict):

@@ -155,7 +155,13 @@ def test_an_error_names_file_and_number_and_stops_a_training(
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "must be JSON, got Expecting"), ("[]", "must be COCO's format"), ("", "must be JSON")],
+    [
+        ("{", "must be JSON, got Expecting"),
+        ("[]", "must be COCO's format"),
+        ("", "must be JSON"),
+        ("[" * 100_000, "must be JSON, got maximum recursion depth"),
+    ],
+    ids=lambda x: x[:20],
 )
 def test_a_file_that_is_none_of_coco_is_refused(text: str, message: str, folder: Path) -> None:
     (folder / "annotations" / "instances_val.json").write_text(text)

@@ -47,6 +47,8 @@ def find_check(task: str) -> Any:
 
 def missing(task: str, error: ImportError) -> UserError:
     """What is said of a package that is not installed."""
+    if error.name is None:  # a library's own words, of a package that an option needs
+        return UserError(f"this needs a package that is not installed: {' '.join(str(error).split())}")
     return UserError(
         f"this needs {error.name}, which is not installed; pip install 'slideformer[{EXTRAS[task]}]'"
     )

@@ -14,7 +14,7 @@ from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from slideformer.errors import UserError, check_range
-from slideformer.models.preprocessing import EvalTransform, read_preprocessing
+from slideformer.models.preprocessing import LONGEST_INPUT, EvalTransform, read_preprocessing
 from slideformer.tasks.classify.datasets import (
     FolderReader,
     Images,
@@ -122,7 +122,7 @@ class ClassificationData(L.LightningDataModule):
         download: bool = False,
     ) -> None:
         super().__init__()
-        check_range("--data.image_size", image_size, 1)
+        check_range("--data.image_size", image_size, 1, LONGEST_INPUT)
         check_range("--data.num_classes", num_classes, 1)
         self.source = source
         self.batch_size, self.augment, self.on_bad_image = batch_size, augment, on_bad_image

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slideformer.errors import UserError
+from slideformer.files import read_text
 from slideformer.tasks.detect import masks
 from slideformer.tasks.detect.layout import Split
 from slideformer.tasks.detect.masks import LARGEST, RunLengths, is_number
@@ -18,6 +19,8 @@ from slideformer.tasks.orientation import Drawn
 from slideformer.tasks.training.findings import Findings
 
 Box = tuple[float, float, float, float]
+# Twice what COCO's own largest file has.
+MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,11 @@ def load(file: Path) -> dict[str, Any]:
     """The three lists of COCO's format.
 
     Raises:
-        UserError: the file is no JSON, or has not these lists.
+        UserError: the file is not JSON, is too large, or has not these lists.
     """
+    text = read_text(file, most=MOST_BYTES)
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} must be JSON, got {error}; check or fetch it again") from error
     for key in ("images", "annotations", "categories"):

@@ -31,7 +31,6 @@ def check_loading(batch_size: int, num_workers: int | None, pixels: int, most_pi
         UserError: a number is out of range.
     """
     check_range("--data.batch_size", batch_size, 1)
-    check_range("--data.num_workers", num_workers, 0)
     check_range("--data.num_workers", num_workers, 0, MOST_WORKERS)
     check_range("--data.most_pixels", most_pixels, 1)
     if batch_size * pixels > most_pixels:

@@ -96,15 +96,20 @@ class Metrics(Logger):
     Lightning's own logger deletes the file at the start, and writes it in place where a column is added.
 
     Args:
-        path: of the file.
+        folder: of the run, in which Lightning's own callbacks write as well.
     """
 
-    name, version = "metrics", ""
+    name = version = ""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.path = path
+        self.folder, self.path = folder, folder / "metrics.csv"
         self.columns: list[str] = []
+
+    @property
+    def save_dir(self) -> str:
+        """The folder of the run."""
+        return str(self.folder)
 
     def keep(self, steps: int) -> None:
         """Keep what was logged before the update at which the run is resumed; 0 keeps nothing."""
@@ -166,7 +171,7 @@ class Board(TensorBoardLogger):
 class WholeFiles(TorchCheckpointIO):
     """Checkpoints that are there whole or not at all.
 
-    Lightning's own writing copies from another file system, over what stood there before.
+    Lightning's own writing copies from another file system, over the earlier file.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:

@@ -8,10 +8,10 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import zip_longest
 from math import inf
 from pathlib import Path
-from threading import Event
 from typing import Any, cast
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -38,7 +38,7 @@ def expand(task: Task, words: Sequence[str]) -> list[str]:
             result += [option, value]
         elif option in ("--config", "-c"):
             path = task.recipe_path(value if equals else next(rest, ""))
-            read_settings(Path(path))  # refuses what is no text, with its name
+            read_settings(Path(path))  # refuses what is not text, with its name
             result.append(f"--config={path}")
         else:
             result.append(word)
@@ -83,7 +83,6 @@ def check_trainer(config: Any) -> None:
         UserError: a number is too small, or the length is not given in epochs.
     """
     for option, (least, most) in RANGES.items():
-        check_range(f"--trainer.{option}", config[option], least)
         check_range(f"--trainer.{option}", config[option], least, most)
     if config.val_check_interval == 0:
         raise UserError("--trainer.val_check_interval must be above 0, got 0; leave it out for once an epoch")
@@ -172,7 +171,7 @@ class TrainCLI(LightningCLI):
         """Add our loggers, callbacks and progress bar to what the configuration says."""
         path, terminal = self.folder.path, sys.stdout.isatty()
         config = {**self._get(self.config_init, "trainer", default={})}
-        self.metrics = Metrics(path / "metrics.csv")
+        self.metrics = Metrics(path)
         # What was logged after the checkpoint will be logged again.
         steps = 0 if self.state is None else self.state["global_step"]
         board = Board(path, name="", version="logs", purge_step=steps)
@@ -206,8 +205,27 @@ def parse(task: Task, words: list[str], stack: ExitStack) -> TrainCLI:
         return TrainCLI(task, words, stack)
 
 
+@dataclass
+class Progress:
+    """How far a run is, which tells what an error is due to.
+
+    Attributes:
+        restoring: the checkpoint that is being restored; None before and after.
+        computing: whether the model is at work, so that errors are due neither to options nor a checkpoint.
+    """
+
+    restoring: Path | None = None
+    computing: bool = False
+
+    def is_bug(self, error: Exception) -> bool:
+        """Whether an error is neither an option's nor a checkpoint's."""
+        return self.computing or (
+            self.restoring is None and isinstance(error, (LookupError, AttributeError, NameError))
+        )
+
+
 @contextmanager
-def option_errors(task: Task, checkpoint: Path | None = None, over: Event | None = None) -> Iterator[None]:
+def option_errors(task: Task, progress: Progress | None = None) -> Iterator[None]:
     """Make one line of what a library raises because of the value of an option, or of a damaged checkpoint.
 
     Lightning, jsonargparse, timm and PyTorch check values in their own ways, some by what happens to fail:
@@ -216,25 +234,24 @@ def option_errors(task: Task, checkpoint: Path | None = None, over: Event | None
 
     Args:
         task: whose short options are named.
-        checkpoint: from which the run goes on.
-        over: set while errors are no longer those of a beginning.
+        progress: of the run; None while it is only being built.
 
     Raises:
-        UserError: anything went wrong.
+        UserError: an option or a checkpoint is wrong.
     """
     try:
         yield
-    except (UserError, OSError):
+    except (UserError, OSError, ImportError):
         raise
     except Exception as error:
-        if over is not None and over.is_set():
+        if progress is not None and progress.is_bug(error):
             raise
         words = " ".join(str(error).split())
         words = words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."
-        if checkpoint is not None:
+        if progress is not None and progress.restoring is not None:
             raise UserError(
-                f"the run cannot go on from {checkpoint} ({type(error).__name__}: {words}); restore it, or "
-                "resume without other options"
+                f"the run cannot continue from {progress.restoring}: {type(error).__name__}: {words}; "
+                "restore it, or resume without other options"
             ) from error
         for short, long in task.short.items():
             words = re.sub(rf"(--)?{re.escape(long[2:])}\b", short, words)
@@ -253,9 +270,10 @@ def task_of(words: Sequence[str]) -> str:
     """
     for word, value in zip_longest(words, words[1:], fillvalue=""):
         option, equals, after = word.partition("=")
-        path = Path(after if equals else value)
-        files = {"--resume": RunFolder(path).config, "--config": path}
-        if option in files and files[option].is_file():
+        value = after if equals else value
+        path = Path(value)
+        files = {"--resume": RunFolder(path).config, "--config": path, "-c": path}
+        if value and option in files and files[option].is_file():
             return task_in(files[option])
     return "classify"
 

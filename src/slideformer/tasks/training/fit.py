@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Event
 from typing import Any, cast
 
 import lightning as L
@@ -18,7 +17,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 
 from slideformer.console import print_line
 from slideformer.errors import UserError
-from slideformer.tasks.training.command_line import TrainCLI, expand, option_errors, parse
+from slideformer.tasks.training.command_line import Progress, TrainCLI, expand, option_errors, parse
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.run_folder import (
     RunFolder,
@@ -28,7 +27,7 @@ from slideformer.tasks.training.run_folder import (
 )
 from slideformer.tasks.training.task import Task
 
-# Advertisements, and deprecations that are Lightning's own to mend.
+# Advertisements, and deprecations that are Lightning's own to fix.
 NOISE = (
     ".*LeafSpec.*",
     "Checkpoint directory .* exists and is not empty",
@@ -82,7 +81,16 @@ def fit_held(task: Task, cli: TrainCLI) -> RunFolder:
         refuse_other_run(checkpoint, cli.state, dict(cli.model.hparams))
         cli.model.best_score = cli.best_score
 
-    computing = Event()
+    progress = Progress()
+
+    def restore(*_: Any, **__: Any) -> None:
+        progress.restoring = checkpoint
+
+    def compute(*_: Any) -> None:
+        progress.computing = True
+
+    def pause(*_: Any) -> None:
+        progress.computing = False
 
     def begin(trainer: L.Trainer, module: L.LightningModule) -> None:
         # Now that nothing of the command line can be refused any more.
@@ -93,7 +101,7 @@ def fit_held(task: Task, cli: TrainCLI) -> RunFolder:
             )
         if checkpoint is not None:
             check_optimisers(checkpoint, trainer.optimizers)
-        computing.set()
+        compute()
         settings = cast("Any", trainer)
         settings.log_every_n_steps = min(settings.log_every_n_steps, int(trainer.num_training_batches))
         if trainer.is_global_zero:
@@ -105,13 +113,14 @@ def fit_held(task: Task, cli: TrainCLI) -> RunFolder:
                 print_line(line)
 
     phases = LambdaCallback(
-        on_sanity_check_start=lambda *_: computing.set(),
-        on_sanity_check_end=lambda *_: computing.clear(),
+        setup=restore,
+        on_sanity_check_start=compute,
+        on_sanity_check_end=pause,
         on_train_start=begin,
     )
     cast("Any", cli.trainer).callbacks.append(phases)
     try:
-        with option_errors(task, checkpoint, computing):
+        with option_errors(task, progress):
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:  # how Lightning ends on Ctrl-C, which it has switched off by then
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -142,7 +151,7 @@ def finish(module: Learner, data: Any, folder: RunFolder) -> None:
     average = "" if module.ema is None else ", moving average of the weights"
     epoch = f"epoch {state['epoch'] + 1}{average}"
     if score is None:
-        print(f"there is no checkpoint of a best epoch on the hold-out; the weights are the last ({epoch})")
+        print(f"no epoch was evaluated on the hold-out: these are the weights of the last ({epoch})")
     else:
         print(f"best {module.score_words}: {100 * score:.2f} % ({epoch})")
     for line in module.left_out():

@@ -133,7 +133,7 @@ class Learner(L.LightningModule):
         checkpoint["lr_schedulers"] = []
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on where updates would count anew.
+        """Refuse to go on where updates would count differently.
 
         Raises:
             UserError: an update has another number of images, the training is already longer, or the

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from math import inf
 from typing import Any, cast
 
 from timm.optim import create_optimizer_v2, list_optimizers
@@ -19,6 +20,18 @@ from slideformer.errors import UserError, check_range
 SCHEDULES = ("cosine", "tanh", "poly", "multistep")
 # The product of the two is still a float32.
 HIGHEST_RATE, HIGHEST_DECAY = 1e30, 1e6
+RANGES = {
+    "lr": (0, HIGHEST_RATE),
+    "warmup_lr": (0, HIGHEST_RATE),
+    "min_lr": (0, HIGHEST_RATE),
+    "weight_decay": (0, HIGHEST_DECAY),
+    "layer_decay": (1e-6, 1),
+    "base_batch": (1, inf),
+    "warmup_epochs": (0, inf),
+    "warmup_steps": (0, inf),
+    "cooldown_epochs": (0, inf),
+    "decay": (0, inf),
+}
 # Timm has one word for what some of them lower the rate by.
 DECAY = {"multistep": 0.1, "poly": 1.0}
 
@@ -75,14 +88,8 @@ class Optimise:
             if name not in known:
                 near = ", ".join(difflib.get_close_matches(name, known) or known[:5])
                 raise UserError(f"--model.optimise.{option} must be known to timm, got {name}; try {near}")
-        for option in ("lr", "weight_decay", "warmup_epochs", "warmup_steps", "warmup_lr", "min_lr"):
-            check_range(f"--model.optimise.{option}", getattr(self, option), 0)
-        for option in ("lr", "warmup_lr", "min_lr"):
-            check_range(f"--model.optimise.{option}", getattr(self, option), 0, HIGHEST_RATE)
-        check_range("--model.optimise.weight_decay", self.weight_decay, 0, HIGHEST_DECAY)
-        for option in ("cooldown_epochs", "decay"):
-            check_range(f"--model.optimise.{option}", getattr(self, option), 0)
-        check_range("--model.optimise.layer_decay", self.layer_decay, 1e-6, 1)
+        for option, (least, most) in RANGES.items():
+            check_range(f"--model.optimise.{option}", getattr(self, option), least, most)
         if (self.schedule == "multistep") != bool(self.milestones):
             raise UserError(
                 "--model.optimise.milestones must be given with the schedule multistep, and with no other, "
@@ -93,7 +100,6 @@ class Optimise:
                 "the warm-up must be given in epochs or in steps, got both --model.optimise.warmup_epochs "
                 "and warmup_steps; leave one out"
             )
-        check_range("--model.optimise.base_batch", self.base_batch, 1)
         for beta in self.betas:
             check_range("--model.optimise.betas", beta, 0, 0.9999999)
 

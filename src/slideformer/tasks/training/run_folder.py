@@ -128,6 +128,8 @@ STATE = {
     "callbacks": dict,
     "optimizer_states": list,
 }
+# What options and moments of optimisers are made of.
+NUMBERS = (int, float, torch.Tensor)
 
 
 def read_checkpoint(path: Path, keys: Mapping[str, Any] = WEIGHTS) -> dict[str, Any]:
@@ -202,20 +204,31 @@ def check_optimisers(path: Path, optimisers: Iterable[Optimizer]) -> None:
         UserError: an option is of another kind than the optimiser's own, or a moment is not a number.
     """
     for optimiser in optimisers:
+        usual = optimiser.defaults
+        # PyTorch adds this one to the defaults when it restores, and to the groups of some optimisers only.
+        names = usual.keys() - {"differentiable"}
+        wrong = [
+            name
+            for group in optimiser.param_groups
+            for name in sorted(names)
+            if name not in group or not same_kind(group[name], usual[name])
+        ]
         kept = [x for state in optimiser.state.values() for x in state.values()]
-        options = [(name, group.get(name)) for group in optimiser.param_groups for name in optimiser.defaults]
-        wrong = [name for name, x in options if not same_kind(x, optimiser.defaults[name])]
-        wrong += [] if all(isinstance(x, (torch.Tensor, int, float)) for x in kept) else ["moments"]
+        wrong += [] if all(map(is_number, kept)) else ["moments"]
         if wrong:
             raise UserError(f"{path} must hold an optimiser's state, but not its {wrong[0]}; restore it")
+
+
+def is_number(x: object) -> bool:
+    """Whether a moment is a tensor, a number, or several of them, as Kron's factors are."""
+    return all(map(is_number, x)) if isinstance(x, (tuple, list)) else isinstance(x, NUMBERS)
 
 
 def same_kind(x: object, usual: object) -> bool:
     """Whether an option is a number, a switch, a text or a sequence of these, as it usually is."""
     if isinstance(usual, (tuple, list)):
         return isinstance(x, (tuple, list)) and len(x) == len(usual) and all(map(same_kind, x, usual))
-    numbers = (int, float, torch.Tensor)
-    return usual is None or (isinstance(x, numbers) if isinstance(usual, numbers) else type(x) is type(usual))
+    return usual is None or (isinstance(x, NUMBERS) if isinstance(usual, NUMBERS) else type(x) is type(usual))
 
 
 def refuse_other_run(path: Path, state: dict[str, Any], wanted: dict[str, Any]) -> None:

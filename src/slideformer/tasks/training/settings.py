@@ -74,7 +74,7 @@ set_loader(MODE, load, (yaml.YAMLError,))
 
 
 def read_settings(file: Path) -> Any:
-    """What a configuration file says.
+    """Read a configuration file.
 
     Raises:
         UserError: it is not a text file, not YAML, or too large.
