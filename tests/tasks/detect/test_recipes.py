@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def recipe(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", DETECT.recipes())
 def test_every_recipe_builds_its_model_data_and_trainer(name: str, scenes: Path, tmp_path: Path) -> None:
     words = ["--config", name, "--data", str(scenes), "--output", str(tmp_path), "--trainer.accelerator=cpu"]
-    with quiet(), torch.device("meta"):
-        cli = parse(DETECT, expand(DETECT, words))
+    with quiet(), torch.device("meta"), ExitStack() as stack:
+        cli = parse(DETECT, expand(DETECT, words), stack)
     assert cli.model.hparams["num_classes"] == 5
     assert cli.trainer.max_epochs == cli.config.trainer.max_epochs
 

@@ -124,7 +124,7 @@ def test_data_of_other_categories_are_refused(
     [
         (["predict", "{run}", "{picture}", "--top", "2"], "--top goes with a run of classify, got"),
         (["predict", "{run}", "{picture}", "--window", "64"], "--window goes with a run of segment"),
-        (["predict", "{run}", "{picture}", "--score", "2"], "--score must be from 0 to 1, got 2.0"),
+        (["predict", "{run}", "{picture}", "--score", "2"], "--score must be a number from 0 to 1, got '2'"),
         (["evaluate", "{run}", "--data", "nowhere"], "--data must be a folder, got nowhere"),
         (["train", "detect", "--data=nowhere"], "--data must be a folder, got nowhere"),
         (["train", "detect", "--model=mask_rcn", "--data={data}"], "mask_rcnn"),

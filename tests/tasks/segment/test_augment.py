@@ -104,7 +104,7 @@ def test_labels_are_enlarged_by_whole_pixels() -> None:
     [
         ({"hflip": 1.5}, "--data.augment.hflip must be from 0 to 1, got 1.5"),
         ({"max_class_share": -1}, "max_class_share must be from 0 to 1"),
-        ({"scale": (2.0, 0.5)}, r"scale must rise from above 0, got \[2.0, 0.5\]"),
+        ({"scale": (2.0, 0.5)}, r"scale must rise from above 0, up to 32, got \[2.0, 0.5\]"),
     ],
 )
 def test_changes_that_cannot_be_are_refused(options: dict[str, Any], words: str) -> None:

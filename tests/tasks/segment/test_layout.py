@@ -85,7 +85,9 @@ NOT_UTF8 = {"latin 1": "ölbaum\nRand\n".encode("latin-1"), "UTF-16": "a\nb\n".e
 @pytest.mark.parametrize("content", NOT_UTF8.values(), ids=NOT_UTF8)
 @pytest.mark.parametrize("ade", [False, True], ids=["classes.txt", "objectInfo150.txt"])
 def test_names_that_are_not_utf8_are_refused_in_a_line(content: bytes, ade: bool, labelled: Path) -> None:
-    with pytest.raises(UserError, match=r"must be UTF-8, got other bytes .*; save it as UTF-8") as caught:
+    with pytest.raises(
+        UserError, match=r"must be text in UTF-8, got other bytes; save it as UTF-8"
+    ) as caught:
         names_of(labelled, content, ade)
     assert "\n" not in str(caught.value)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from slideformer.tasks.training.fit import quiet
 def test_a_recipe_can_be_read_and_is_what_it_says(recipe: str, labelled: Path, tmp_path: Path) -> None:
     words = [f"--config={recipe}", f"--data={labelled}", f"--output={tmp_path / 'run'}"]
     # The machine of the tests has neither the devices nor the precision of the recipes.
-    with quiet():
-        cli = parse(SEGMENT, expand(SEGMENT, [*words, "--trainer.precision=32", "--trainer.accelerator=cpu"]))
+    words += ["--trainer.precision=32", "--trainer.accelerator=cpu"]
+    with quiet(), ExitStack() as stack:
+        cli = parse(SEGMENT, expand(SEGMENT, words), stack)
     kept = cli.model.hparams
     if recipe == "scenes":
         assert kept["backbone"].startswith("slide_")
