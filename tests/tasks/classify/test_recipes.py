@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -22,11 +24,11 @@ def recipe(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def parsed(request: pytest.FixtureRequest, tmp_path: Any) -> TrainCLI:
+def parsed(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[TrainCLI]:
     words = ["--config", request.param, "--data", "digits", "--output", str(tmp_path / "run")]
     # The machine of the tests has neither the devices nor the precision of the recipes.
-    with quiet():
-        return parse(CLASSIFY, expand(CLASSIFY, [*words, "--trainer.accelerator=cpu"]))
+    with quiet(), ExitStack() as stack:
+        yield parse(CLASSIFY, expand(CLASSIFY, [*words, "--trainer.accelerator=cpu"]), stack)
 
 
 @pytest.mark.parametrize("parsed", CLASSIFY.recipes(), indirect=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,7 +76,7 @@ class Classifier(Learner):
         )
         self.mixer = mix.build(num_classes, smoothing)
         self.loss = build_loss(self.mixer is not None, smoothing)
-        self.val_loss = MeanMetric(nan_strategy="disable")
+        self.val_loss = MeanMetric(nan_strategy=nan)  # not "disable", which drops the weights
         self.top1 = MulticlassAccuracy(num_classes, average="micro")
         self.top5 = MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes))
 

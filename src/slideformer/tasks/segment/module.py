@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from pathlib import Path
 from typing import Any, cast
 
@@ -87,7 +88,7 @@ class SegmenterLearner(Learner):
         told = [] if weights is None else load_backbone(model.features, weights)
         super().__init__(model, kept, optimise, ema_decay)
         self.weights, self.told, self.auxiliary_weight = weights, told, auxiliary_weight
-        self.val_loss = MeanMetric(nan_strategy="disable")
+        self.val_loss = MeanMetric(nan_strategy=nan)  # not "disable", which drops the weights
         self.confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORED, validate_args=False)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -166,6 +166,7 @@ class Board(TensorBoardLogger):
         with told_of(folder):
             folder.mkdir(parents=True, exist_ok=True)
             super().log_metrics(metrics, step)
+            self.experiment.flush()  # its thread would find the folder removed, and end
 
 
 class WholeFiles(TorchCheckpointIO):
