@@ -64,7 +64,7 @@ def test_augmentation_is_what_was_asked_for() -> None:
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
+        ({"num_workers": -1}, "num_workers must be from 0 to 1024, got -1"),
         ({"image_size": 0}, "image_size must be from 1 to 4096, got 0"),
         ({"model": "slide_swim"}, "slide_swim"),
         ({"source": "wds/x"}, r"must say its classes, got wds/x; pass --data.num_classes N"),
