@@ -58,6 +58,17 @@ def test_the_auxiliary_loss_has_its_weight(weight: float, monkeypatch: pytest.Mo
     torch.testing.assert_close(loss, wanted)
 
 
+def test_every_image_of_the_hold_out_counts_once_in_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = learner().eval()
+    monkeypatch.setattr(module, "log", lambda *words, **options: None)
+    images, masks = torch.rand(4, 3, 32, 32), torch.randint(0, 3, (4, 32, 32))
+    with torch.no_grad():
+        for index, part in enumerate((slice(0, 1), slice(1, 4))):
+            module.validation_step(SegmentationBatch(images[part], masks[part]), index)
+        wanted = F.cross_entropy(module(images), masks)
+    torch.testing.assert_close(module.val_loss.compute(), wanted)
+
+
 def test_steps_lower_the_loss(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     module = learner()

@@ -107,7 +107,7 @@ class Classifier(Learner):
         self.top1(logits, targets)
         self.top5(logits, targets)
         size = len(images)
-        self.val_loss(nn.functional.cross_entropy(logits, targets), size)
+        self.val_loss(nn.functional.cross_entropy(logits, targets, reduction="none"))
         self.log("val/loss", self.val_loss, batch_size=size)
         self.log("val/top1", self.top1, prog_bar=True, batch_size=size)
         self.log("val/top5", self.top5, batch_size=size)

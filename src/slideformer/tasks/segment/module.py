@@ -118,7 +118,8 @@ class SegmenterLearner(Learner):
         if logits.shape[-2:] != masks.shape[-2:]:
             logits = F.interpolate(logits, masks.shape[-2:], mode="bilinear", align_corners=False)
         self.confusion.update(logits.argmax(1), masks)
-        self.val_loss(cross_entropy(logits, masks), len(images))
+        # As many times as there are images: torchmetrics ignores weights where it keeps NaN.
+        self.val_loss(cross_entropy(logits, masks).expand(len(images)))
         self.log("val/loss", self.val_loss, batch_size=len(images))
 
     def on_validation_epoch_end(self) -> None:
