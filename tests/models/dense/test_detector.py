@@ -224,11 +224,11 @@ FAULTS = {
         {"mask_channels": 8},
         "retinanet takes .*, got mask_chan",
     ),
-    "channels": (("retinanet", "slide_swin_nano", 2), {"fpn_channels": 0}, "fpn_channels must be at least 1"),
+    "channels": (("retinanet", "slide_swin_nano", 2), {"fpn_channels": 0}, "fpn_channels must be from 1 to 1e\\+06, got 0"),
     "word": (
         ("retinanet", "slide_swin_nano", 2),
         {"min_size": "big"},
-        "min_size must be a number, got 'big'",
+        "min_size must be of type int, got 'big'",
     ),
     "share": (("retinanet", "slide_swin_nano", 2), {"nms_threshold": 2}, "nms_threshold must be from 0 to 1"),
     "loss": (

@@ -5,22 +5,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from math import inf
+from types import NoneType
 from typing import Any, TypeVar
 
 from slideformer.errors import UserError, check_range
 from slideformer.models.preprocessing import LONGEST_RESIZED
 
 Options = TypeVar("Options", bound="DetectorOptions")
-# Arguments that must be a positive number where a detector has them.
-POSITIVE = (
-    "fpn_channels",
-    "head_channels",
-    "mask_channels",
-    "anchor_scale",
-    "detections",
-    "sampling_ratio",
-)
+# What a value may be, by the annotation of its field.
+KINDS: dict[str, Any] = {
+    "int": int,
+    "float": (int, float),
+    "float | None": (int, float, NoneType),
+    "bool": bool,
+    "str": str,
+    "Mapping[str, Any]": Mapping,
+}
+# Counts that may be 0; all others are at least 1.
+MAY_BE_ZERO = ("frozen_stages", "box_convs")
+MOST = 1_000_000
 # Those that are a side of a picture, in pixels.
 SIDES = ("min_size", "max_size")
 # Those that are a share or a probability.
@@ -60,12 +63,16 @@ class DetectorOptions:
     detections: int = 100
 
     def __post_init__(self) -> None:
-        for names, low, high in ((POSITIVE, 1, inf), (SIDES, 1, LONGEST_RESIZED), (SHARES, 0, 1)):
-            for name in names:
-                value = getattr(self, name, None)
-                if value is not None and not isinstance(value, (int, float)):
-                    raise UserError(f"{name} must be a number, got {value!r}")
-                check_range(name, value, low, high)
+        for entry in fields(self):
+            name, kind, value = entry.name, str(entry.type), getattr(self, entry.name)
+            if not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "bool"):
+                raise UserError(f"{name} must be of type {kind}, got {value!r}")
+            if name in SIDES:
+                check_range(name, value, 1, LONGEST_RESIZED)
+            elif name in SHARES:
+                check_range(name, value, 0, 1)
+            elif kind in ("int", "float | None"):
+                check_range(name, value, 0 if name in MAY_BE_ZERO else 1, MOST)
 
 
 @dataclass(frozen=True)
