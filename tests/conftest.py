@@ -21,6 +21,9 @@ from PIL import Image
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
+# The runtime is tested from its source, installed or not.
+sys.path.insert(0, str(Path(__file__).parents[1] / "runtime" / "src"))
+
 CLASSES = ("kiwi", "lemon", "ölbaum und Rand")
 COLOURS = {"kiwi": (60, 160, 60), "lemon": (230, 210, 50), "ölbaum und Rand": (70, 70, 150)}
 COUNTS = {"train": 8, "val": 3}

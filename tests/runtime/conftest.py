@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.runtime.files import classifier, detector, segmenter
 from tests.runtime.made_pictures import write_pictures
-
-SOURCE = Path(__file__).parents[2] / "runtime" / "src"
-sys.path.insert(0, str(SOURCE))
 
 
 @pytest.fixture(scope="session")
