@@ -198,7 +198,8 @@ def test_what_pillow_warns_of_does_not_make_an_image_unreadable(reader: str, tmp
         "assert warnings.filters == filters; Image.open('noise.jpg').getexif()"
     )
     command = [sys.executable, "-W", "error::UserWarning", "-W", "error::RuntimeWarning", "-c", words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
