@@ -6,8 +6,10 @@ WORKERS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready-dev
 READY_FOR_DEMO := .venv/.ready-demo
+# Each worker computes with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo demo-detect demo-segment test lint format types wheel web clean
+.PHONY: help demo demo-detect demo-segment test test-all test-rest lint format types wheel web clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,14 +23,20 @@ demo-detect: $(READY_FOR_DEMO)  ## train a Mask R-CNN on generated scenes, evalu
 demo-segment: $(READY_FOR_DEMO)  ## train a Semantic FPN on generated scenes, evaluate and draw (about 9 minutes)
 	$(BIN)/slideformer demo segment --output runs/demo-segment
 
-test: $(READY)  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+test: $(READY)  ## run the fast tests: every operator and layer, one of each export and training (5 minutes)
+	$(PYTEST) -m "not slow"
+
+test-all: $(READY)  ## run all tests (about 25 minutes)
+	$(PYTEST)
+
+test-rest: $(READY)  ## run the tests that `make test` leaves out
+	$(PYTEST) -m slow
 
 lint: $(READY)  ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(READY)  ## mend style and formatting
+format: $(READY)  ## fix style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

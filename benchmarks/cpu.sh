@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every figure of docs/performance.md and docs/patterns.md that a CPU gives; about 30 minutes with nothing
 # else running.
-# `python benchmarks/render.py` then writes the tables anew.
+# `python benchmarks/render.py` then writes the tables again.
 set -euo pipefail
 cd "$(dirname "$0")"
 mkdir -p results

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # On a machine with an NVIDIA GPU: check the Triton kernels there, then take every figure of
-# docs/performance.md that a GPU gives. `python benchmarks/render.py` writes the tables anew.
+# docs/performance.md that a GPU gives. `python benchmarks/render.py` writes the tables again.
 set -euo pipefail
 cd "$(dirname "$0")"
 mkdir -p results

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the tables of the documentation anew from the measurements in ``results/``.
+"""Write the tables of the documentation again, from the measurements in ``results/``.
 
 A page says where a table goes, and of which measurement:
 
@@ -7,8 +7,7 @@ A page says where a table goes, and of which measurement:
     ...
     <!-- end -->
 
-and where a table of models goes, which are counted anew: ``<!-- models: full -->``, ``short``, ``detect``
-or
+and where a table of models goes, which are counted again: ``<!-- models: full -->``, ``short``, ``detect`` or
 ``segment``.
 """
 
@@ -16,23 +15,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from slideformer.bench import (
-    comparison_from_dict,
-    comparison_markdown,
-    deployment_from_dict,
-    deployment_markdown,
-    detector_markdown,
-    from_dict,
-    hosts_markdown,
-    markdown,
-)
-from slideformer.bench.report import piped
-from slideformer.cli import dense_models, models
+from slideformer.bench import restore, zoo
 from slideformer.files import write_text
 
 HERE = Path(__file__).parent
@@ -45,63 +31,37 @@ MODELS = re.compile(r"(<!-- models: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLACE = re.compile(r"(<!-- bench: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def families(rows: Mapping[str, Mapping[str, str]], facts: Mapping[str, str]) -> str:
-    """How far a small model of every family is from itself in each runtime, relative to its largest logit."""
-    runtimes = list(next(iter(rows.values())))
-    lines = [
-        ["family", *runtimes],
-        *([name, *(row[runtime] for runtime in runtimes)] for name, row in rows.items()),
-    ]
-    conditions = "{processor}, PyTorch {torch}, commit {commit}, {date}; `{command}`".format(**facts)
-    return "\n".join([*piped(lines), "", conditions])
-
-
-# Kind of a measurement -> its table; `slideformer bench` writes none.
-TABLES: dict[str | None, Callable[[Mapping[str, Any]], str]] = {
-    None: lambda figures: markdown(*from_dict(figures)),
-    "hosts": lambda figures: hosts_markdown(*from_dict(figures)),
-    "detector": lambda figures: detector_markdown(*from_dict(figures)),
-    "compare": lambda figures: comparison_markdown(*comparison_from_dict(figures)),
-    "deploy": lambda figures: deployment_markdown(*deployment_from_dict(figures)),
-    "families": lambda figures: families(figures["rows"], figures["conditions"]),
-}
 # In place of a table whose measurement is not kept.
 NOT_YET = "Not yet run."
 
-COLUMNS = {
-    "full": tuple(models.COLUMNS),
-    "short": ("model", "parameters M", "multiply-adds G", "paper top-1"),
-}
+
+def measured(name: str) -> str:
+    """The table of a measurement that is kept."""
+    file = HERE / "results" / f"{name}.json"
+    if not file.exists():
+        return NOT_YET
+    return restore(json.loads(file.read_text(encoding="utf-8"))).table.markdown()
 
 
 @cache
-def counted() -> list[models.Row]:
-    """Every model, counted."""
-    return [models.describe(name) for name in models.matching("slide_*")]
+def classifiers() -> list[zoo.Row]:
+    """Every classifier, counted."""
+    return [zoo.model_counts(name) for name in zoo.matching("slide_*")]
 
 
 @cache
-def dense(task: str) -> str:
-    """The paper's models of a dense task, counted."""
-    return dense_models.report(task, "markdown")
+def counted(name: str) -> str:
+    """A table of models: classifiers, ``full`` or ``short``, or those of a dense task."""
+    if name in zoo.DENSE_TASKS:
+        return zoo.dense_table(name, zoo.dense_counts(name)).markdown()
+    columns = {"full": tuple(zoo.MODELS), "short": zoo.SHORT}[name]
+    return zoo.models_table(classifiers(), columns).markdown()
 
 
 def render(page: str) -> str:
     """The page with every table as its measurement says."""
-
-    def table(place: re.Match[str]) -> str:
-        file = HERE / "results" / f"{place[2]}.json"
-        if not file.exists():
-            return f"{place[1]}{NOT_YET}\n{place[3]}"
-        figures = json.loads(file.read_text(encoding="utf-8"))
-        return f"{place[1]}{TABLES[figures.get('kind')](figures)}\n{place[3]}"
-
-    def zoo(place: re.Match[str]) -> str:
-        if place[2] in dense_models.TABLES:
-            return f"{place[1]}{dense(place[2])}\n{place[3]}"
-        return f"{place[1]}{models.markdown(counted(), COLUMNS[place[2]])}\n{place[3]}"
-
-    return MODELS.sub(zoo, PLACE.sub(table, page))
+    page = PLACE.sub(lambda place: f"{place[1]}{measured(place[2])}\n{place[3]}", page)
+    return MODELS.sub(lambda place: f"{place[1]}{counted(place[2])}\n{place[3]}", page)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.shared import made_once
+
 # Without a GPU Triton's kernels are tested under its interpreter, which must be known before Triton is
 # imported, by whichever test comes first in this process.
 if not torch.cuda.is_available():
@@ -42,15 +44,7 @@ QUICK = (
 @pytest.fixture(scope="session")
 def all_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """JPEGs of noise around one colour a class, under train/ and val/."""
-    root = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(0)
-    for split, count in COUNTS.items():
-        for name in CLASSES:
-            (root / split / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = np.clip(random.normal(COLOURS[name], 30, (40, 48, 3)), 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(root / split / name / f"{number}.jpg")
-    return root
+    return made_once(tmp_path_factory, "photos", write_photos)
 
 
 @pytest.fixture
@@ -62,8 +56,8 @@ def photos(all_photos: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def finished_run(all_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run; not to be changed."""
-    folder = tmp_path_factory.mktemp("runs") / "finished"
-    return train(all_photos, folder)
+    made = made_once(tmp_path_factory, "finished", lambda folder: train(all_photos, folder / "run"))
+    return made / "run"
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +70,17 @@ def _signals_and_seed_as_before() -> Iterator[None]:
         signal.signal(number, handler)
     os.environ.clear()
     os.environ.update(environment)
+
+
+def write_photos(root: Path) -> None:
+    """Write JPEGs of noise around one colour a class, under train/ and val/."""
+    random = np.random.default_rng(0)
+    for split, count in COUNTS.items():
+        for name in CLASSES:
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.clip(random.normal(COLOURS[name], 30, (40, 48, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.jpg")
 
 
 def train(photos: Path, folder: Path, *words: str) -> Path:
@@ -99,3 +104,13 @@ def command(*words: object) -> subprocess.Popen[str]:
         # A shell's background job, as a test run may be one, ignores Ctrl-C, and so would its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 300) -> tuple[str, str]:
+    """Wait for a process; what it printed. One that does not end in time is killed and fails the test."""
+    try:
+        return process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _, err = process.communicate(timeout=60)
+        pytest.fail(f"no end within {seconds} s; its last words: {err[-2000:]}")

@@ -41,5 +41,6 @@ def test_a_terminal_that_lacks_a_letter_gets_its_escape() -> None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
     assert (done.returncode, done.stdout) == (0, "\\xf6lbaum\n")

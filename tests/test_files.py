@@ -16,12 +16,12 @@ import pytest
 from slideformer_runtime.errors import printable as runtime_printable
 
 from slideformer.errors import UserError, printable
-from slideformer.files import locked, read_text, regular_file, staged, whole, write_text
+from slideformer.files import atomic_write, locked, read_text, regular_file, staged, write_text
 
 
 def test_a_file_has_its_name_once_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "figures"
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text("new")
         assert tmp_path in unfinished.parents, "a rename is only safe within one file system"
         assert not path.exists()
@@ -38,7 +38,7 @@ def test_a_failure_keeps_what_stood_there(tmp_path: Path, error: BaseException) 
     wanted = UserError if isinstance(error, OSError) else type(error)
 
     def write_half() -> None:
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text("ne")
             raise error
 
@@ -179,20 +179,20 @@ def write_and_wait(how: str, path: Path) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("how", [whole, staged])
+@pytest.mark.parametrize("how", [atomic_write, staged])
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(
     how: Callable[[Path], AbstractContextManager[Path]], tmp_path: Path
 ) -> None:
     path = tmp_path / "model.onnx"
     killed, living = (write_and_wait(how.__name__, path) for _ in range(2))
     killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    killed.communicate(timeout=60)
     assert len(list(tmp_path.iterdir())) == 2
     with how(path) as unfinished:
         unfinished.write_text("ours")
     assert path.read_text() == "ours"
     assert len(list(tmp_path.iterdir())) == 2, "the folder of the living one is kept"
-    living.communicate("")
+    living.communicate("", timeout=60)
     assert living.returncode == 0
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
     assert path.read_text() == "half"
@@ -209,7 +209,7 @@ def test_a_lock_is_kept_by_the_living_alone(tmp_path: Path) -> None:
     ):
         raise AssertionError("it is held")
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=60)
     with locked(path):
         assert path.read_text().startswith(f"process {os.getpid()} on ")
     assert not path.exists()

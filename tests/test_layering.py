@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The house stands on its floors: imports point strictly down, siblings stay apart."""
+"""Imports point strictly downward, and packages of one floor do not import each other."""
 
 from __future__ import annotations
 
@@ -11,14 +11,25 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "slideformer"
-FLOOR = {"ops": 0, "layers": 1, "models": 2, "tasks": 3, "deploy": 3, "viz": 3, "bench": 3, "cli": 4}
-# Below them stands nothing of ours: what every floor may use.
+FLOORS = (
+    {"ops"},
+    {"layers"},
+    {"models"},
+    {"dense"},
+    {"runs", "viz"},
+    {"tasks"},
+    {"deploy"},
+    {"bench"},
+    {"cli"},
+)
+FLOOR = {package: floor for floor, packages in enumerate(FLOORS) for package in packages}
+# Modules that every floor may use.
 GROUND = {"console", "errors", "files", "lazy", "version"}
-# A library, and the floors that may not know of it.
+# A library, and the floors that must not import it.
 UPSTAIRS = {
     "timm": {"ops", "layers"},
-    "triton": {"layers", "models", "tasks", "deploy", "viz", "bench", "cli"},
-    "lightning": {"ops", "layers", "models", "deploy", "viz", "bench", "cli"},
+    "triton": set(FLOOR) - {"ops"},
+    "lightning": set(FLOOR) - {"tasks"},
 }
 LONGEST = 400
 
@@ -64,7 +75,8 @@ def test_a_file_imports_only_from_the_floors_below(file: Path) -> None:
         ("ops", "from slideformer.layers import SlideAttention"),
         ("layers", "import timm"),
         ("models", "import slideformer.cli.main"),
-        ("tasks", "from slideformer.viz import training_curves"),
+        ("viz", "from slideformer.runs import open_run"),
+        ("runs", "from slideformer.tasks.predict import predict"),
         ("viz", "def f():\n    from slideformer.tasks.classify import train"),
         ("deploy", "from lightning.pytorch import Trainer"),
         ("layers", "import triton.language"),
@@ -73,6 +85,20 @@ def test_a_file_imports_only_from_the_floors_below(file: Path) -> None:
 )
 def test_a_trespass_is_seen(package: str, line: str) -> None:
     assert trespasses(package, line)
+
+
+def test_nothing_but_its_own_tests_imports_the_command_line() -> None:
+    places = [
+        *(ROOT / "benchmarks").rglob("*.py"),
+        *(f for f in FILES if f.relative_to(SOURCE).parts[0] != "cli"),
+    ]
+    users = {
+        str(place.relative_to(ROOT))
+        for place in places
+        if any(name.startswith("slideformer.cli") for name in imported(place.read_text(encoding="utf-8")))
+    }
+    # The entry point of the command.
+    assert users == {"src/slideformer/__main__.py"}
 
 
 def test_every_package_has_a_floor() -> None:

@@ -14,7 +14,11 @@ import slideformer
 def output_of(program: str) -> str:
     """What a program prints in a process of its own."""
     process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert process.returncode == 0, process.stderr
     return process.stdout.strip()

@@ -11,10 +11,12 @@ import timm
 from PIL import Image
 
 from slideformer.cli.main import VERBS, main
-from slideformer.models import save_pretrained
+from tests.saved import save_classifier
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+# In a command, the word after the program's name.
+VERB = r"slideformer ([a-z][a-z-]*)(?=\s|$)"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -26,7 +28,7 @@ def python_blocks(text: str) -> list[str]:
 def folder_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What somebody has who followed the page so far: a trained, exported run, and a photo."""
     run = tmp_path / "runs" / "mine"
-    save_pretrained(timm.create_model("slide_swin_nano", num_classes=2), run, label_names=["cat", "dog"])
+    save_classifier(timm.create_model("slide_swin_nano", num_classes=2), run, class_names=["cat", "dog"])
     assert main(["export", str(run), "--to", "onnx"]) == 0
     Image.new("RGB", (60, 40), "teal").save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
@@ -45,8 +47,8 @@ def test_every_python_block_of_the_readme_runs(
 
 
 def test_every_command_of_the_pages_is_a_verb() -> None:
-    verbs = {verb for page in PAGES for verb in re.findall(r"slideformer ([a-z]+) ", commands(page))}
-    assert {"train", "evaluate", "predict", "export"} <= verbs <= set(VERBS)
+    verbs = {verb for page in PAGES for verb in re.findall(VERB, commands(page))}
+    assert {"train", "evaluate", "predict", "export", "check-data"} <= verbs <= set(VERBS)
 
 
 def commands(page: Path) -> str:

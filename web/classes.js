@@ -4,14 +4,14 @@
 import { UserError } from "./errors.js";
 
 /**
- * The logits of the first picture, checked.
+ * Check the outputs and return the logits of the first image.
  *
- * @param {{type: string, dims: number[], data: Float32Array}[]} outputs all that the model gives
- * @param {{batch: number, classNames: string[], file: string, picture: string}} about what was asked
+ * @param {{type: string, dims: number[], data: Float32Array}[]} outputs of the model
+ * @param {{batch: number, classNames: string[], file: string, image: string}} about the input
  * @returns {Float32Array}
- * @throws {UserError} the model is no classifier of these classes, or a logit is not finite
+ * @throws {UserError} the model is not a classifier of these classes, or a logit is not finite
  */
-export function logitsOf(outputs, { batch, classNames, file, picture }) {
+export function logitsOf(outputs, { batch, classNames, file, image }) {
   const [first] = outputs;
   const [rows, classes] = first?.dims ?? [];
   const fits = outputs.length === 1 && first.type === "float32" && first.dims.length === 2;
@@ -31,18 +31,18 @@ export function logitsOf(outputs, { batch, classNames, file, picture }) {
   const logits = first.data.slice(0, classes);
   if (!logits.every(Number.isFinite)) {
     throw new UserError(
-      `${file} must give finite answers, but does not for ${picture}; export it again, in float32.`,
+      `${file} must give finite outputs, but does not for ${image}; export it again, in float32.`,
     );
   }
   return logits;
 }
 
 /**
- * The likeliest classes.
+ * Return the likeliest classes.
  *
- * @param {Float32Array} logits of one picture
+ * @param {Float32Array} logits of one image
  * @param {string[]} names of the classes; empty where they have none
- * @param {number} count how many to tell
+ * @param {number} count of them
  * @returns {{name: string, probability: number}[]} the likeliest first
  */
 export function likeliest(logits, names, count) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Puts what the page needs of ONNX Runtime beside it: the plain WebAssembly backend, nothing else.
+// Copies the part of ONNX Runtime that the page needs, its plain WebAssembly backend, next to the page.
 
 import { copyFile, mkdir } from "node:fs/promises";
 

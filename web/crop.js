@@ -1,27 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which part of which resized picture a classifier sees: timm's crops.
+// The part of a resized image that a classifier sees: timm's crops.
 
-import { UserError } from "./errors.js";
-
-const RESIZED = { center: shorterSide, squash: (picture, target) => target, border: longerSide };
+const RESIZED = { center: shorterSide, squash: (image, target) => target, border: longerSide };
 
 /**
- * The size to resize a picture to, the window of it that is seen, and where the window lies in the input.
+ * The size to resize an image to, the window of it that is seen, and the place of the window in the input.
  *
- * @param {{height: number, width: number}} picture
+ * @param {{height: number, width: number}} image
  * @param {object} facts of the model
- * @throws {UserError} the crop is not known
  */
-export function cropOf(picture, facts) {
-  const resized = RESIZED[facts.cropMode];
-  if (resized === undefined) {
-    throw new UserError(`The file's crop_mode is not known here: ${facts.cropMode}; export it again.`);
-  }
+export function cropOf(image, facts) {
   const target = {
-    height: Math.floor(facts.height / facts.cropShare),
-    width: Math.floor(facts.width / facts.cropShare),
+    height: Math.floor(facts.height / facts.cropPct),
+    width: Math.floor(facts.width / facts.cropPct),
   };
-  const size = resized(picture, target);
+  const size = RESIZED[facts.cropMode](image, target);
   const rows = middle(size.height, facts.height);
   const columns = middle(size.width, facts.width);
   return {
@@ -31,28 +24,28 @@ export function cropOf(picture, facts) {
   };
 }
 
-/** A square target is reached by the shorter side; any other is covered, its sides rounded. */
-function shorterSide(picture, target) {
+/** The size that covers the target; for a square one the longer side is truncated, else both are rounded. */
+function shorterSide(image, target) {
   if (target.height === target.width) {
-    const short = Math.min(picture.height, picture.width);
+    const short = Math.min(image.height, image.width);
     const long = (length) => Math.trunc((target.height * length) / short);
     const side = (length) => (length === short ? target.height : long(length));
-    return { height: side(picture.height), width: side(picture.width) };
+    return { height: side(image.height), width: side(image.width) };
   }
-  return divided(picture, Math.min(picture.height / target.height, picture.width / target.width));
+  return divided(image, Math.min(image.height / target.height, image.width / target.width));
 }
 
-/** A thin picture keeps a pixel. */
-function longerSide(picture, target) {
-  const size = divided(picture, Math.max(picture.height / target.height, picture.width / target.width));
+/** The size that fits into the target, at least one pixel. */
+function longerSide(image, target) {
+  const size = divided(image, Math.max(image.height / target.height, image.width / target.width));
   return { height: Math.max(1, size.height), width: Math.max(1, size.width) };
 }
 
-function divided(picture, ratio) {
-  return { height: evenRound(picture.height / ratio), width: evenRound(picture.width / ratio) };
+function divided(image, ratio) {
+  return { height: evenRound(image.height / ratio), width: evenRound(image.width / ratio) };
 }
 
-/** Of one axis: where the window begins, how long it is, and where it begins in an input that is longer. */
+/** The start and length of the window on one axis, and its start in an input that is longer. */
 function middle(length, wanted) {
   const missing = Math.max(wanted - length, 0);
   return {
@@ -62,7 +55,7 @@ function middle(length, wanted) {
   };
 }
 
-/** The nearest whole number, halves to the even one, as Python rounds. */
+/** The nearest integer, halves to the even one, as Python rounds. */
 function evenRound(x) {
   const down = Math.floor(x);
   const odd = down % 2 === 1 ? 1 : 0;

@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/** A mistake of the person in front of the page: what must hold, what came, what to do. */
+/** A mistake of the user: what must hold, what came, what to do. */
 export class UserError extends Error {}

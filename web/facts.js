@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an exported file tells of itself, read and checked.
+// The facts in an exported file's metadata, read and checked.
 
 import { UserError } from "./errors.js";
 import { NAMES, TEXT, integer, list, number, optional, word } from "./fields.js";
 
-// The number of the agreement between whoever writes such files and whoever reads them.
+// The version of the metadata that writers and readers agree on.
 const FORMAT = "1";
-// A side of the input, of the resized picture that it is cut from, and the area of all that is run at once.
-const LONGEST_INPUT = 4096;
-const LONGEST_RESIZED = 8192;
-const MOST_PIXELS = 2 ** 27;
+// A side of the input, of the resized image that it is cut from, and the area of all that is run at once.
+const MAX_INPUT = 4096;
+const MAX_RESIZED = 8192;
+const MAX_PIXELS = 2 ** 27;
 const SIDE = optional(integer(1, 2 ** 16));
 const TEXTS = {
   slideformer: TEXT,
@@ -24,14 +24,14 @@ const VALUES = {
   batch: SIDE,
   height: SIDE,
   width: SIDE,
-  input_size: list(integer(1, LONGEST_INPUT), 3, 3),
+  input_size: list(integer(1, MAX_INPUT), 3, 3),
   mean: list(number(0, 1), 3, 3),
   std: list(number(1e-6, 1e6), 3, 3),
   crop_pct: number(0.05, 20),
 };
 
 /**
- * How to prepare a picture for a classifier, and how to name its answers.
+ * Return how to prepare an image for a classifier, and how its classes are called.
  *
  * @param {Map<string, string>} metadata
  * @throws {UserError} the file is not of slideformer, of another format, of another task, or a fact is
@@ -60,15 +60,15 @@ export function readFacts(metadata) {
   const facts = readAll(metadata);
   const [channels, height, width] = facts.input_size;
   const resized = [height, width].map((side) => Math.floor(side / facts.crop_pct));
-  if (channels !== 3 || !resized.every((side) => side >= 1 && side <= LONGEST_RESIZED)) {
-    throw refusal(
+  if (channels !== 3 || !resized.every((side) => side >= 1 && side <= MAX_RESIZED)) {
+    throw invalid(
       "input_size",
-      `3 channels and sides that are 1 to ${LONGEST_RESIZED} when divided by crop_pct`,
+      `3 channels and sides that are 1 to ${MAX_RESIZED} when divided by crop_pct`,
       metadata.get("input_size"),
     );
   }
-  if ((facts.batch ?? 1) * height * width > MOST_PIXELS) {
-    throw refusal("batch", `so small that its pictures have at most ${MOST_PIXELS} pixels`, metadata.get("batch"));
+  if ((facts.batch ?? 1) * height * width > MAX_PIXELS) {
+    throw invalid("batch", `so small that its images have at most ${MAX_PIXELS} pixels`, metadata.get("batch"));
   }
   return {
     exporter: facts.slideformer,
@@ -81,36 +81,36 @@ export function readFacts(metadata) {
     mean: facts.mean,
     std: facts.std,
     interpolation: facts.interpolation,
-    cropShare: facts.crop_pct,
+    cropPct: facts.crop_pct,
     cropMode: facts.crop_mode,
   };
 }
 
-/** All facts by their keys, each checked. */
+/** Every value by its key, checked. */
 function readAll(metadata) {
-  const told = new Map([["crop_mode", "center"], ...metadata]);
+  const texts = new Map([["crop_mode", "center"], ...metadata]);
   const entries = Object.entries({ ...TEXTS, ...VALUES }).map(([key, field]) => {
-    if (!told.has(key)) {
-      throw new UserError(`The file must tell all of its facts, but has no ${key}; export it again.`);
+    if (!texts.has(key)) {
+      throw new UserError(`The file must have valid metadata, but ${key} is missing; export it again.`);
     }
-    const value = key in VALUES ? parsed(key, told.get(key)) : told.get(key);
-    if (!field.holds(value)) {
-      throw refusal(key, field.must, told.get(key));
+    const value = key in VALUES ? parsed(key, texts.get(key)) : texts.get(key);
+    if (!field.accepts(value)) {
+      throw invalid(key, field.must, texts.get(key));
     }
     return [key, value];
   });
   return Object.fromEntries(entries);
 }
 
-/** The value of a fact that is JSON. */
+/** The value of a text that is JSON. */
 function parsed(key, text) {
   try {
     return JSON.parse(text);
   } catch {
-    throw refusal(key, "readable", text);
+    throw invalid(key, "JSON", text);
   }
 }
 
-function refusal(key, must, text) {
+function invalid(key, must, text) {
   return new UserError(`The file's ${key} must be ${must}, but is ${text.slice(0, 60)}; export it again.`);
 }

@@ -1,45 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a fact of a file may be: a test, and the words for it.
+// The requirements of values in a file: a test, and the words for it.
 
-const MOST = 1_000_000;
-const LONGEST_TEXT = 10_000;
+const MAX_CLASSES = 1_000_000;
+const MAX_TEXT = 10_000;
 
-/** A finite number between two bounds, both included. */
+/** A finite number from low to high. */
 export function number(low, high) {
   return {
     must: `a number from ${low} to ${high}`,
-    holds: (x) => typeof x === "number" && low <= x && x <= high,
+    accepts: (x) => typeof x === "number" && low <= x && x <= high,
   };
 }
 
-/** A whole number between two bounds, both included. */
+/** An integer from low to high. */
 export function integer(low, high) {
   return {
-    must: `a whole number from ${low} to ${high}`,
-    holds: (x) => Number.isInteger(x) && low <= x && x <= high,
+    must: `an integer from ${low} to ${high}`,
+    accepts: (x) => Number.isInteger(x) && low <= x && x <= high,
   };
 }
 
 /** One of some words. */
 export function word(...known) {
-  return { must: `one of ${known.join(", ")}`, holds: (x) => known.includes(x) };
+  return { must: `one of ${known.join(", ")}`, accepts: (x) => known.includes(x) };
 }
 
 /** A list of values of one kind. */
-export function list(each, least = 0, most = MOST) {
+export function list(each, least = 0, most = MAX_CLASSES) {
   return {
     must: `a list of ${least === most ? most : `${least} to ${most}`} values, each ${each.must}`,
-    holds: (x) => Array.isArray(x) && least <= x.length && x.length <= most && x.every(each.holds),
+    accepts: (x) => Array.isArray(x) && least <= x.length && x.length <= most && x.every(each.accepts),
   };
 }
 
 /** A value that may be null. */
 export function optional(field) {
-  return { must: `${field.must}, or null`, holds: (x) => x === null || field.holds(x) };
+  return { must: `${field.must}, or null`, accepts: (x) => x === null || field.accepts(x) };
 }
 
 export const TEXT = {
-  must: `text of at most ${LONGEST_TEXT} characters`,
-  holds: (x) => typeof x === "string" && x.length <= LONGEST_TEXT,
+  must: `text of at most ${MAX_TEXT} characters`,
+  accepts: (x) => typeof x === "string" && x.length <= MAX_TEXT,
 };
 export const NAMES = list(TEXT);

@@ -9,7 +9,7 @@ const EIGHT_BYTES = 1;
 const LENGTH = 2;
 const FOUR_BYTES = 5;
 
-// ModelProto.metadata_props, a list of StringStringEntryProto, and what tells a ModelProto from other bytes.
+// ModelProto.metadata_props, a list of StringStringEntryProto, and two fields that every ModelProto has.
 const IR_VERSION = 1;
 const GRAPH = 7;
 const METADATA_PROPS = 14;
@@ -17,11 +17,11 @@ const KEY = 1;
 const VALUE = 2;
 
 /**
- * All texts that an ONNX file says of itself, by their keys.
+ * Return the metadata of an ONNX file, by key.
  *
- * @param {Uint8Array} bytes of the whole file
+ * @param {Uint8Array} bytes of the file
  * @returns {Map<string, string>}
- * @throws {UserError} they are no ONNX file, or not all of one
+ * @throws {UserError} they are not a complete ONNX file
  */
 export function readMetadata(bytes) {
   const metadata = new Map();
@@ -39,7 +39,7 @@ export function readMetadata(bytes) {
   return metadata;
 }
 
-/** Number and content of each field of a message; the content of numbers is of no use here, and left out. */
+/** Number and content of each field of a message; null in place of numbers, which are not needed here. */
 function* fields(bytes) {
   let place = 0;
   const varint = () => {
@@ -80,6 +80,6 @@ function text(content) {
 
 function notOnnx() {
   return new UserError(
-    "The model must be a whole ONNX file, but this one is another kind or cut short; choose it again.",
+    "The model must be a complete ONNX file, but this one is another kind or cut short; choose it again.",
   );
 }

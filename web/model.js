@@ -20,48 +20,48 @@ ort.env.logLevel = "error";
  *
  * @param {Uint8Array} bytes of the ONNX file
  * @param {string} file its name, for errors
- * @returns {Promise<{facts: object, classify: function, close: function}>} what it tells of itself, and what
- *   gives the likeliest classes of a picture
- * @throws {UserError} it is no classifier that slideformer exported, or cannot be run here
+ * @returns {Promise<{facts: object, classify: function, close: function}>} its facts, and the
+ *   function that returns the likeliest classes of an image
+ * @throws {UserError} it is not a classifier that slideformer exported, or cannot be run here
  */
 export async function openModel(bytes, file) {
   const facts = readFacts(readMetadata(bytes));
-  const session = await started(bytes);
+  const session = await createSession(bytes);
   const batch = facts.batch ?? 1;
   const [input] = session.inputNames;
   const shape = [batch, 3, facts.height, facts.width];
 
-  /** The likeliest classes of a picture, which has a name for errors. */
-  async function classify(picture, count, name) {
-    // A file that takes some number of pictures alone gets empty ones, whose answers are dropped.
+  /** Return the likeliest classes of an image; its name is for errors. */
+  async function classify(image, count, name) {
+    // A file that takes only one number of images gets empty ones, whose outputs are dropped.
     const pixels = new Float32Array(batch * 3 * facts.height * facts.width);
-    pixels.set(toTensor(picture, facts));
-    const results = await ran({ [input]: new ort.Tensor("float32", pixels, shape) });
+    pixels.set(toTensor(image, facts));
+    const results = await runSession({ [input]: new ort.Tensor("float32", pixels, shape) });
     const outputs = session.outputNames.map((output) => results[output]);
-    const logits = logitsOf(outputs, { batch, classNames: facts.classNames, file, picture: name });
+    const logits = logitsOf(outputs, { batch, classNames: facts.classNames, file, image: name });
     return likeliest(logits, facts.classNames, count);
   }
 
-  async function ran(feeds) {
+  async function runSession(feeds) {
     try {
       return await session.run(feeds);
     } catch (error) {
-      throw refused(error);
+      throw cannotRun(error);
     }
   }
 
   return { facts, classify, close: () => session.release() };
 }
 
-async function started(bytes) {
+async function createSession(bytes) {
   try {
     return await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], logSeverityLevel: 3 });
   } catch (error) {
-    throw refused(error);
+    throw cannotRun(error);
   }
 }
 
-function refused(error) {
+function cannotRun(error) {
   return new UserError(
     `ONNX Runtime must be able to run the file, but says: ${error.message ?? error}; export it again.`,
   );

@@ -1,36 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-// The page: a model, pictures, and what one sees in the other.
+// The page: takes a model and images, and shows what the model sees in them.
 
 import { UserError } from "./errors.js";
 import { onChosen, onDropped } from "./files.js";
-import { readPicture } from "./picture.js";
-import { showClasses, showFacts, showPicture, showProblem, showStatus } from "./show.js";
+import { readImage } from "./image.js";
+import { showClasses, showFacts, showImage, showProblem, showStatus } from "./show.js";
 
-const BESIDE = "model.onnx";
+const DEFAULT_MODEL = "model.onnx";
 const ENDING = ".onnx";
 const TOP = 5;
 const WITHOUT_MODEL = "Choose a model, below, or drop one anywhere.";
 
 let model = null;
-let picture = null;
-let pictureName = "";
+let image = null;
+let imageName = "";
 // One thing after another, in the order in which it was asked for.
 let work = Promise.resolve();
 
 const takeModel = (file) => inTurn(() => useModel(file.name, () => file.arrayBuffer()));
-const takePicture = (file) => inTurn(() => usePicture(file));
+const takeImage = (file) => inTurn(() => useImage(file));
 
 onChosen("model-file", takeModel);
-onChosen("picture-file", takePicture);
-onDropped((file) => (file.name.toLowerCase().endsWith(ENDING) ? takeModel(file) : takePicture(file)));
-inTurn(useModelBeside);
+onChosen("image-file", takeImage);
+onDropped((file) => (file.name.toLowerCase().endsWith(ENDING) ? takeModel(file) : takeImage(file)));
+inTurn(useDefaultModel);
 
-/** Do something after all that came before; a mistake of the person is told, any other is ours and thrown. */
+/** Do something after everything before it; show a mistake of the user, and throw any other, which is a bug. */
 function inTurn(doing) {
   work = work.then(doing).catch((error) => {
     showStatus("");
     if (!(error instanceof UserError)) {
-      showProblem("The page has a mistake; its console tells more.");
+      showProblem("The page has a bug; its console says more.");
       throw error;
     }
     showProblem(error.message);
@@ -38,7 +38,7 @@ function inTurn(doing) {
   work = work.then(undefined, (error) => console.error(error));
 }
 
-/** What opens models; it needs ONNX Runtime, which is not part of the page. */
+/** The module that opens models; it needs ONNX Runtime, which is not part of the page. */
 async function runtime() {
   try {
     return await import("./model.js");
@@ -51,14 +51,14 @@ async function runtime() {
   }
 }
 
-async function useModelBeside() {
+async function useDefaultModel() {
   await runtime();
-  const response = await fetch(BESIDE).catch(() => null);
+  const response = await fetch(DEFAULT_MODEL).catch(() => null);
   if (response === null || !response.ok) {
     showStatus(WITHOUT_MODEL);
     return;
   }
-  await useModel(BESIDE, () => response.arrayBuffer());
+  await useModel(DEFAULT_MODEL, () => response.arrayBuffer());
 }
 
 async function useModel(name, read) {
@@ -70,19 +70,19 @@ async function useModel(name, read) {
   model = opened;
   showFacts(model.facts);
   showClasses([]);
-  showStatus("Choose a picture.");
-  if (picture !== null) {
+  showStatus("Choose an image.");
+  if (image !== null) {
     await classify();
   }
 }
 
-async function usePicture(file) {
+async function useImage(file) {
   showProblem("");
-  showStatus("Reading the picture…");
-  // One that cannot be read leaves the one before, and what was seen in it.
-  picture = await readPicture(file);
-  pictureName = file.name;
-  showPicture(file);
+  showStatus("Reading the image…");
+  // One that cannot be read leaves the one before, and its classes.
+  image = await readImage(file);
+  imageName = file.name;
+  showImage(file);
   showClasses([]);
   if (model === null) {
     showStatus(WITHOUT_MODEL);
@@ -95,13 +95,13 @@ async function classify() {
   showStatus("Looking…");
   await painted();
   const start = performance.now();
-  const classes = await model.classify(picture, TOP, pictureName);
+  const classes = await model.classify(image, TOP, imageName);
   const took = performance.now() - start;
   showClasses(classes);
-  showStatus(`Answered in ${took < 1000 ? `${Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`}.`);
+  showStatus(`Done in ${took < 1000 ? `${Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`}.`);
 }
 
-/** After the browser has shown what was last changed: while it computes it shows nothing new. */
+/** Wait until the browser has shown the last change: while it computes it shows nothing new. */
 function painted() {
   return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
 }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Resizing as Pillow does it, to the same pixels: a filter that widens when a picture shrinks, rows and columns
-// one after the other, weights in whole numbers, and rounding to eight bits after each of both.
-
-import { UserError } from "./errors.js";
+// Resizing as Pillow does it, to the same pixels: a filter that widens when an image shrinks, rows and columns
+// one after the other, integer weights, and rounding to eight bits after each.
 
 // Pillow's: 8 of 32 bits are the pixel's, 2 are left for sums above one.
 const FRACTION_BITS = 32 - 8 - 2;
@@ -34,28 +32,21 @@ function cubic(distance) {
 }
 
 /**
- * A window of a resized picture; what lies outside it is not computed.
+ * Compute a window of a resized image, and nothing outside it.
  *
- * @param {ImageData} picture of any size
- * @param {{height: number, width: number}} size to resize the whole to
- * @param {{top: number, left: number, height: number, width: number}} window of the resized picture
+ * @param {ImageData} image of any size
+ * @param {{height: number, width: number}} size of the resized image
+ * @param {{top: number, left: number, height: number, width: number}} window of the resized image
  * @param {string} interpolation a name in `FILTERS`
  * @returns {Uint8ClampedArray} red, green and blue of each pixel of the window, row by row
- * @throws {UserError} the interpolation is another one
  */
-export function resample(picture, size, window, interpolation) {
+export function resample(image, size, window, interpolation) {
   const filter = FILTERS[interpolation];
-  if (filter === undefined) {
-    throw new UserError(
-      `The file's interpolation must be one of ${Object.keys(FILTERS).join(", ")}, but is ` +
-        `${interpolation}; export it again.`,
-    );
-  }
-  const across = weights(picture.width, size.width, window.left, window.width, filter);
-  const down = weights(picture.height, size.height, window.top, window.height, filter);
-  const source = { data: picture.data, channels: 4, width: picture.width };
-  // As Pillow 13 does: first along the axis that makes the picture smaller, else along its rows.
-  const downFirst = size.width > picture.width && size.height < picture.height;
+  const across = weights(image.width, size.width, window.left, window.width, filter);
+  const down = weights(image.height, size.height, window.top, window.height, filter);
+  const source = { data: image.data, channels: 4, width: image.width };
+  // As Pillow 13 does: first along the axis that makes the image smaller, else along its rows.
+  const downFirst = size.width > image.width && size.height < image.height;
   return downFirst ? alongRows(alongColumns(source, down), across) : rowsFirst(source, across, down);
 }
 
@@ -100,7 +91,7 @@ function sourcesOf(places) {
   };
 }
 
-/** Of each place of a window on one axis: where its sources begin, and their shares, in whole numbers. */
+/** For each place of a window on one axis, the first of its sources and their weights, as integers. */
 function weights(length, resized, start, count, filter) {
   const scale = length / resized;
   if (filter === null) {
@@ -115,13 +106,13 @@ function weights(length, resized, start, count, filter) {
     const weight = (_, x) => filter.weight((x + first - centre + 0.5) * (1 / widening));
     const raw = Array.from({ length: last - first }, weight);
     const total = raw.reduce((sum, x) => sum + x, 0);
-    return { first, shares: Int32Array.from(raw, (x) => whole(total === 0 ? x : x / total)) };
+    return { first, shares: Int32Array.from(raw, (x) => fixedPoint(total === 0 ? x : x / total)) };
   });
 }
 
 /** The same where each place has one source, found as Pillow does, step by step. */
 function nearest(length, scale, start, count) {
-  const shares = Int32Array.of(whole(1));
+  const shares = Int32Array.of(fixedPoint(1));
   const places = [];
   for (let place = 0, from = scale / 2; place < start + count; place++, from += scale) {
     places.push({ first: Math.min(length - 1, Math.trunc(from)), shares });
@@ -129,8 +120,8 @@ function nearest(length, scale, start, count) {
   return places.slice(start);
 }
 
-/** The nearest whole number of fractions of a share, halves away from zero. */
-function whole(share) {
+/** A weight as the nearest integer number of fractions, halves away from zero. */
+function fixedPoint(share) {
   return Math.trunc(share * 2 ** FRACTION_BITS + (share < 0 ? -0.5 : 0.5));
 }
 

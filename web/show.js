@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the page shows; nothing here computes.
+// Showing things on the page; nothing here computes.
 
 const element = (id) => document.getElementById(id);
 
-/** Say what the page is doing or has done; screen readers say it, too. */
+/** Show what the page is doing or has done, to screen readers, too. */
 export function showStatus(words) {
   element("status").textContent = words;
 }
 
-/** Say what went wrong, or, of an empty text, that all is well. */
+/** Show what went wrong; an empty text hides it. */
 export function showProblem(words) {
   element("problem").textContent = words;
   element("problem").hidden = words === "";
 }
 
-/** Show a picture, and free the one before. */
-export function showPicture(file) {
-  const image = element("picture");
+/** Show an image, and free the one before. */
+export function showImage(file) {
+  const image = element("image");
   URL.revokeObjectURL(image.src);
   image.src = URL.createObjectURL(file);
-  image.alt = `The chosen picture, ${file.name}`;
+  image.alt = `The chosen image, ${file.name}`;
   image.hidden = false;
-  element("picture-invitation").replaceChildren("Choose or drop another");
+  element("image-invitation").replaceChildren("Choose or drop another");
 }
 
-/** Show what is known of a model. */
+/** Show the facts of a model. */
 export function showFacts(facts) {
   const classes = facts.classNames.length;
   const rows = [

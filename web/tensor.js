@@ -5,15 +5,15 @@ import { cropOf } from "./crop.js";
 import { resample } from "./resample.js";
 
 /**
- * The input of a model, channel by channel: resized, cropped and normalised.
+ * Resize, crop and normalise an image: the input of a model, channel by channel.
  *
- * @param {ImageData} picture
+ * @param {ImageData} image
  * @param {object} facts of the model
  * @returns {Float32Array} of shape (3, height, width)
  */
-export function toTensor(picture, facts) {
-  const { size, window, place } = cropOf(picture, facts);
-  const pixels = resample(picture, size, window, facts.interpolation);
+export function toTensor(image, facts) {
+  const { size, window, place } = cropOf(image, facts);
+  const pixels = resample(image, size, window, facts.interpolation);
   const area = facts.height * facts.width;
   const tensor = new Float32Array(3 * area);
   for (let channel = 0; channel < 3; channel++) {
@@ -21,7 +21,7 @@ export function toTensor(picture, facts) {
     const mean = Math.fround(facts.mean[channel]);
     const std = Math.fround(facts.std[channel]);
     const normalised = (x) => Math.fround(Math.fround(Math.fround(x / 255) - mean) / std);
-    // What a border shows that is wider than the picture.
+    // The colour of a border around an image that is too small.
     const outside = facts.cropMode === "border" ? Math.round(255 * facts.mean[channel]) : 0;
     tensor.fill(normalised(outside), channel * area, (channel + 1) * area);
     for (let row = 0; row < window.height; row++) {

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Local attention for vision, and the Slide-Transformer models built on it.
 
-Importing this package registers the models with timm. What it offers is imported when it is first used, so
-that a command that needs no model waits for none.
+Importing this package registers the models with timm. Its names are imported when they are first used, so
+that a command that needs no model does not wait for one.
 """
 
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from slideformer import layers as layers
     from slideformer import models
     from slideformer import ops as ops
+    from slideformer.deploy import export
     from slideformer.layers import SlideAttention
     from slideformer.ops import (
         backends,
@@ -22,13 +23,20 @@ if TYPE_CHECKING:
         slide_attention_values,
         slide_attention_weights,
     )
+    from slideformer.runs import open_run
+    from slideformer.tasks.evaluate import evaluate
+    from slideformer.tasks.predict import predict
 
 __all__ = [
     "SlideAttention",
     "__version__",
     "backends",
+    "evaluate",
     "explain",
+    "export",
     "models",
+    "open_run",
+    "predict",
     "slide_attention",
     "slide_attention_values",
     "slide_attention_weights",
@@ -41,12 +49,16 @@ __getattr__ = lazy_names(
         **{name: f"slideformer.{name}" for name in ("layers", "models", "ops")},
         "SlideAttention": "slideformer.layers",
         **dict.fromkeys(_OPERATOR, "slideformer.ops"),
+        "open_run": "slideformer.runs",
+        "predict": "slideformer.tasks.predict",
+        "evaluate": "slideformer.tasks.evaluate",
+        "export": "slideformer.deploy",
     },
 )
 
 
 def __dir__() -> list[str]:
-    """What is offered, imported or not."""
+    """All names, imported or not."""
     return sorted({*globals(), *__all__})
 
 

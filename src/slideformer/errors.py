@@ -8,7 +8,7 @@ from unicodedata import category
 
 
 class UserError(ValueError):
-    """A mistake of the person at the keyboard, told in one line: what must hold, what came, what to do.
+    """A mistake of the user, in one line: what must hold, what came, what to do.
 
     The command line prints the message without a traceback and exits with code 2. Every other
     exception is a bug of ours and keeps its traceback.
@@ -25,7 +25,7 @@ def printable(text: object) -> str:
 
 
 def controls(character: str) -> bool:
-    """Return whether a character is no text, or changes how what follows it is shown.
+    """Return whether a character is not text, or changes how the following text is shown.
 
     The two joiners are formatting in name only: words of Persian and many emoji are written with them.
     """
@@ -33,11 +33,7 @@ def controls(character: str) -> bool:
 
 
 def check_range(option: str, value: float | None, low: float, high: float = inf) -> None:
-    """Refuse a number out of its range; None, where a number is optional, is in every range.
-
-    Raises:
-        UserError: it is below ``low`` or above ``high``, infinite, or not a number.
-    """
+    """Check that a number is in its range; None, where a number is optional, is in every range."""
     if value is not None and not (low <= value <= high and value < inf):
         least = "finite and at least" if value == inf else "at least"
         bounds = f"{least} {low:g}" if high == inf else f"from {low:g} to {high:g}"

@@ -28,10 +28,6 @@ def regular_file(path: str | Path) -> Path:
 
     A FIFO, socket or device would block whoever opens it. Everything that is opened by a path that a
     folder or a user names goes through here.
-
-    Raises:
-        FileNotFoundError: nothing exists at that path.
-        UserError: something else exists at that path.
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
@@ -66,27 +62,20 @@ def read_text(path: str | Path, *, most: int = 1 << 24) -> str:
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
-    """Give a hidden path of the same file system to write to; rename it when the block is through.
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Give a hidden path of the same file system to write to, and rename it when the block ends.
 
     A block that fails leaves nothing behind, and an earlier file unchanged.
-
-    Raises:
-        UserError: the system refuses: a full disk, a folder that may not be written or does not exist.
     """
     path = Path(path)
-    with staging(path) as folder, told_of(path):
+    with staging(path) as folder, writing_to(path):
         yield folder / path.name
         os.replace(folder / path.name, path)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text, whole or not at all.
-
-    Raises:
-        UserError: the system refuses.
-    """
-    with whole(path) as unfinished:
+    """Write a text, completely or not at all."""
+    with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
@@ -96,16 +85,13 @@ def staged(path: str | Path) -> Iterator[Path]:
 
     Whatever the block leaves next to the path it was given moves next to ``path``, which comes last, so that
     where it is, the others are. A block that fails leaves nothing behind, and earlier files unchanged.
-
-    Raises:
-        UserError: the system refuses, or a folder stands where a file is to be.
     """
     path = Path(path)
-    with told_of(path):
+    with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with staging(path) as folder:
         yield folder / path.name
-        with told_of(path):
+        with writing_to(path):
             for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == path.name):
                 move(entry, path.with_name(entry.name))
 
@@ -115,11 +101,8 @@ def staging(path: Path) -> Iterator[Path]:
     """Give an empty hidden folder with ``path`` that is this block's alone, and remove it in the end.
 
     One that a killed process left is removed first; a running process holds a lock on its own.
-
-    Raises:
-        UserError: the system refuses.
     """
-    with told_of(path):
+    with writing_to(path):
         folder, lock = claim_folder(path)
     try:
         yield folder
@@ -177,11 +160,7 @@ def same_file(path: Path, handle: int) -> bool:
 
 
 def move(entry: Path, target: Path) -> None:
-    """Put a file or folder in the place of another one.
-
-    Raises:
-        UserError: it would replace a folder by a file.
-    """
+    """Put a file or folder in the place of another one."""
     if target.is_dir():
         if not entry.is_dir():
             raise UserError(f"{target} must be a file or not be there, got a folder; choose another place")
@@ -191,12 +170,8 @@ def move(entry: Path, target: Path) -> None:
 
 
 @contextmanager
-def told_of(path: Path) -> Iterator[None]:
-    """Tell a refusal of the system in one line.
-
-    Raises:
-        UserError: it refuses.
-    """
+def writing_to(path: Path) -> Iterator[None]:
+    """Report an error of the system in one line."""
     try:
         yield
     except OSError as error:
@@ -210,18 +185,15 @@ def locked(path: Path) -> Iterator[None]:
     """Hold a lock file, with the name of this process in it, as long as the block runs or the process lives.
 
     Without locks, as on Windows, there is no such file.
-
-    Raises:
-        UserError: another process holds it.
     """
     if not fcntl:
         yield
         return
-    with told_of(path):
+    with writing_to(path):
         file = lock_file(path)
     with file:
         try:
-            with told_of(path):
+            with writing_to(path):
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {platform.node()}")
                 file.flush()
@@ -231,11 +203,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def lock_file(path: Path) -> TextIO:
-    """A lock file that is open and locked, where the file system can.
-
-    Raises:
-        UserError: another process holds it, or the path is not that of a file.
-    """
+    """A lock file that is open and locked, where the file system can."""
     while True:
         if path.exists():
             regular_file(path)

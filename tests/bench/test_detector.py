@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from slideformer.bench import Setting, detector_candidates, detector_text, from_dict
+from slideformer.bench import Setting, detector_candidates, restore
 from slideformer.bench.detector import OBJECTS, backbone_step, random_objects, training_step
 from slideformer.cli.main import main
-from slideformer.models.dense.detector_counts import count_detector
-from tests.models.dense.small_detectors import pictures, small, targets
+from slideformer.dense.counts import count_detector
+from tests.dense.small_detectors import pictures, small, targets
 
 STEP = Setting(work="step")
 
@@ -41,7 +41,7 @@ def test_a_backbone_gives_gradients_in_training_and_maps_else() -> None:
     assert len(gradients) == len(list(features.parameters()))
 
 
-def test_objects_lie_in_their_picture_and_fill_their_boxes() -> None:
+def test_objects_are_inside_their_image_and_fill_their_boxes() -> None:
     target = random_objects(64, torch.Generator().manual_seed(0), "cpu")
     left, top, right, bottom = target["boxes"].T
     assert target["masks"].shape == (OBJECTS, 64, 64)
@@ -69,11 +69,10 @@ def test_detectors_are_printed_and_written(tmp_path: Path, capsys: pytest.Captur
     assert data["kind"] == "detector"
     again = "bench detector slide_swin_nano --batch 1 --size 64 --head retinanet --rounds 1"
     assert data["conditions"]["command"].endswith(again)
-    groups, facts = from_dict(data)
-    detector, alone = groups[0].rows
-    assert detector.process_mib is None or detector.process_mib > detector.memory_mib
-    assert detector_text(groups, facts) in capsys.readouterr().out
-    assert alone.gflop < detector.gflop
+    detector, alone = data["groups"][0]["rows"]
+    assert detector["process_mib"] is None or detector["process_mib"] > detector["memory_mib"]
+    assert restore(data).table.text() in capsys.readouterr().out
+    assert alone["gflop"] < detector["gflop"]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_detectors_are_printed_and_written(tmp_path: Path, capsys: pytest.Captur
         (["--size", "64", "96"], "`bench detector` takes one --size"),
     ],
 )
-def test_what_cannot_be_measured_is_told(
+def test_what_cannot_be_measured_is_an_error(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", "detector", *words]) == 2

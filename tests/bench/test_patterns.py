@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the table of patterns says is so: whom a query sees, what a layer costs, where it runs."""
+"""The table of patterns is right: which positions a query sees, the costs of a layer, where it runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from slideformer.bench.comparison import Maps, count, pattern_layers
-from slideformer.bench.footprint import footprint, reach, seen
+from slideformer.bench import Setting
+from slideformer.bench.comparison import Maps, count, footprint, pattern_layers, reach, seen
 from slideformer.bench.patterns import PATTERNS, Pattern, stage
 from slideformer.models.counts import size as parameters
 
@@ -137,7 +137,7 @@ COUNTS = {
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts_are_those_by_hand(name: str) -> None:
     maps = Maps(batch=1, size=14, dim=DIM, heads=HEADS, query=(0, 0))
-    layers, _ = pattern_layers(maps)
+    layers, _ = pattern_layers(maps, Setting())
     counted = {
         pattern.name: (parameters(layer), count(pattern, maps) / 14**2) for pattern, layer in layers.items()
     }
@@ -147,7 +147,7 @@ def test_counts_are_those_by_hand(name: str) -> None:
 @pytest.mark.parametrize("size", [1, 2, 6, 7, 13, 15, 29, 57])
 def test_every_pattern_takes_a_map_of_any_size(size: int) -> None:
     maps = Maps(batch=1, size=size, dim=DIM, heads=HEADS, query=(0, 0))
-    layers, notes = pattern_layers(maps)
+    layers, notes = pattern_layers(maps, Setting())
     assert [pattern.name for pattern in layers] == list(BY_NAME)
     assert notes == []
     x = torch.randn(1, size, size, DIM)
@@ -160,16 +160,16 @@ def test_the_stages_are_those_of_an_image_of_224_pixels() -> None:
 
 
 def test_heads_that_cannot_be_halved_leave_the_cross_out() -> None:
-    layers, notes = pattern_layers(Maps(batch=1, size=6, dim=9, heads=3, query=(0, 0)))
+    layers, notes = pattern_layers(Maps(batch=1, size=6, dim=9, heads=3, query=(0, 0)), Setting())
     assert "cross window" not in {pattern.name for pattern in layers}
     assert len(layers) == len(PATTERNS) - 1
     assert notes == ["cross window left out: half of its heads look each way, and 3 cannot be halved"]
 
 
-def test_what_memory_does_not_hold_is_left_out_and_named() -> None:
+def test_a_pattern_too_large_for_memory_is_left_out_with_a_note() -> None:
     # Logits and weights of 56^4 pairs, 2 heads and 8 maps are 1.2 GiB; those of any other are far less.
     maps = Maps(batch=8, size=56, dim=DIM, heads=HEADS, query=(0, 0))
-    layers, notes = pattern_layers(maps, memory=2**30)
+    layers, notes = pattern_layers(maps, Setting(memory=2**30))
     assert "global" not in {pattern.name for pattern in layers}
     assert len(layers) == len(PATTERNS) - 1
     assert notes == ["global left out: it may lay out 1.2 GiB"]
@@ -177,7 +177,7 @@ def test_what_memory_does_not_hold_is_left_out_and_named() -> None:
 
 def test_a_layer_is_the_same_alone_and_among_others() -> None:
     maps = Maps(batch=1, size=6, dim=DIM, heads=HEADS, query=(0, 0))
-    among, alone = (pattern_layers(maps, only=only)[0] for only in ((), ("neigh", "slide")))
+    among, alone = (pattern_layers(maps, Setting(only=only))[0] for only in ((), ("neigh", "slide")))
     assert [pattern.name for pattern in alone] == ["neighborhood", "slide"]
     for pattern, layer in alone.items():
         torch.testing.assert_close(layer.state_dict(), among[pattern].state_dict(), rtol=0, atol=0)

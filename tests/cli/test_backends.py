@@ -42,6 +42,6 @@ def test_json_holds_the_same(capsys: pytest.CaptureFixture[str]) -> None:
         (("--size", "1", "2", "3"), "--size takes one or two numbers, got 3"),
     ],
 )
-def test_sizes_that_make_no_call_are_told_in_a_line(words: tuple[str, ...], message: str) -> None:
+def test_sizes_that_make_no_call_are_an_error(words: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         verb.run(parsed(*words))

@@ -30,12 +30,12 @@ def test_data_with_an_error_give_code_1(scenes: Path, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert "error: pictures that are not there: 1\n  " in out
     assert "000002.jpg" in out
-    assert out.endswith("errors: 1; mend them before a training\n")
+    assert out.endswith("errors: 1; fix them before a training\n")
 
 
 def test_options_of_detection_go_with_detection(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-data", "segment", str(scenes), "--no-masks"]) == 2
-    assert "options of detect must go with detect, got with_masks with segment" in capsys.readouterr().err
+    assert "these are options of detect, got --no-masks with segment" in capsys.readouterr().err
 
 
 def test_a_fifo_among_the_pictures_is_reported(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from slideformer.bench import comparison_from_dict, comparison_markdown, comparison_text, comparison_to_dict
+from slideformer.bench import restore
 from slideformer.bench.patterns import PATTERNS
 from slideformer.cli.main import main
 
@@ -44,16 +44,17 @@ def test_the_command_says_how_to_measure_the_same_again(
     out = capsys.readouterr().out
     assert (
         "slideformer compare --size 6 --dim 8 --heads 2 --batch 1 --query 0 5 --dtype bfloat16 "
-        "--only 'slide' --rounds 1`; sees and reach: of the query in row 0, column 5, counted from 0\n"
+        "--only slide --rounds 1`; sees and reach: of the query in row 0, column 5, counted from 0\n"
     ) in out
     assert out.startswith("| pattern | as in | parameters | multiply-adds M |")
     assert "\n|---|---|---:|" in out
-    comparison, facts = comparison_from_dict(json.loads(file.read_text()))
-    assert comparison_markdown(comparison, facts) == out.rstrip("\n")
-    assert comparison.maps.query == (0, 5)
-    assert (comparison.rows[0].sees, comparison.rows[0].reach) == (4, 1)
-    assert json.loads(json.dumps(comparison_to_dict(comparison, facts))) == json.loads(file.read_text())
-    assert "slide    Slide-Transformer" in comparison_text(comparison, facts)
+    figures = json.loads(file.read_text())
+    report = restore(figures)
+    assert report.table.markdown() == out.rstrip("\n")
+    assert json.loads(json.dumps(report.figures)) == figures
+    assert figures["maps"]["query"] == [0, 5]
+    assert (figures["rows"][0]["sees"], figures["rows"][0]["reach"]) == (4, 1)
+    assert "slide    Slide-Transformer" in report.table.text()
 
 
 def test_a_pattern_that_the_heads_do_not_fit_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +77,7 @@ BAD = [
     (["--only", "cross", "--dim", "3", "--heads", "3"], "no pattern is left; cross window left out"),
     (["--device", "nowhere"], "--device must be one that is here, got 'nowhere'"),
     (["--dtype", "float128"], "argument --dtype: invalid choice: 'float128'"),
-    (["--plot", "nowhere/patterns.png"], "--plot must lie in a folder that exists"),
+    (["--plot", "nowhere/patterns.png"], "--plot must be in a folder that exists"),
     (["--plot", "."], "--plot must be a file, got the folder .; name a file in it"),
 ]
 

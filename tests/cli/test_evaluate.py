@@ -77,7 +77,7 @@ def test_predict_as_json_is_one_object_a_line_and_bad_pictures_are_told_beside(
     good = [row for row in rows if "classes" in row]
     assert len(good) == 8
     assert all(sum(c["probability"] for c in row["classes"]) == pytest.approx(1) for row in good)
-    assert "1 of 9 pictures were unreadable" in captured.err
+    assert "1 of 9 images were unreadable" in captured.err
 
 
 def no_weights(run: Path) -> None:

@@ -12,11 +12,10 @@ import timm
 import torch
 from torch import nn
 
-from slideformer.cli.exported import mebibytes
 from slideformer.cli.main import main
 from slideformer.cli.ranges import side_lengths
-from slideformer.deploy import RUNTIMES, Sizes
-from slideformer.models import save_pretrained
+from slideformer.deploy import RUNTIMES, Sizes, mebibytes
+from tests.saved import save_classifier
 
 OPTIONS = {"embed_dim": 8, "depths": (1,), "num_heads": (2,), "slide_stages": (0,)}
 
@@ -29,7 +28,7 @@ def all_exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = timm.create_model("slide_swin_tiny", num_classes=3, img_size=32, **OPTIONS)
     nn.init.normal_(model.head.fc.weight)
     names = ["kiwi", "lemon", "ölbaum und Rand"]
-    save_pretrained(model, folder, label_names=names, input_size=(3, 32, 32))
+    save_classifier(model, folder, class_names=names, input_size=(3, 32, 32))
     words = ["--to", "onnx", "openvino", "--precision", "float32", "float16", "--fixed"]
     assert main(["export", str(folder), *words]) == 0
     return folder
@@ -56,6 +55,7 @@ def test_every_runtime_and_precision_has_a_file_of_its_own(all_exported: Path) -
     assert (card.precision, card.sizes) == ("float16", Sizes(1, 32, 32))
 
 
+@pytest.mark.slow
 def test_two_sizes_are_two_files(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--to", "executorch", "--size", "32", "24x40"]
     assert main(["export", str(exported), *words]) == 0
@@ -80,7 +80,7 @@ REFUSED = {
     "no size": (["--to", "onnx", "--size", "large"], "must be HxW in pixels, such as 224x320, got 'large'"),
     "int8 alone": (
         ["--to", "onnx", "--precision", "int8"],
-        "error: int8 needs pictures to fit its ranges to",
+        "error: int8 needs images to be calibrated with, got none; name some with --calibrate",
     ),
     "precision": (["--to", "torch", "--precision", "int8"], "error: AOTInductor has the precisions float32"),
     "runtime": (["--to", "abacus"], "invalid choice: 'abacus'"),
@@ -161,17 +161,19 @@ def test_verify_compares_on_labelled_pictures(
 ) -> None:
     assert main(["verify", str(exported / "model.xml"), "--data", str(all_photos)]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("9 labelled pictures: same class 100.00 %, top-1 of the file ")
+    assert last.startswith("9 labelled images: same class 100.00 %, top-1 of the file ")
     file, model = last.removesuffix(" %").split("top-1 of the file ")[1].split(" %, of the model ")
     assert file == model
 
 
 def test_verify_finds_out_another_model(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = timm.create_model("slide_swin_tiny", num_classes=3, img_size=32, **OPTIONS)
-    save_pretrained(model, exported / "other", input_size=(3, 32, 32))
+    save_classifier(model, exported / "other", input_size=(3, 32, 32))
     words = ["verify", str(exported / "model.onnx"), "--model", str(exported / "other")]
     assert main(words) == 2
-    assert "must be made of the model it is compared with, but its weights are" in capsys.readouterr().err
+    assert (
+        "must be exported from the model it is compared with, but its weights are" in capsys.readouterr().err
+    )
 
 
 def test_verify_refuses_a_size_that_the_file_does_not_take(
@@ -187,5 +189,5 @@ def test_verify_asks_for_the_model_of_a_file_that_lies_alone(
 ) -> None:
     alone = Path(shutil.copy(exported / "model.onnx", tmp_path))
     assert main(["verify", str(alone)]) == 2
-    assert "must lie in the folder of its run, or --model must name that" in capsys.readouterr().err
+    assert "must be in the folder of its run, or --model must name it" in capsys.readouterr().err
     assert main(["verify", str(alone), "--model", str(exported)]) == 0

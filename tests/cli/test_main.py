@@ -123,7 +123,9 @@ runpy.run_module("slideformer", run_name="__main__")
 )
 def test_ctrl_c_while_modules_are_imported_is_one_line(module: str, swallowed: str) -> None:
     script = STOPPED.format(module=module, swallowed=swallowed)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300
+    )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
@@ -156,5 +158,6 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert process.stderr == ""

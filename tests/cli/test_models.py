@@ -27,7 +27,7 @@ def test_names_are_printed_one_a_line(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == "slide_swin_tiny\n"
 
 
-def test_counts_stand_beside_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_counts_are_printed_next_to_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("slide_swin_tiny", "slide_swin_nano", "slide_pvt_v2_b1"):
         run(name, "--counts")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -36,7 +36,7 @@ def test_counts_stand_beside_the_papers(capsys: pytest.CaptureFixture[str]) -> N
     assert ["slide_pvt_v2_b1", "13.005", "12.982", "2.205", "13", "+0.0", "2.2", "+0.2", "79.5"] in lines
 
 
-def test_what_the_paper_only_plots_has_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_read_off_a_plot_have_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     run("slide_pvt_medium", "--counts")
     out = capsys.readouterr().out
     assert ["slide_pvt_medium", "42.451", "42.411", "6.824", "-", "-", "6.81", "+0.2", "82.9"] in [
@@ -64,7 +64,7 @@ def test_the_table_is_printed_as_markdown(capsys: pytest.CaptureFixture[str]) ->
     assert any(line.startswith("- slide_mvit_v2_tiny: the plain host's") for line in rest)
 
 
-def test_markdown_without_counts_is_refused() -> None:
+def test_markdown_without_counts_is_rejected() -> None:
     with pytest.raises(UserError, match="add --counts"):
         run("--markdown")
 
@@ -75,6 +75,6 @@ def test_counts_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert (row["model"], row["multiply_adds"], row["paper_top1"]) == ("slide_swin_tiny", 4564626432, 82.3)
 
 
-def test_a_filter_that_fits_nothing_is_refused() -> None:
+def test_a_filter_that_fits_nothing_is_rejected() -> None:
     with pytest.raises(UserError, match=r"no model fits 'resnet50'; there are .*slide_swin_tiny"):
         run("resnet50")

@@ -12,8 +12,8 @@ import timm
 from PIL import Image
 
 from slideformer.cli.main import main
-from slideformer.models import save_pretrained
 from slideformer.tasks.scenes.generate import generate
+from tests.saved import save_classifier
 
 STRANGE = os.fsdecode(b"\x1b[31m\xff\n.png")
 SHOWN = r"\x1b[31m\udcff\n.png"
@@ -24,7 +24,7 @@ CLASSES = ("cat\x1b[2J", "dog\n")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier whose classes have names that no terminal should get."""
     run = tmp_path_factory.mktemp("runs") / "strange"
-    save_pretrained(timm.create_model("slide_swin_nano", num_classes=2), run, label_names=list(CLASSES))
+    save_classifier(timm.create_model("slide_swin_nano", num_classes=2), run, class_names=list(CLASSES))
     return run
 
 

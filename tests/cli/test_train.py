@@ -204,7 +204,7 @@ def test_a_training_into_a_folder_in_use_is_refused_with_its_process(
     ):
         assert f"{run} is in use by process 4711 on elsewhere; let it finish" in mistake(words, capsys)
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
     assert (run / "metrics.csv").read_text() == before
     assert main(["train", "--resume", str(run)]) == 0
     assert not (run / ".lock").exists()

@@ -18,13 +18,13 @@ from typing import Any
 import torch
 
 from slideformer.bench.machine import commit, processor
-from slideformer.cli import inputs
-from slideformer.deploy import RUNTIMES, Report, export
+from slideformer.deploy import RUNTIMES, Report, export_model
+from slideformer.deploy.inputs import bundled, stretched
 from slideformer.files import write_text
+from slideformer.runs import Facts, Preprocessing
 from tests.models.families import FAMILIES, of_one_size
 
 SIZE = (1, 40, 72)
-NORMALISED = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def exported(family: str, runtime: str, folder: Path) -> Report:
@@ -32,9 +32,17 @@ def exported(family: str, runtime: str, folder: Path) -> Report:
     torch.manual_seed(0)
     model = of_one_size(family)
     torch.nn.init.normal_(model.head.fc.weight)
-    picture = inputs.stretched(inputs.bundled(), NORMALISED, SIZE)
+    photo = stretched(bundled(), model_preprocessing(), SIZE)
     file = folder / f"{family}{RUNTIMES[runtime].suffix}"
-    return export(model, file, runtime, inputs=[picture], facts={"architecture": family}, fixed=True)
+    return export_model(
+        model, file, runtime, inputs=[photo], facts=Facts(task="classify", architecture=family), fixed=True
+    )
+
+
+def model_preprocessing() -> Preprocessing:
+    """ImageNet's normalisation."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return Preprocessing(input_size=(3, *SIZE[1:]), mean=mean, std=std, interpolation="bicubic", crop_pct=1.0)
 
 
 def told(report: Report) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from slideformer.deploy import RUNTIMES, Report, export
+from slideformer.deploy import RUNTIMES, Report, export_model
+from slideformer.runs import Facts
 
 # Batch, height and width.
 SIZE = (1, 16, 24)
-FACTS = {"class_names": ["ant", "bee", "cat"]}
+FACTS = Facts(task="classify", architecture="tiny", class_names=("ant", "bee", "cat"))
 
 
 class Tiny(nn.Module):
@@ -45,4 +46,6 @@ def written(folder: Path, runtime: str, *, precision: str = "float32", fixed: bo
 
 def exported(file: Path, runtime: str, *, precision: str = "float32", fixed: bool = True) -> Report:
     """Export `Tiny`."""
-    return export(Tiny(), file, runtime, inputs=[image(*SIZE)], facts=FACTS, precision=precision, fixed=fixed)
+    return export_model(
+        Tiny(), file, runtime, inputs=[image(*SIZE)], facts=FACTS, precision=precision, fixed=fixed
+    )

@@ -14,7 +14,7 @@ import torch
 from slideformer.cli.main import main
 from slideformer.deploy import RUNTIMES, verify
 from slideformer.errors import UserError
-from tests.deploy.small import SIZE, Tiny, image, written
+from tests.deploy.small import FACTS, SIZE, Tiny, image, written
 
 # Compiling for AOTInductor takes minutes, and its packages are read as archives: a made one will do.
 WRITTEN = ("onnx", "openvino", "executorch", "coreml")
@@ -67,9 +67,9 @@ def test_a_broken_file_is_one_line(
 def test_broken_weights_of_openvino_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path, "openvino")
     halve(file.with_suffix(".bin"))
-    assert_one_line(["verify", str(file)], capsys, "must be a whole model of OpenVINO's")
+    assert_one_line(["verify", str(file)], capsys, "must be a complete model of OpenVINO's")
     file.with_suffix(".bin").unlink()
-    assert_one_line(["verify", str(file)], capsys, "must have its weights beside it")
+    assert_one_line(["verify", str(file)], capsys, "must have its weights next to it")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 and no more", b"no archive"], ids=["empty", "cut", "text"])
@@ -77,13 +77,13 @@ def test_a_package_that_is_no_archive_is_one_line(
     content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "model.pt2").write_bytes(content)
-    message = "must be a whole package of PyTorch's AOTInductor"
+    message = "must be a complete package of AOTInductor"
     assert_one_line(["verify", str(tmp_path / "model.pt2")], capsys, message)
 
 
 def test_a_package_of_someone_else_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.export.save(torch.export.export(Tiny(), (image(*SIZE),)), tmp_path / "model.pt2")
-    message = "must be a file that `slideformer export` wrote, but says nothing of it"
+    message = "must be a file that `slideformer export` wrote, but has none of its metadata"
     assert_one_line(["verify", str(tmp_path / "model.pt2")], capsys, message)
 
 
@@ -98,7 +98,10 @@ def resign(file: Path, **changed: str) -> None:
 
 SIGNED = {
     "another format": ({"slideformer_format": "99"}, "must have the format 1, got 99, of slideformer 0."),
-    "nothing": ({}, "must be a file that `slideformer export` wrote, but says nothing of it; export anew"),
+    "nothing": (
+        {},
+        "must be a file that `slideformer export` wrote, but has none of its metadata",
+    ),
 }
 
 
@@ -127,7 +130,7 @@ def test_a_written_file_is_read_again(original: Path) -> None:
     (row,) = (row for row in RUNTIMES.values() if row.suffix == original.suffix)
     report = verify(row, original, Tiny(), [image(*SIZE)])
     assert report.fault is None
-    assert dict(report.card.facts) == {"class_names": ["ant", "bee", "cat"]}
+    assert report.card.facts == FACTS
     assert sorted(entry.suffix for entry in original.parent.iterdir()) == sorted(
         [row.suffix, *([".bin"] if row.name == "openvino" else [])]
     )

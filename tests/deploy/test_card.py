@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,37 +17,38 @@ from torch import nn
 from slideformer.cli.main import main
 from slideformer.deploy import RUNTIMES, Card, Sizes, fingerprint
 from slideformer.errors import UserError
+from slideformer.runs import Facts, Preprocessing
+from slideformer.runs.preprocessing import read_preprocessing
 from slideformer.version import __version__
 from tests.deploy.small import Tiny
 from tests.runtime.files import PREPARED
 from tests.runtime.hostile import CHANGES
 
 FILE = Path("model.onnx")
-CARD = Card("classify", "float32", "matmul", "0123456789abcdef", Sizes(2, None, 30))
 
+
+def card_of(task: Any = "classify", weights: str = "ab", precision: str = "float32", **facts: Any) -> Card:
+    return Card(precision, "matmul", weights, Facts(task=task, architecture="x", **facts))
+
+
+HOW = Preprocessing(
+    input_size=(3, 30, 30),
+    mean=(0.1, 0.2, 1 / 3),
+    std=(1.0, 1.0, 1.0),
+    interpolation="bicubic",
+    crop_pct=0.875,
+)
+CARD = replace(card_of(weights="0123456789abcdef"), sizes=Sizes(2, None, 30))
 CARDS = {
     "sizes": CARD,
-    "no facts and any size": Card("detect", "float32", "conv", "ab"),
-    "a fingerprint of digits": Card("classify", "int8", "matmul", "1234567890123456"),
-    "a fingerprint like a power": Card("classify", "int8", "matmul", "12345678901234e5"),
-    "classes like numbers": Card(
-        "classify", "float16", "matmul", "ab", facts={"class_names": ["0", "1e3", "null", "-7", ""]}
-    ),
-    "classes of other scripts": Card(
-        "segment", "float32", "matmul", "ab", facts={"class_names": ["ölbaum", "木"]}
-    ),
-    "plain values": Card(
-        "classify",
-        "float32",
-        "matmul",
-        "ab",
-        facts={
-            "mean": [0.1, 0.2, 1 / 3],
-            "crop_pct": 0.875,
-            "category_ids": None,
-            "interpolation": "bicubic",
-        },
-    ),
+    "any size": card_of("detect"),
+    "a fingerprint of digits": card_of(weights="1234567890123456", precision="int8"),
+    "a fingerprint like a power": card_of(weights="12345678901234e5", precision="int8"),
+    "classes like numbers": card_of(class_names=("0", "1e3", "null", "-7", "")),
+    "classes of other scripts": card_of("segment", class_names=("ölbaum", "木")),
+    "preprocessing": card_of(preprocessing=HOW, num_classes=3),
+    "numbers of classes": card_of("detect", category_ids=(1, 7, 90)),
+    "random weights": card_of(random=True, preprocessing=HOW),
 }
 
 
@@ -60,22 +63,16 @@ def test_a_card_tells_which_version_wrote_it() -> None:
     assert CARD.texts()["slideformer"] == __version__
 
 
-def test_facts_cannot_stand_in_for_what_is_known() -> None:
-    card = Card("classify", "float32", "matmul", "ab", facts={"weights": "others", "precision": "int8"})
-    read = Card.of(card.texts(), FILE)
-    assert (read.weights, read.precision) == ("ab", "float32")
-
-
 REFUSED = {
     "nothing": ({}, "model.onnx must be a file that `slideformer export` wrote"),
-    "other": ({"author": "someone"}, "says nothing of it; export anew"),
+    "other": ({"author": "someone"}, "has none of its metadata; export it again"),
     "format": (
         {**CARD.texts(), "slideformer_format": "0", "slideformer": "0.0.1"},
-        r"must have the format 1, got 0, of slideformer 0\.0\.1; export it anew with this version",
+        r"must have the format 1, got 0, of slideformer 0\.0\.1; export it again with this version",
     ),
     "incomplete": (
         {name: text for name, text in CARD.texts().items() if name not in ("weights", "height")},
-        "must tell its weights, height, but does not",
+        "must state its weights, height, but does not",
     ),
 }
 
@@ -88,8 +85,8 @@ def test_a_card_of_something_else_is_refused(texts: dict[str, str], message: str
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_what_nobody_should_believe_is_refused_in_a_line(change: dict[str, str]) -> None:
-    facts = {name: value for name, value in PREPARED.items() if name != "task"}
-    card = Card("classify", "float32", "matmul", "ab", facts={**facts, "class_names": ["ant", "bee", "cat"]})
+    how = read_preprocessing(PREPARED, FILE)
+    card = card_of(preprocessing=how, class_names=("ant", "bee", "cat"))
     assert Card.of(card.texts(), FILE) == card
     with pytest.raises(UserError, match=r"model\.onnx") as raised:
         Card.of({**card.texts(), **change}, FILE)

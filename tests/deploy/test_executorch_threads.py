@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from slideformer.deploy.job import quiet
 from slideformer.deploy.runtimes import executorch
-from slideformer.deploy.runtimes.quiet import quiet
 
 pytest.importorskip("executorch")
 

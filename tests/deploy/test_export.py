@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from slideformer.deploy import RUNTIMES, check_sizes, export, of_file
+from slideformer.deploy import RUNTIMES, check_sizes, export_model, of_file
 from slideformer.errors import UserError
+from slideformer.runs import Facts
 from tests.deploy.small import FACTS, SIZE, Tiny, image, written
+from tests.tiers import fast
 
 REFUSED = {
     "runtime": ("abacus", "model.onnx", {}, "the runtime must be one of onnx, openvino, .* got 'abacus'"),
@@ -33,12 +35,12 @@ REFUSED = {
         "onnx",
         "model.onnx",
         {"precision": "int8"},
-        "int8 needs pictures to fit its ranges to, got none; name some with --calibrate",
+        "int8 needs images to be calibrated with, got none; name some with `calibrate`",
     ),
     "task": (
         "executorch",
         "model.pte",
-        {"facts": {"task": "detect"}},
+        {"facts": Facts(task="detect", architecture="x")},
         "ExecuTorch takes models that classify or segment, got one to detect; choose onnx for it",
     ),
 }
@@ -50,7 +52,7 @@ def test_a_mistake_is_refused_before_anything_is_written(
 ) -> None:
     given = {"inputs": [image(*SIZE)], "facts": FACTS, **more}
     with pytest.raises(UserError, match=message):
-        export(Tiny(), tmp_path / name, runtime, **given)
+        export_model(Tiny(), tmp_path / name, runtime, **given)
     assert not list(tmp_path.iterdir())
 
 
@@ -65,7 +67,7 @@ def test_a_missing_package_is_named_with_its_extra(
     install = rf"pip install 'slideformer\[{runtime}\]'"
     message = f"{row.title} needs no_such_package, which is not installed; {install}"
     with pytest.raises(UserError, match=message):
-        export(Tiny(), file, runtime, inputs=[image(*SIZE)], facts=FACTS)
+        export_model(Tiny(), file, runtime, inputs=[image(*SIZE)], facts=FACTS)
     with pytest.raises(UserError, match=message):
         lacking.card(file)
 
@@ -81,7 +83,7 @@ class NotANumber(nn.Module):
         return image.mean((2, 3)) * self.scale
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "openvino", "executorch"])
+@pytest.mark.parametrize("runtime", fast(["onnx", "openvino", "executorch"]))
 def test_a_file_that_does_not_agree_leaves_the_earlier_one(runtime: str, tmp_path: Path) -> None:
     suffix = RUNTIMES[runtime].suffix
     earlier = {f"model{suffix}": "earlier", "model.bin": "weights"}
@@ -92,7 +94,7 @@ def test_a_file_that_does_not_agree_leaves_the_earlier_one(runtime: str, tmp_pat
         inputs = inputs[:1]
     message = "a model must give finite answers, got nan; compute in float32"
     with pytest.raises(UserError, match=message):
-        export(NotANumber().eval(), tmp_path / f"model{suffix}", runtime, inputs=inputs, facts={})
+        export_model(NotANumber().eval(), tmp_path / f"model{suffix}", runtime, inputs=inputs, facts=FACTS)
     assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == earlier
 
 
@@ -100,7 +102,9 @@ def test_the_model_that_is_exported_stays_as_it_is(tmp_path: Path) -> None:
     model = Tiny()
     before = {name: (x.clone(), x.requires_grad) for name, x in model.named_parameters()}
     inputs = [image(*SIZE)]
-    export(model, tmp_path / "model.onnx", "onnx", inputs=inputs, facts={}, precision="float16", fixed=True)
+    export_model(
+        model, tmp_path / "model.onnx", "onnx", inputs=inputs, facts=FACTS, precision="float16", fixed=True
+    )
     for name, x in model.named_parameters():
         assert torch.equal(x, before[name][0])
         assert x.requires_grad == before[name][1], name

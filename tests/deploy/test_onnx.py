@@ -15,13 +15,13 @@ import timm
 import torch
 from torch import nn
 
+from slideformer.cli.export import open_model
 from slideformer.cli.main import main
-from slideformer.cli.source import open_source
-from slideformer.deploy import RUNTIMES, check_sizes, fingerprint, verify
+from slideformer.deploy import RUNTIMES, check_sizes, default_file, fingerprint, verify
 from slideformer.deploy.card import Card
 from slideformer.errors import UserError
 from slideformer.layers.deformed_shift import DeformedShift
-from slideformer.models import load_pretrained, save_pretrained
+from tests.saved import opened, save_classifier
 
 SIZES = check_sizes(32, 32)
 ONNX = RUNTIMES["onnx"]
@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = timm.create_model("slide_swin_nano", num_classes=3)
     # Sharper than a fresh model's, so that logits differ by more than rounding.
     nn.init.normal_(model.head.fc.weight)
-    save_pretrained(model, folder, label_names=["ant", "bee", "cat"])
+    save_classifier(model, folder, class_names=["ant", "bee", "cat"])
     return folder
 
 
@@ -52,7 +52,7 @@ def exported(run: Path) -> Path:
 
 
 def test_the_file_agrees_with_the_model_at_three_sizes(run: Path, exported: Path) -> None:
-    model, _ = load_pretrained(run)
+    model, _ = opened(run)
     report = verify(ONNX, exported, model, images())
     rows = report.differences
     assert report.ran
@@ -75,8 +75,8 @@ def test_the_file_tells_how_to_prepare_an_image(exported: Path) -> None:
 
 def test_the_file_tells_what_it_is(run: Path, exported: Path) -> None:
     card = ONNX.card(exported)
-    model, _ = load_pretrained(run)
-    assert card == Card("classify", "float32", "matmul", fingerprint(model), facts=card.facts)
+    model, _ = opened(run)
+    assert card == Card("float32", "matmul", fingerprint(model), card.facts)
     assert str(card.sizes) == "any x any x any"
 
 
@@ -87,14 +87,14 @@ def test_a_script_without_pytorch_gives_the_same_class(run: Path, exported: Path
     image = (pixels - json.loads(facts["mean"])) / json.loads(facts["std"])
     batch = image.transpose(2, 0, 1)[None].astype(np.float32)
     (logits,) = session.run(None, {"image": batch})
-    model, info = load_pretrained(run)
+    model, info = opened(run)
     with torch.inference_mode():
         wanted = model(torch.from_numpy(batch))
-    assert json.loads(facts["class_names"])[logits[0].argmax()] == info.label_names[wanted[0].argmax()]
+    assert json.loads(facts["class_names"])[logits[0].argmax()] == info.class_names[wanted[0].argmax()]
 
 
 def test_weights_are_merged_in_the_file_and_not_in_the_model(run: Path, exported: Path) -> None:
-    model, _ = load_pretrained(run)
+    model, _ = opened(run)
     assert any(isinstance(module, DeformedShift) for module in model.modules())
     # The fixed shift is gone from the file: nothing is left to add at inference.
     names = [entry.name for entry in onnx.load(exported).graph.initializer]
@@ -108,7 +108,7 @@ def test_a_file_with_another_weight_is_found_out(run: Path, exported: Path, tmp_
     changed = onnx.numpy_helper.to_array(weight) * np.float32(1.1)
     weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
     onnx.save(program, tmp_path / "changed.onnx")
-    model, _ = load_pretrained(run)
+    model, _ = opened(run)
     report = verify(ONNX, tmp_path / "changed.onnx", model, images())
     assert max(row.largest for row in report.differences) > 1e-3
     assert str(report.fault).startswith("the exported file must agree with the model to 1e-04")
@@ -132,14 +132,14 @@ def test_a_mistake_is_one_line(words: list[str], message: str, capsys: pytest.Ca
 
 def test_classes_of_a_run_are_not_to_be_given(run: Path) -> None:
     with pytest.raises(UserError, match="--num-classes goes with a model's name"):
-        open_source(str(run), 7)
+        open_model(str(run), 7)
 
 
 def test_a_named_model_has_random_weights_and_the_same_always() -> None:
-    source, again = open_source("slide_swin_nano", 7), open_source("slide_swin_nano", 7)
-    assert source.facts["source"] == "random weights of seed 0"
-    assert source.facts["architecture"] == "slide_swin_nano"
-    assert source.stem.name == "slide_swin_nano"
-    head: Any = source.model
+    opened, again = open_model("slide_swin_nano", 7), open_model("slide_swin_nano", 7)
+    assert opened.random
+    assert opened.facts.architecture == "slide_swin_nano"
+    assert default_file(opened, "onnx").name == "slide_swin_nano.onnx"
+    head: Any = opened.model
     assert head.num_classes == 7
-    assert fingerprint(source.model) == fingerprint(again.model)
+    assert fingerprint(opened.model) == fingerprint(again.model)

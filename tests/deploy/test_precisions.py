@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from slideformer.cli.exported import mebibytes
-from slideformer.deploy import RUNTIMES, export
-from tests.deploy.small import image
+from slideformer.deploy import RUNTIMES, export_model, mebibytes
+from tests.deploy.small import FACTS, image
 from tests.models.families import small
+from tests.tiers import fast
 
 SIZE = (1, 40, 72)
 DEVICES = ("onnx", "openvino", "executorch", "coreml")
@@ -28,7 +28,7 @@ def model() -> nn.Module:
     return made
 
 
-@pytest.fixture(scope="module", params=DEVICES)
+@pytest.fixture(scope="module", params=fast(DEVICES))
 def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Files for one runtime, by precision; each was checked when it was written."""
     folder, row = tmp_path_factory.mktemp("precisions"), RUNTIMES[request.param]
@@ -37,12 +37,12 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     made = {}
     for precision in row.precisions:
         made[precision] = folder / f"{precision}{row.suffix}"
-        report = export(
+        report = export_model(
             model(),
             made[precision],
             row.name,
             inputs=[image(*SIZE)],
-            facts={},
+            facts=FACTS,
             precision=precision,
             calibration=fitted if precision == "int8" else (),
             fixed=True,

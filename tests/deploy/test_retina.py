@@ -14,14 +14,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from slideformer.deploy import RUNTIMES, DetectionDifference, Report, RetinaGraph, export, verify
+from slideformer.deploy import RUNTIMES, DetectionDifference, Report, RetinaGraph, export_model, verify
 from slideformer.deploy.card import Card
-from slideformer.deploy.detections import compare_detections
+from slideformer.deploy.verify import compare_detections
 from slideformer.errors import UserError
-from tests.models.dense.small_detectors import small
+from slideformer.runs import Facts
+from tests.dense.small_detectors import small
 
 SIZES = [(64, 96), (70, 90), (133, 201)]
-FACTS = {"task": "detect", "class_names": ["ant", "bee", "cat"], "min_size": 64}
+FACTS = Facts(task="detect", architecture="x", class_names=("ant", "bee", "cat"))
 
 
 def pictures() -> list[Tensor]:
@@ -44,7 +45,7 @@ def sharp(**arguments: object) -> nn.Module:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     file = tmp_path_factory.mktemp("export") / "model.onnx"
-    return file, export(sharp(), file, "onnx", inputs=pictures(), facts=FACTS)
+    return file, export_model(sharp(), file, "onnx", inputs=pictures(), facts=FACTS)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -128,31 +129,34 @@ def test_boxes_that_are_no_numbers_match_nothing() -> None:
 def test_a_file_that_does_not_pass_is_not_kept(
     unmatched: int, score: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card = Card("detect", "float32", "matmul", "")
+    card = Card("float32", "matmul", "", Facts(task="detect", architecture="x"))
     report = Report(card, ran=True, detections=[DetectionDifference(5, 6, 10, unmatched, 0.0, score)])
     monkeypatch.setattr("slideformer.deploy.runtimes.onnx.write", lambda job, file: file.write_text("graph"))
     # The module, which the package hides behind its function.
     monkeypatch.setattr(sys.modules["slideformer.deploy.export"], "verify", lambda *given: report)
     message = rf"{unmatched} of 10 boxes that are not the model's at 5 x 6; nothing was kept"
     with pytest.raises(UserError, match=message):
-        export(sharp(), tmp_path / "x.onnx", "onnx", inputs=pictures(), facts=FACTS)
+        export_model(sharp(), tmp_path / "x.onnx", "onnx", inputs=pictures(), facts=FACTS)
     assert not list(tmp_path.iterdir())
 
 
 def test_one_box_of_twenty_may_be_another() -> None:
-    card, row = Card("detect", "float32", "matmul", ""), DetectionDifference(5, 6, 20, 1, 0.0, 1e-5)
+    card, row = (
+        Card("float32", "matmul", "", Facts(task="detect", architecture="x")),
+        DetectionDifference(5, 6, 20, 1, 0.0, 1e-5),
+    )
     assert Report(card, ran=True, detections=[row]).fault is None
 
 
 def test_another_detector_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="must be a retinanet to be exported, got a faster_rcnn"):
-        export(small("faster_rcnn"), tmp_path / "x.onnx", "onnx", inputs=pictures(), facts=FACTS)
+    with pytest.raises(UserError, match="must be a retinanet to be exported, got a two-stage detector"):
+        export_model(small("faster_rcnn"), tmp_path / "x.onnx", "onnx", inputs=pictures(), facts=FACTS)
 
 
 REFUSED = {
     "executorch": ("x.pte", "float32", "ExecuTorch takes models that classify or segment, got one to detect"),
     "openvino": ("x.xml", "float32", "OpenVINO takes models that classify or segment, got one to detect"),
-    "onnx": ("x.onnx", "float16", "a detector is exported in float32, got float16; leave --precision out"),
+    "onnx": ("x.onnx", "float16", "a detector is exported in float32, got float16; leave `precision` out"),
 }
 
 
@@ -160,5 +164,5 @@ REFUSED = {
 def test_a_detector_is_for_onnx_in_float32(runtime: str, tmp_path: Path) -> None:
     name, precision, message = REFUSED[runtime]
     with pytest.raises(UserError, match=message):
-        export(sharp(), tmp_path / name, runtime, inputs=pictures(), facts=FACTS, precision=precision)
+        export_model(sharp(), tmp_path / name, runtime, inputs=pictures(), facts=FACTS, precision=precision)
     assert not list(tmp_path.iterdir())

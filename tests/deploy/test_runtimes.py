@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from slideformer.deploy import RUNTIMES, Card, Report, Sizes, export
+from slideformer.deploy import RUNTIMES, Card, Report, Sizes, export_model
 from slideformer.deploy.job import Job
 from slideformer.deploy.runtimes import coreml
 from slideformer.errors import UserError
 from slideformer.models import reparameterize
-from tests.deploy.small import SIZE, Tiny, exported, image
-from tests.models.families import FAMILIES, of_one_size, traceable
+from tests.deploy.small import FACTS, SIZE, Tiny, exported, image
+from tests.models.families import FAMILIES, of_one_size
+from tests.tiers import fast
 
 # The first is traced with; the others are smaller, wider and higher, in other batches.
 ANY_SIZE = ((1, 64, 96), (1, 33, 33), (3, 130, 64), (2, 64, 97))
@@ -33,12 +34,12 @@ def sharp(build: Callable[[str], nn.Module], name: str) -> nn.Module:
     return model
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=fast(FAMILIES))
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """The name of a family, and an ONNX file for any size of its model."""
     file = tmp_path_factory.mktemp("any") / "model.onnx"
     inputs = [image(*size) for size in ANY_SIZE]
-    report = export(sharp(traceable, request.param), file, "onnx", inputs=inputs, facts={})
+    report = export_model(sharp(of_one_size, request.param), file, "onnx", inputs=inputs, facts=FACTS)
     assert_agrees(report, ANY_SIZE)
     return request.param, file
 
@@ -65,23 +66,26 @@ def test_openvino_agrees_at_every_size(
     monkeypatch.setattr(
         "slideformer.deploy.runtimes.onnx.write", lambda job, file: shutil.copy(single, file) and None
     )
-    inputs, model = [image(*size) for size in ANY_SIZE], sharp(traceable, name)
-    assert_agrees(export(model, tmp_path / "model.xml", "openvino", inputs=inputs, facts={}), ANY_SIZE)
+    inputs, model = [image(*size) for size in ANY_SIZE], sharp(of_one_size, name)
+    assert_agrees(
+        export_model(model, tmp_path / "model.xml", "openvino", inputs=inputs, facts=FACTS), ANY_SIZE
+    )
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.bin", "model.xml"]
 
 
+@pytest.mark.slow  # a minute each; test_broken_files exports something smaller
 @pytest.mark.parametrize("name", FAMILIES)
 def test_executorch_agrees(name: str, tmp_path: Path) -> None:
     model, inputs = sharp(of_one_size, name), [image(*ONE_SIZE)]
-    report = export(model, tmp_path / "model.pte", "executorch", inputs=inputs, facts={})
+    report = export_model(model, tmp_path / "model.pte", "executorch", inputs=inputs, facts=FACTS)
     assert_agrees(report, (ONE_SIZE,))
     assert report.card.sizes == Sizes(*ONE_SIZE)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", fast(FAMILIES))
 def test_core_ml_takes_the_model(name: str, tmp_path: Path) -> None:
     file = tmp_path / "model.mlpackage"
-    report = export(sharp(of_one_size, name), file, "coreml", inputs=[image(*ONE_SIZE)], facts={})
+    report = export_model(sharp(of_one_size, name), file, "coreml", inputs=[image(*ONE_SIZE)], facts=FACTS)
     assert report.faults == []
     spec = coreml.specification(file)
     ranks = [out.type.tensorType.rank for entry in coreml.operations(spec) for out in entry.outputs]
@@ -109,11 +113,11 @@ def test_a_package_that_core_ml_does_not_take_is_not_kept(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+@pytest.mark.parametrize("runtime", fast(["onnx", "openvino"]))
 def test_a_fixed_file_takes_its_size_alone(runtime: str, tmp_path: Path) -> None:
     file = tmp_path / f"model{RUNTIMES[runtime].suffix}"
     model = sharp(of_one_size, "slide_pvt_v2_b1")
-    report = export(model, file, runtime, inputs=[image(*ONE_SIZE)], facts={}, fixed=True)
+    report = export_model(model, file, runtime, inputs=[image(*ONE_SIZE)], facts=FACTS, fixed=True)
     assert_agrees(report, (ONE_SIZE,))
     assert RUNTIMES[runtime].card(file).sizes == Sizes(*ONE_SIZE)
     run = RUNTIMES[runtime].open_file(file)

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from slideformer.models.dense.saved import Blueprint, create_dense, save_dense
+from slideformer.runs.dense import BUILDERS
 from slideformer.tasks.scenes.generate import generate
 from tests.runtime.files import classifier, detector, segmenter
+from tests.saved import save_dense
 from tests.tasks.segment.pictures import write_set
 
 HEADS = {
@@ -43,8 +44,8 @@ def build(root: Path, run: Path, photos: Path) -> Path:
     shutil.copytree(photos, root / "photos")
     for task, (head, arguments) in HEADS.items():
         torch.manual_seed(0)
-        model = create_dense(Blueprint(task, head, "slide_swin_nano", 3, arguments))
-        save_dense(model, root / task, label_names=("a", "b", "c"))
+        model = BUILDERS[task](head, "slide_swin_nano", 3, **arguments)
+        save_dense(model, root / task, task=task, head=head, arguments=arguments, class_names=("a", "b", "c"))
     generate(root / "scenes", train=4, val=2, size=64)
     write_set(root / "labelled")
     (root / "files").mkdir()

@@ -66,8 +66,8 @@ PYRAMID_OF_ONE_SIZE: dict[str, Any] = {
     "mlp_ratios": (2, 2, 2),
     "slide_stages": (0,),
 }
-# The same for one size, where compilers for devices take longer still: one block of each kind, no more stages
-# than they need.
+# The same where a model is compiled or exported, which takes longer still: one block of each kind, no more
+# stages than they need.
 OF_ONE_SIZE: dict[str, dict[str, Any]] = {
     "slide_swin_tiny": {"depths": (1, 2), "num_heads": (2, 2), "slide_stages": (0,)},
     "slide_cswin_tiny": {

@@ -3,11 +3,24 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import timm
 
-from slideformer.models import PUBLISHED, SlideSwin, count, reparameterize
+from slideformer.models import PUBLISHED, Counts, SlideSwin, count, reparameterize
 from slideformer.models.counts import PLOTTED
+from tests.tiers import fast
+
+# The models of the fast tier: a count of each takes seconds.
+QUICK = ("slide_swin_tiny", "slide_pvt_v2_b1")
+
+
+@functools.cache
+def counted(name: str) -> Counts:
+    """The counts of a registered model, which several tests look at."""
+    return count(name)
+
 
 # Counted apart from this code, in millions and in billions of multiply-adds at 224.
 COMPUTED = {
@@ -34,9 +47,9 @@ COMPUTED = {
 }
 
 
-@pytest.mark.parametrize("name", COMPUTED)
+@pytest.mark.parametrize("name", fast(COMPUTED, *QUICK))
 def test_counts_agree_with_an_independent_count(name: str) -> None:
-    counts, (parameters_m, multiply_adds_g) = count(name), COMPUTED[name]
+    counts, (parameters_m, multiply_adds_g) = counted(name), COMPUTED[name]
     assert counts.parameters / 1e6 == pytest.approx(parameters_m, rel=2e-3)
     assert counts.multiply_adds / 1e9 == pytest.approx(multiply_adds_g, rel=2e-3)
 
@@ -67,9 +80,9 @@ SLIDING = {
 }
 
 
-@pytest.mark.parametrize("name", SLIDING)
+@pytest.mark.parametrize("name", fast(SLIDING, *QUICK))
 def test_merging_drops_one_kernel_and_bias_of_every_block_that_slides(name: str) -> None:
-    counts, (channels, blocks) = count(name), SLIDING[name]
+    counts, (channels, blocks) = counted(name), SLIDING[name]
     # (D, T, T) and (D, T), T = 9
     assert counts.parameters - counts.merged_parameters == blocks * channels * (81 + 9)
 
@@ -85,13 +98,13 @@ MERGED = {
 
 @pytest.mark.parametrize("name", MERGED)
 def test_merged_parameters_agree_with_an_independent_count(name: str) -> None:
-    assert count(name).merged_parameters / 1e6 == pytest.approx(MERGED[name], abs=1e-3)
+    assert counted(name).merged_parameters / 1e6 == pytest.approx(MERGED[name], abs=1e-3)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", fast(PUBLISHED, *QUICK))
 def test_counts_are_near_what_the_paper_prints(name: str) -> None:
     paper = PUBLISHED[name]
-    counts = count(timm.create_model(name, slide_stages=()) if paper.of_host else name)
+    counts = count(timm.create_model(name, slide_stages=())) if paper.of_host else counted(name)
     if paper.parameters_m is not None:
         assert counts.parameters / 1e6 == pytest.approx(paper.parameters_m, rel=0.036 if paper.note else 3e-3)
     # From a plot a number can be read to a twentieth.

@@ -11,8 +11,9 @@ from torch import nn
 
 import slideformer.models as models
 from tests.models.families import FAMILIES, LAST_SLIDING, SLIDING, kinds, small
+from tests.tiers import fast
 
-pytestmark = pytest.mark.parametrize("name", FAMILIES)
+every_family = pytest.mark.parametrize("name", FAMILIES)
 
 
 def sliding(model: nn.Module) -> list[int]:
@@ -20,15 +21,18 @@ def sliding(model: nn.Module) -> list[int]:
     return [number for number, stage in enumerate(kinds(model)) if "Slide" in stage]
 
 
+@every_family
 def test_the_first_stages_slide_and_no_others(name: str) -> None:
     assert sliding(small(name)) == SLIDING.get(name, [0, 1])
 
 
+@every_family
 def test_slide_stages_are_an_argument(name: str) -> None:
     assert sliding(small(name, slide_stages=(1, 2))) == [1, 2]
     assert sliding(small(name, slide_stages=())) == []
 
 
+@every_family
 @pytest.mark.parametrize("beyond", [True, False], ids=["beyond", "before"])
 def test_a_stage_that_cannot_slide_is_refused(name: str, beyond: bool) -> None:
     last = LAST_SLIDING.get(name, 3)
@@ -36,11 +40,13 @@ def test_a_stage_that_cannot_slide_is_refused(name: str, beyond: bool) -> None:
         small(name, slide_stages=(0, last + 1) if beyond else (-1,))
 
 
+@every_family
 def test_what_is_given_for_each_stage_must_be_given_for_all(name: str) -> None:
     with pytest.raises(ValueError, match=r"num_heads.* must have one entry for each stage, got .*\(1, 2\)"):
         small(name, num_heads=(1, 2))
 
 
+@every_family
 def test_a_stage_without_blocks_is_refused(name: str) -> None:
     with pytest.raises(
         ValueError, match=r"depths must be at least 1 block in each stage, got \(1, 0, 1, 1\)"
@@ -48,6 +54,7 @@ def test_a_stage_without_blocks_is_refused(name: str) -> None:
         small(name, depths=(1, 0, 1, 1))
 
 
+@every_family
 @pytest.mark.parametrize("argument", ["depths", "num_heads", "slide_stages"])
 def test_a_number_in_place_of_a_sequence_is_refused(name: str, argument: str) -> None:
     told = rf"{argument} must be a sequence of numbers, got 2; use \(2,\) for one"
@@ -55,6 +62,7 @@ def test_a_number_in_place_of_a_sequence_is_refused(name: str, argument: str) ->
         small(name, **{argument: 2})
 
 
+@every_family
 @pytest.mark.parametrize("size", [(32, 32), (33, 45), (61, 130), (7, 90), (1, 1)], ids=str)
 @pytest.mark.parametrize("slide_stages", [(0, 1), ()], ids=["slide", "plain"])
 def test_one_model_takes_images_of_every_size(
@@ -65,6 +73,7 @@ def test_one_model_takes_images_of_every_size(
     assert logits.isfinite().all()
 
 
+@every_family
 @pytest.mark.parametrize("slide_stages", [(0, 1), ()], ids=["slide", "plain"])
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 def test_a_batch_of_no_images_has_no_logits(name: str, slide_stages: tuple[int, ...], training: bool) -> None:
@@ -72,12 +81,14 @@ def test_a_batch_of_no_images_has_no_logits(name: str, slide_stages: tuple[int, 
     assert model(torch.randn(0, 3, 61, 130)).shape == (0, 5)
 
 
+@every_family
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     model = small(name).train()
     model(torch.randn(2, 3, 64, 64)).square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
+@every_family
 def test_gradient_checkpointing_runs_each_block_twice_and_changes_no_gradient(name: str) -> None:
     model, image = small(name, drop_path_rate=0.0).train(), torch.randn(2, 3, 33, 40)
     model(image).sum().backward()
@@ -95,6 +106,7 @@ def test_gradient_checkpointing_runs_each_block_twice_and_changes_no_gradient(na
         torch.testing.assert_close(p.grad, expected[parameter], msg=parameter)
 
 
+@every_family
 def test_merging_changes_no_output(name: str) -> None:
     model = small(name)
     merged = models.reparameterize(model)
@@ -105,6 +117,7 @@ def test_merging_changes_no_output(name: str) -> None:
     assert not models.is_merged(model)
 
 
+@every_family
 def test_features_are_one_map_a_stage(name: str) -> None:
     model = small(name, features_only=True)
     maps = model(torch.randn(1, 3, 65, 96))
@@ -113,6 +126,7 @@ def test_features_are_one_map_a_stage(name: str) -> None:
     assert model.feature_info.reduction() == [4, 8, 16, 32]
 
 
+@every_family
 def test_intermediates_are_the_features_of_the_model(name: str) -> None:
     model, image = small(name), torch.randn(1, 3, 64, 40)
     last, maps = model.forward_intermediates(image, norm=True)
@@ -126,6 +140,7 @@ def test_intermediates_are_the_features_of_the_model(name: str) -> None:
     torch.testing.assert_close(only.permute(0, 3, 1, 2), maps[1])
 
 
+@every_family
 def test_a_shortened_model_classifies_again(name: str) -> None:
     model = small(name)
     model.prune_intermediate_layers([1])
@@ -133,6 +148,7 @@ def test_a_shortened_model_classifies_again(name: str) -> None:
     assert model(torch.randn(2, 3, 64, 64)).shape == (2, 7)
 
 
+@every_family
 def test_a_new_classifier_keeps_pooling_dtype_and_mode(name: str) -> None:
     model = small(name).double()
     model.reset_classifier(7)
@@ -144,6 +160,7 @@ def test_a_new_classifier_keeps_pooling_dtype_and_mode(name: str) -> None:
     assert model.forward_head(features).shape == features.shape
 
 
+@every_family
 def test_a_classifier_that_cannot_be_built_leaves_the_old_one(name: str) -> None:
     model, image = small(name), torch.randn(2, 3, 64, 64)
     before = model(image)
@@ -154,6 +171,7 @@ def test_a_classifier_that_cannot_be_built_leaves_the_old_one(name: str) -> None
     assert torch.equal(model(image), before)
 
 
+@every_family
 def test_layers_are_grouped_from_stem_to_head(name: str) -> None:
     model = small(name)
     groups = timm.models.group_parameters(model, model.group_matcher(), return_values=False, reverse=True)
@@ -163,6 +181,7 @@ def test_layers_are_grouped_from_stem_to_head(name: str) -> None:
     assert first == sorted(set(first))
 
 
+@every_family
 def test_weight_decay_leaves_named_parameters_alone(name: str) -> None:
     model = small(name)
     assert model.no_weight_decay() <= {name for name, _ in model.named_parameters()}
@@ -173,6 +192,7 @@ class Norm(nn.LayerNorm):
     """One that no layer takes unless told."""
 
 
+@every_family
 @pytest.mark.parametrize("slide_stages", [(0, 1), ()], ids=["slide", "plain"])
 def test_every_option_reaches_every_layer(name: str, slide_stages: tuple[int, ...]) -> None:
     model = small(
@@ -199,6 +219,7 @@ def test_every_option_reaches_every_layer(name: str, slide_stages: tuple[int, ..
     assert [each for each in names if ".shift." in each] == []
 
 
+@pytest.mark.parametrize("name", fast(FAMILIES))
 def test_sixteen_digits_are_learned_in_thirty_steps(name: str) -> None:
     datasets = pytest.importorskip("sklearn.datasets")
     digits = datasets.load_digits()

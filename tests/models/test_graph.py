@@ -10,7 +10,8 @@ import torch
 from torch.export import Dim
 
 import slideformer.models as models
-from tests.models.families import FAMILIES, SMALLEST_EXPORTED, traceable
+from tests.models.families import FAMILIES, SMALLEST_EXPORTED, of_one_size
+from tests.tiers import fast
 
 
 @pytest.fixture(autouse=True)
@@ -21,9 +22,9 @@ def _forget_compiled_models() -> Iterator[None]:
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", fast(FAMILIES))
 def test_the_model_compiles_without_a_graph_break(name: str) -> None:
-    model = traceable(name)
+    model = of_one_size(name)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     for size in [(64, 64), (97, 130)]:
         image = torch.randn(2, 3, *size)
@@ -31,9 +32,9 @@ def test_the_model_compiles_without_a_graph_break(name: str) -> None:
             torch.testing.assert_close(compiled(image), model(image), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", fast(FAMILIES))
 def test_the_model_trains_compiled_without_a_graph_break(name: str) -> None:
-    model, image = traceable(name, drop_path_rate=0.0).train(), torch.randn(2, 3, 33, 40)
+    model, image = of_one_size(name, drop_path_rate=0.0).train(), torch.randn(2, 3, 33, 40)
     model(image).sum().backward()
     expected = {name: p.grad for name, p in model.named_parameters()}
     model.zero_grad()
@@ -42,9 +43,9 @@ def test_the_model_trains_compiled_without_a_graph_break(name: str) -> None:
         torch.testing.assert_close(p.grad, expected[parameter], atol=1e-4, rtol=1e-4, msg=parameter)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", fast(FAMILIES))
 def test_one_exported_program_holds_for_every_batch_and_size(name: str) -> None:
-    model, least = traceable(name), SMALLEST_EXPORTED.get(name, 33)
+    model, least = of_one_size(name), SMALLEST_EXPORTED.get(name, 33)
     shapes = ({0: Dim("batch"), 2: Dim("height", min=least), 3: Dim("width", min=least)},)
     merged = models.reparameterize(model)
     program = torch.export.export(merged, (torch.randn(2, 3, 64, 96),), dynamic_shapes=shapes)

@@ -19,6 +19,7 @@ from slideformer.models.convert import convert_host
 from slideformer.models.slide_dat import SlideDat
 from tests.models import authors_of_pvt
 from tests.models.families import small
+from tests.tiers import fast
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # Our host, timm's, what lets timm's take any size, and a size beside 224. Timm decides once, for an image of
@@ -40,7 +41,7 @@ def shaken(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize("name", TIMMS)
+@pytest.mark.parametrize("name", fast(TIMMS, "slide_pvt_v2_b2"))
 def test_a_host_with_timms_weights_gives_timms_outputs(name: str) -> None:
     host, options, size = TIMMS[name]
     theirs = shaken(timm.create_model(host, **options))
@@ -204,10 +205,10 @@ def test_a_family_without_public_weights_is_told() -> None:
     ("state", "message"),
     [
         (None, "must be a state dict, tensors by name, got NoneType; read a file"),
-        ({"a": 3, "b": torch.zeros(1)}, r"some are not: 'a' \(int\); leave out"),
+        ({"a": 3, "b": torch.zeros(1)}, r"some are not: 'a' \(int\); leave them out"),
         ({7: torch.zeros(1)}, r"some are not: 7 \(Tensor\)"),
-        ({"model": {"a": torch.zeros(1)}, "epoch": 3}, "hand over what is in 'model'"),
-        ({"module.a": torch.zeros(1)}, "cut it off every name"),
+        ({"model": {"a": torch.zeros(1)}, "epoch": 3}, "pass the value of 'model'"),
+        ({"module.a": torch.zeros(1)}, "drop it from every name"),
         ({f"a{i}": torch.zeros(1) for i in range(30)}, r"a19 and 10 more$"),
     ],
     ids=["None", "number", "no name", "wrapped", "parallel", "many"],

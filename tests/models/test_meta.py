@@ -14,13 +14,14 @@ from torch import nn
 
 import slideformer
 from slideformer import layers
+from slideformer.dense import detector as detectors
+from slideformer.dense import segmenter as segmenters
 from slideformer.deploy.retina import RetinaGraph
-from slideformer.models.dense import detector as detectors
-from slideformer.models.dense import segmenter as segmenters
+from tests.dense import small_detectors
 from tests.layers.every import INPUTS, LAYERS
-from tests.models.dense import small_detectors
 from tests.models.families import FAMILIES, small
 from tests.models.meta import HOOKS, loaded_from_meta, same
+from tests.tiers import fast
 
 
 def segmenter(head: str) -> nn.Module:
@@ -64,7 +65,7 @@ def test_every_layer_can_be_built_on_the_meta_device(name: str, hook: str) -> No
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", fast(FAMILIES))
 def test_every_family_can_be_built_on_the_meta_device(name: str, hook: str) -> None:
     image = torch.randn(2, 3, 64, 72)
     check(partial(small, name), lambda model: model(image), hook)
@@ -79,7 +80,7 @@ def test_half_precision_keeps_the_values_of_buffers(stages: tuple[int, ...], hoo
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("name", fast(DENSE))
 def test_every_dense_model_can_be_built_on_the_meta_device(name: str, hook: str) -> None:
     check(*DENSE[name], hook)
 

@@ -17,6 +17,7 @@ from slideformer import layers, slide_attention
 from slideformer.layers import DeformableAttention, SlideAttention, WindowAttention
 from tests.layers.every import INPUTS, LAYERS
 from tests.models.families import traceable
+from tests.tiers import fast
 
 
 class Plain(nn.Module):
@@ -74,7 +75,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", fast(NETWORKS, "window"))
 def test_a_file_from_one_image_runs_any_batch_and_size(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, file = NETWORKS[name]().eval(), tmp_path / "model.onnx"

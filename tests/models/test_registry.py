@@ -24,6 +24,12 @@ def test_the_entrypoint_is_a_function_of_the_family() -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_an_argument_that_no_family_has_is_named(name: str) -> None:
+    with pytest.raises(TypeError, match="unexpected argument 'kernel_sise'; all families take img_size, "):
+        small(name, kernel_sise=5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_device_dtype_and_colours_are_timms_arguments(name: str) -> None:
     model = small(name, device="meta", dtype=torch.float16, in_chans=1)
     assert {(p.device.type, p.dtype) for p in model.parameters()} == {("meta", torch.float16)}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from slideformer import layers, slide_attention
 from tests.layers.every import INPUTS, LAYERS
 from tests.models.families import FAMILIES, traceable
+from tests.tiers import fast
 
 # TorchScript is deprecated, and tells of every size that it keeps.
 pytestmark = [
@@ -72,7 +73,7 @@ def test_every_layer_can_be_traced(name: str) -> None:
     check(LAYERS[name]().eval(), IMAGES if name in INPUTS else MAPS)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", fast(FAMILIES))
 def test_every_family_can_be_traced(name: str) -> None:
     torch.manual_seed(0)
     check(traceable(name), ((1, 3, 64, 64), (2, 3, 64, 64), (2, 3, 96, 70)))
@@ -102,7 +103,7 @@ ONNX: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", ONNX)
+@pytest.mark.parametrize("name", fast(ONNX))
 def test_the_exporter_of_torchscript_writes_what_other_runtimes_know(name: str, tmp_path: Path) -> None:
     build, shape = ONNX[name]
     model, file = build().eval(), tmp_path / "model.onnx"

@@ -15,8 +15,9 @@ from PIL import Image
 from timm.data import create_transform
 from torch import nn
 
-from slideformer.models import load_pretrained, save_pretrained
 from tests.models.families import FAMILIES, small
+from tests.saved import opened, save_classifier
+from tests.tiers import fast
 
 transformers = pytest.importorskip("transformers")
 
@@ -33,19 +34,19 @@ def _without_bars_and_gradients() -> Iterator[None]:
     transformers.utils.logging.enable_progress_bar()
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=fast(FAMILIES))
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model of five classes, sharper than a fresh one, for images of 64 x 64."""
     torch.manual_seed(0)
     model: Any = small(request.param)
     nn.init.normal_(model.head.fc.weight)
     path = tmp_path_factory.mktemp("runs") / request.param
-    save_pretrained(model, path, label_names=LABELS, input_size=(3, 64, 64))
+    save_classifier(model, path, class_names=LABELS, input_size=(3, 64, 64))
     return path
 
 
 def test_the_classifier_gives_our_own_logits(folder: Path) -> None:
-    own, _ = load_pretrained(folder)
+    own, _ = opened(folder)
     model = transformers.AutoModelForImageClassification.from_pretrained(folder)
     assert not model.training
     assert model.config.id2label == dict(enumerate(LABELS))
@@ -55,7 +56,7 @@ def test_the_classifier_gives_our_own_logits(folder: Path) -> None:
 
 
 def test_a_copy_that_transformers_saves_is_the_same(folder: Path, tmp_path: Path) -> None:
-    own, _ = load_pretrained(folder)
+    own, _ = opened(folder)
     model = transformers.AutoModelForImageClassification.from_pretrained(folder)
     model.save_pretrained(tmp_path)
     copy = transformers.AutoModelForImageClassification.from_pretrained(tmp_path)
@@ -63,17 +64,17 @@ def test_a_copy_that_transformers_saves_is_the_same(folder: Path, tmp_path: Path
 
 
 def test_the_pipeline_gives_our_own_probabilities(folder: Path) -> None:
-    own, info = load_pretrained(folder)
+    own, info = opened(folder)
     pipeline = transformers.pipeline("image-classification", model=str(folder))
     found = {row["label"]: row["score"] for row in pipeline(PHOTO)}
-    prepared = create_transform(**info.preprocessing(), is_training=False)(PHOTO)
+    prepared = create_transform(**info.preprocessing.values(), is_training=False)(PHOTO)
     wanted = own(prepared[None])[0].softmax(0)
     # The pipeline takes the softmax in NumPy, which rounds otherwise.
     assert found == pytest.approx(dict(zip(LABELS, wanted.tolist(), strict=True)), rel=1e-5)
 
 
 def test_features_are_our_own(folder: Path) -> None:
-    own, _ = load_pretrained(folder)
+    own, _ = opened(folder)
     last, maps = own.forward_intermediates(IMAGE)
     model = transformers.AutoModel.from_pretrained(folder)
     assert torch.equal(model(IMAGE).last_hidden_state, last)
@@ -85,7 +86,7 @@ def test_features_are_our_own(folder: Path) -> None:
 
 
 def test_timm_opens_the_same_folder(folder: Path) -> None:
-    own, _ = load_pretrained(folder)
+    own, _ = opened(folder)
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     assert torch.equal(model(IMAGE), own(IMAGE))
     assert tuple(model.pretrained_cfg["label_names"]) == LABELS

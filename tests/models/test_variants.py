@@ -170,18 +170,25 @@ def test_a_variant_has_the_numbers_of_its_authors(name: str) -> None:
     model = timm.create_model(name, device="meta")
     host = timm.create_model(name, device="meta", slide_stages=())
     stages = [list(stage.blocks) for stage in model.stages]
-    perceptrons = [{(b.mlp.fc1.in_features, b.mlp.fc1.out_features) for b in blocks} for blocks in stages]
+    scales = {
+        None if scale is None else scale.init_values
+        for blocks in stages
+        for block in blocks
+        for scale in (getattr(block, "scale1", None), getattr(block, "scale2", None))
+    }
+    assert len(scales) == 1
+    mlps = [{(b.mlp.fc1.in_features, b.mlp.fc1.out_features) for b in blocks} for blocks in stages]
     last = model.stages[-1]
     norm = next(each for each in (model.norm, last.norm) if not isinstance(each, nn.Identity))
     built = Numbers(
-        dims=tuple(dim for ((dim, _),) in perceptrons),
+        dims=tuple(dim for ((dim, _),) in mlps),
         depths=tuple(len(blocks) for blocks in stages),
         heads=tuple(heads for (heads,) in ({b.attention.num_heads for b in blocks} for blocks in stages)),
         slides=tuple(sum(isinstance(b.attention, SlideAttention) for b in blocks) for blocks in stages),
         drop_path=pytest.approx(last.blocks[-1].drop_path.drop_prob),
         host=host_numbers(host, list(expected.host)),
-        mlp_ratios=tuple(hidden / dim for ((dim, hidden),) in perceptrons),
-        layer_scale=expected.layer_scale,
+        mlp_ratios=tuple(hidden / dim for ((dim, hidden),) in mlps),
+        layer_scale=scales.pop(),
         eps=norm.eps,
         image=timm.get_pretrained_cfg(name).input_size[2],
     )

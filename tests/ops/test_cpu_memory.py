@@ -41,7 +41,7 @@ for case in (*CASES[::29], *odd):
 
 
 def tool(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=500).stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "libslideformer.so"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 def test_nothing_is_out_of_bounds_or_undefined(sanitized: Path, isa: str) -> None:
     if isa != library.isa() and isa not in supported():
@@ -67,7 +68,12 @@ def test_nothing_is_out_of_bounds_or_undefined(sanitized: Path, isa: str) -> Non
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(sanitized)], capture_output=True, text=True, cwd=ROOT, env=environment
+        [sys.executable, "-c", RUN, str(sanitized)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr[-4000:]
 

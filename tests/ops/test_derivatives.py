@@ -67,13 +67,13 @@ ROW = re.compile(r"^\| `(.+)` \| (fused|portable|refused) \| (fused|portable|ref
 
 def how(form: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Whether a form is computed by the kernels alone, by ordinary operators too, or not at all."""
-    used, attention = [], derivatives.attention
+    used, attention = [], derivatives.portable_output
 
     def spy(*arguments: Any) -> Any:
         used.append(arguments)
         return attention(*arguments)
 
-    monkeypatch.setattr(derivatives, "attention", spy)
+    monkeypatch.setattr(derivatives, "portable_output", spy)
     try:
         FORMS[form](function_of(DEFORMED, backend), inputs_of(DEFORMED, torch.float32))
     except NotImplementedError as error:

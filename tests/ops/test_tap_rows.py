@@ -9,17 +9,20 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from slideformer.ops import slide_attention, tap_rows
+from slideformer.ops.call import MAPS, PARAMETERS
+from slideformer.ops.checks import window
 from slideformer.ops.functional import checked
 
 from .cases import CASES, Case, expected
 
 PLAIN = [case for case in CASES if not {"shift_weight", "shift_bias"} & set(case.optional)]
-NOTHING = dict.fromkeys(("shift_weight", "shift_bias", "key_bias", "logit_bias", "scale"))
 
 
 @pytest.mark.parametrize("case", PLAIN, ids=str)
 def test_it_is_the_reference(case: Case) -> None:
-    call = checked(**{**NOTHING, **case.tensors(torch.float64), **case.window})
+    tensors = case.tensors(torch.float64)
+    maps, parameters = ([tensors.get(name) for name in names] for names in (MAPS, PARAMETERS))
+    call = checked(*maps, window(**case.window), parameters)
     torch.testing.assert_close(tap_rows.attend(call), expected(case)["output"], rtol=1e-10, atol=1e-10)
 
 

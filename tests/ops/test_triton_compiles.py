@@ -25,7 +25,9 @@ SHARED = 227 * 1024
 def test_every_kernel_compiles_for_hopper_and_fits(tmp_path: Path) -> None:
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
     environment.pop("TRITON_INTERPRET", None)
-    done = subprocess.run([sys.executable, str(PROGRAM)], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM)], capture_output=True, text=True, env=environment, timeout=500
+    )
     assert done.returncode == 0, done.stderr
     line = re.compile(r"(.{18})(\w+) .* spilled=(\d+) shared=(\d+)")
     rows = [found.groups() for found in map(line.fullmatch, done.stdout.splitlines()) if found]

@@ -21,7 +21,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
-from slideformer.ops.call import Call
+from slideformer.ops.call import TENSORS, Call
 from slideformer.ops.triton import gradients, launch
 from slideformer.ops.window import Window
 
@@ -81,9 +81,9 @@ def compile_variant(
     call = Call(query, key, value, Window((side, side), (1, 1), border), 1.0, **parameters)
     output, log_sum = torch.zeros(value.shape, dtype=dtype), torch.zeros(value.shape[:4])
     launch.forward_into(output, log_sum, call)
-    wanted = [x is not None for x in call.tensors()]
-    grads = [torch.empty(0) if x is None else torch.empty(x.shape, dtype=x.dtype) for x in call.tensors()]
-    gradients.backward_into(grads, output, output, log_sum, call, wanted)
+    given = zip(TENSORS, call.tensors(), strict=True)
+    grads = {name: torch.empty(x.shape, dtype=x.dtype) for name, x in given if x is not None}
+    gradients.backward_into(grads, output, output, log_sum, call)
 
 
 class Each:

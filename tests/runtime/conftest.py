@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runtime stands alone, and is tested from its source, installed or not."""
+"""Images and models for the tests of the runtime."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.files import classifier, detector, segmenter
-from tests.runtime.made_pictures import write_pictures
+from tests.runtime.made_images import write_images
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Real pictures and made ones, of every kind that a folder may hold, by their names."""
-    return write_pictures(tmp_path_factory.mktemp("pictures"))
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Real images and made ones, of every kind that a folder may hold, by their names."""
+    return write_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small ONNX files that carry what the exporter writes, of graphs whose answers are known."""
+"""Small ONNX files that carry what the exporter writes, of graphs whose results are known."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def segmenter(file: Path, facts: Mapping[str, object] | None = None) -> Path:
 
 
 def detector(file: Path, facts: Mapping[str, object] | None = None) -> Path:
-    """Finds the same two objects in every picture; only the first is likely."""
+    """Finds the same two objects in every image; only the first is likely."""
     constants = {
         "boxes": np.array([[1, 2, 5, 8], [0, 0, 3, 3]], dtype=np.float32),
         "labels": np.array([3, 1], dtype=np.int64),

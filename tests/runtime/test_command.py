@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command prints a line a picture, and tells mistakes in one."""
+"""The command prints one line for each image, and one for a mistake."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def start(*words: object) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder with a red and a blue picture, and one that is none."""
+    """A folder with a red and a blue image, and a file that is not an image."""
     folder = tmp_path / "photos"
     folder.mkdir()
     Image.new("RGB", (30, 20), (255, 0, 0)).save(folder / "a.png")
-    (folder / "b.png").write_bytes(b"no picture")
+    (folder / "b.png").write_bytes(b"not an image")
     Image.new("RGB", (30, 20), (0, 0, 255)).save(folder / "c.png")
     return folder
 
 
-def test_a_line_a_picture_and_what_was_left_out(
+def test_one_line_for_each_image_and_each_that_was_left_out(
     models: dict[str, Path], photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(models["classify"]), str(photos), "--top", "1"]) == 0
-    told = capsys.readouterr()
-    assert told.out.splitlines() == [f"{photos}/a.png  red 100.0 %", f"{photos}/c.png  blue 100.0 %"]
-    first, last = told.err.splitlines()
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [f"{photos}/a.png  red 100.0 %", f"{photos}/c.png  blue 100.0 %"]
+    first, last = err.splitlines()
     assert first.startswith(f"left out: {photos}/b.png (UnidentifiedImageError: ")
-    assert last == "1 of 3 pictures were left out"
+    assert last == "1 of 3 images were left out"
 
 
 def test_programs_get_a_json_object_a_line(
@@ -70,12 +70,12 @@ def test_programs_get_a_json_object_a_line(
 def test_objects_are_counted_for_people_and_listed_for_programs(
     models: dict[str, Path], photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture = str(photos / "a.png")
-    assert main([str(models["detect"]), picture]) == 0
-    assert capsys.readouterr().out == f"{picture}  1 blue\n"
-    assert main([str(models["detect"]), picture, "--score", "0.95"]) == 0
-    assert capsys.readouterr().out == f"{picture}  nothing\n"
-    assert main([str(models["detect"]), picture, "--json"]) == 0
+    image = str(photos / "a.png")
+    assert main([str(models["detect"]), image]) == 0
+    assert capsys.readouterr().out == f"{image}  1 blue\n"
+    assert main([str(models["detect"]), image, "--score", "0.95"]) == 0
+    assert capsys.readouterr().out == f"{image}  nothing\n"
+    assert main([str(models["detect"]), image, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["detections"]
     assert row == {"name": "blue", "category_id": 30, "score": pytest.approx(0.9), "bbox": [1, 2, 4, 6]}
 
@@ -95,7 +95,7 @@ def test_label_maps_are_written_with_numbers_and_colours(
         assert image.convert("RGB").getpixel((0, 0)) != (0, 0, 0)
 
 
-def test_a_label_map_never_replaces_a_picture(models: dict[str, Path], tmp_path: Path) -> None:
+def test_a_label_map_never_replaces_an_image(models: dict[str, Path], tmp_path: Path) -> None:
     for name in ("a.png", "a_labels.png"):
         Image.new("RGB", (9, 7)).save(tmp_path / name)
     before = (tmp_path / "a_labels.png").read_bytes()
@@ -104,20 +104,20 @@ def test_a_label_map_never_replaces_a_picture(models: dict[str, Path], tmp_path:
     assert (tmp_path / "a-2_labels.png").exists()
 
 
-def test_paths_on_standard_input_are_answered_as_they_come(models: dict[str, Path], photos: Path) -> None:
+def test_paths_on_standard_input_give_results_as_they_come(models: dict[str, Path], photos: Path) -> None:
     with start(models["classify"], "-", "--top", "1") as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for name, colour in (("a.png", "red"), ("c.png", "blue"), ("a.png", "red")):
             process.stdin.write(f"{photos / name}\n")
             process.stdin.flush()
-            # Waits for the answer before it gives the next path.
+            # Waits for the result before it gives the next path.
             assert process.stdout.readline() == f"{photos / name}  {colour} 100.0 %\n"
-        _, errors = process.communicate()
+        _, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (0, "")
 
 
-def test_a_reader_that_goes_away_is_no_mistake(models: dict[str, Path], photos: Path) -> None:
+def test_a_reader_that_goes_away_is_not_a_mistake(models: dict[str, Path], photos: Path) -> None:
     with start(models["classify"], "-") as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -147,7 +147,9 @@ def test_no_engine_and_no_pytorch_is_imported_before_it_is_needed() -> None:
         "import sys, slideformer_runtime.command; "
         "print(sorted({'onnxruntime', 'openvino', 'torch', 'slideformer'} & sys.modules.keys()))"
     )
-    done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+    )
     assert done.stdout == "[]\n"
 
 
@@ -156,41 +158,43 @@ STRANGE = b"\x1b[31m\xff\n.png"
 
 def test_a_name_is_one_line_whatever_it_holds(models: dict[str, Path], tmp_path: Path) -> None:
     for name in (STRANGE, b"broken" + STRANGE):
-        (tmp_path / os.fsdecode(name)).write_bytes(b"no picture")
+        (tmp_path / os.fsdecode(name)).write_bytes(b"not an image")
     Image.new("RGB", (30, 20), (255, 0, 0)).save(tmp_path / os.fsdecode(STRANGE))
     with start(models["classify"], tmp_path, "--top", 1) as process:
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert out == f"{tmp_path}/\\x1b[31m\\udcff\\n.png  red 100.0 %\n"
     assert err.splitlines()[0].startswith(f"left out: {tmp_path}/broken\\x1b[31m\\udcff\\n.png (Unident")
-    assert err.splitlines()[1:] == ["1 of 2 pictures were left out"]
+    assert err.splitlines()[1:] == ["1 of 2 images were left out"]
     with start(models["classify"], tmp_path, "--json") as process:
         out, _ = process.communicate(timeout=60)
     paths = {json.loads(line)["path"] for line in out.splitlines()}
     assert paths == {os.fsdecode(bytes(tmp_path) + b"/" + name) for name in (STRANGE, b"broken" + STRANGE)}
 
 
-def test_help_waits_for_nothing_that_only_an_answer_needs() -> None:
+def test_help_does_not_import_numpy_or_pillow() -> None:
     script = (
         "import contextlib, io, sys; from slideformer_runtime.command import main\n"
         "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main(['--help'])\n"
         "print(sorted({'numpy', 'PIL'} & sys.modules.keys()))"
     )
-    done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+    )
     assert done.stdout == "[]\n"
 
 
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
-    "nothing": ((), "the following arguments are required: FILE, PICTURE"),
+    "nothing": ((), "the following arguments are required: FILE, IMAGE"),
     "option": (("MODEL", "PHOTOS", "--tip", "3"), "unrecognized arguments: --tip 3"),
-    "top": (("MODEL", "PHOTOS", "--top", "0"), "top must be at least 1, got 0"),
-    "threads": (("MODEL", "PHOTOS", "--threads", "0"), "threads must be from 1 to 1024, got 0"),
-    "many threads": (("MODEL", "PHOTOS", "--threads", "9" * 11), "threads must be from 1 to 1024, got 999"),
+    "top": (("MODEL", "PHOTOS", "--top", "0"), "--top must be at least 1, got 0"),
+    "threads": (("MODEL", "PHOTOS", "--threads", "0"), "--threads must be from 1 to 1024, got 0"),
+    "many threads": (("MODEL", "PHOTOS", "--threads", "9" * 11), "--threads must be from 1 to 1024, got 999"),
     "score": (("MODEL", "PHOTOS", "--score", "nan"), "score"),
     "output": (("MODEL", "PHOTOS", "--output", "maps"), "--output goes with a segmenter"),
-    "picture": (("MODEL", "none.png"), "none.png must be a picture, a folder of pictures or a glob"),
-    "unreadable": (("MODEL", "PHOTOS/b.png"), "must be a picture that can be answered, got 1 that were left"),
-    "stream": (("MODEL", "-", "PHOTOS"), "- must be the only picture, got 2"),
+    "image": (("MODEL", "none.png"), "none.png must be an image, a folder of images or a glob"),
+    "unreadable": (("MODEL", "PHOTOS/b.png"), "at least one image must be usable, got 1 that were left out"),
+    "stream": (("MODEL", "-", "PHOTOS"), "- must be the only image, got 2"),
     "model": (("none.onnx", "PHOTOS"), "a model must be a file, got none.onnx, which does not exist"),
 }
 

@@ -3,21 +3,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from slideformer_runtime import Detections, LabelMap, Model
+from slideformer_runtime import Detections, Model, Segmentation
 from torch import Tensor, nn
 
 from slideformer.cli.main import main
+from slideformer.dense.segmenter import create_segmenter
 from slideformer.deploy import RetinaGraph
-from slideformer.models.dense.saved import save_dense
-from slideformer.models.dense.segmenter import create_segmenter
-from slideformer.tasks.pictures import read_image
-from tests.models.dense.small_detectors import small
+from slideformer.runs import Blueprint, Run, save_run
+from slideformer.tasks.images import read_image
+from tests.dense.small_detectors import small_run
 from tests.runtime.files import add_facts
 
 # What an exporter that does not write all facts yet leaves out.
@@ -32,22 +33,22 @@ NAMES = ("ant", "bee", "cat")
 
 
 @pytest.fixture
-def photos(pictures: dict[str, Path], tmp_path: Path) -> list[Path]:
+def photos(images: dict[str, Path], tmp_path: Path) -> list[Path]:
     """Photos of an odd size, one to be turned."""
-    turned = Image.open(pictures["turned_by_exif.jpg"])
+    turned = Image.open(images["turned_by_exif.jpg"])
     turned.resize((150, 101)).save(tmp_path / "turned.png", exif=turned.getexif())
-    Image.open(pictures["coffee.png"]).resize((133, 90)).save(tmp_path / "coffee.png")
+    Image.open(images["coffee.png"]).resize((133, 90)).save(tmp_path / "coffee.png")
     return [tmp_path / "turned.png", tmp_path / "coffee.png"]
 
 
-def exported(model: nn.Module, folder: Path) -> Model:
-    save_dense(model, folder, label_names=NAMES, category_ids=(10, 20, 30))
+def exported(run: Run, folder: Path) -> Model:
+    save_run(replace(run, class_names=NAMES, category_ids=(10, 20, 30)), folder)
     assert main(["export", str(folder), "--to", "onnx"]) == 0
     return Model(add_facts(folder / "model.onnx", EXPORTED))
 
 
 def pixels(photo: Path) -> Tensor:
-    """What a model of PyTorch takes: ``(1, 3, height, width)`` from 0 to 1."""
+    """Return the input of a model in PyTorch: ``(1, 3, height, width)`` from 0 to 1."""
     return torch.from_numpy(np.array(read_image(photo))).permute(2, 0, 1)[None].float() / 255
 
 
@@ -58,28 +59,30 @@ def test_label_maps_are_those_of_pytorch(photos: list[Path], tmp_path: Path) -> 
     nn.init.normal_(last.weight)  # type: ignore[arg-type]
     with torch.no_grad():  # so that no class is the likeliest everywhere
         last.bias -= model(pixels(photos[0])).mean((0, 2, 3))
-    runtime = exported(model, tmp_path / "run")
+    blueprint = Blueprint("segment", "resnet18", 3, "semantic_fpn", {"channels": 16})
+    runtime = exported(Run(model=model, blueprint=blueprint), tmp_path / "run")
     for photo in photos:
         found = runtime.predict(photo)
-        assert isinstance(found, LabelMap)
+        assert isinstance(found, Segmentation)
         with torch.inference_mode():
             logits = model(pixels(photo))[0]
         wanted = logits.argmax(0).numpy()
-        assert found.labels.shape == wanted.shape
+        assert found.label_map.shape == wanted.shape
         assert len(np.unique(wanted)) > 1
         first, second = logits.topk(2, dim=0).values.numpy()
         # Where two classes are as likely but for rounding, either may be given.
-        assert (found.labels == wanted)[first - second > 1e-3].all()
+        assert (found.label_map == wanted)[first - second > 1e-3].all()
         assert {name for name, _ in found.shares()} <= set(NAMES)
 
 
 def test_objects_are_those_of_pytorch(photos: list[Path], tmp_path: Path) -> None:
-    model = small("retinanet", "resnet18", fpn_channels=8)
+    run = small_run("retinanet", "resnet18", fpn_channels=8)
+    model = run.model
     for head in (model.head.classification_head, model.head.regression_head):
         for module in head.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
-    runtime = exported(model, tmp_path / "run")
+    runtime = exported(run, tmp_path / "run")
     assert runtime.facts.category_ids == (10, 20, 30)
     for photo in photos:
         found = runtime.predict(photo, score=0.0)

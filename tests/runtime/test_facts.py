@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file tells what it is, or is refused in a line."""
+"""The metadata of a file are read, or rejected in one line."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ BAD = {
         without("slideformer_format"),
         "must be of format 1, got format none, of slideformer 0.1.0",
     ),
-    "a fact that is absent": (without("precision"), "must tell all of its facts, but has no precision"),
-    "a mean that is absent": (without("mean"), "must tell all of its facts, but has no mean"),
-    "no JSON": ({**TEXTS, "std": "[0.1,"}, "must tell all of its facts, but one of them is not readable"),
-    "a size of two sides": ({**TEXTS, "input_size": "[8, 8]"}, "but one of them is not readable"),
-    "a side that is none": ({**TEXTS, "batch": "[]"}, "but one of them is not readable"),
-    "no preprocessing": (without("input_size"), "must tell how a picture is prepared, but has no input_size"),
+    "a fact that is absent": (without("precision"), "must have valid metadata, but precision is missing"),
+    "a mean that is absent": (without("mean"), "must have valid metadata, but mean is missing"),
+    "no JSON": ({**TEXTS, "std": "[0.1,"}, "must have valid metadata, but std must be JSON"),
+    "a size of two sides": ({**TEXTS, "input_size": "[8, 8]"}, "but input_size must be a list of 3"),
+    "a side that is not a number": ({**TEXTS, "batch": "[]"}, "but batch must be an integer"),
+    "no preprocessing": (without("input_size"), "must have valid metadata, but input_size is missing"),
 }
 
 
 @pytest.mark.parametrize(("metadata", "message"), BAD.values(), ids=BAD)
-def test_a_file_that_tells_otherwise_is_refused(metadata: dict[str, str], message: str) -> None:
+def test_other_metadata_are_rejected(metadata: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message) as raised:
         read_facts(metadata, "model.onnx")
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_nobody_should_believe_is_refused_in_a_line(change: dict[str, str]) -> None:
-    with pytest.raises(UserError, match="must tell all of its facts") as raised:
+def test_impossible_metadata_are_rejected_in_one_line(change: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="must have valid metadata") as raised:
         read_facts({**TEXTS, **change}, "model.onnx")
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 400
@@ -73,6 +73,6 @@ def test_classes_without_names_are_numbers() -> None:
     assert read_facts({**TEXTS, "class_names": "[]"}, "model.onnx").names(3) == ("0", "1", "2")
 
 
-def test_names_of_another_number_of_classes_are_refused() -> None:
+def test_names_of_another_number_of_classes_are_rejected() -> None:
     with pytest.raises(UserError, match="must name all 4 classes of its model, got 3 names"):
         read_facts(TEXTS, "model.onnx").names(4)

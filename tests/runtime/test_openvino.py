@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenVINO's files answer as ONNX's do."""
+"""OpenVINO's files give the results of ONNX's."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from slideformer_runtime import Detections, LabelMap, Model, UserError
+from slideformer_runtime import Classification, Detections, Model, Segmentation, UserError
 
-from tests.runtime.made_pictures import NAMES
+from tests.runtime.made_images import NAMES
 
 openvino = pytest.importorskip("openvino")
 
@@ -35,27 +35,25 @@ def test_all_facts_are_in_the_file(converted: dict[str, Path], models: dict[str,
 
 
 def test_classes_are_the_same(
-    converted: dict[str, Path], models: dict[str, Path], pictures: dict[str, Path]
+    converted: dict[str, Path], models: dict[str, Path], images: dict[str, Path]
 ) -> None:
-    paths = [pictures[name] for name in NAMES]
-    answers = Model(converted["classify"], threads=1).stream(paths)
-    for answer, wanted in zip(answers, Model(models["classify"]).stream(paths), strict=True):
-        assert isinstance(answer.found, tuple)
-        assert isinstance(wanted.found, tuple)
-        assert [row.name for row in answer.found] == [row.name for row in wanted.found]
-        assert [row.probability for row in answer.found] == pytest.approx(
-            [row.probability for row in wanted.found], abs=1e-5
-        )
+    paths = [images[name] for name in NAMES]
+    results = Model(converted["classify"], threads=1).stream(paths)
+    for found, wanted in zip(results, Model(models["classify"]).stream(paths), strict=True):
+        assert isinstance(found, Classification)
+        assert isinstance(wanted, Classification)
+        assert found.class_names == wanted.class_names
+        np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=1e-5)
 
 
 def test_label_maps_and_boxes_are_the_same(
-    converted: dict[str, Path], models: dict[str, Path], pictures: dict[str, Path]
+    converted: dict[str, Path], models: dict[str, Path], images: dict[str, Path]
 ) -> None:
-    path = pictures["coffee.png"]
+    path = images["coffee.png"]
     found, wanted = (Model(files["segment"]).predict(path) for files in (converted, models))
-    assert isinstance(found, LabelMap)
-    assert isinstance(wanted, LabelMap)
-    np.testing.assert_array_equal(found.labels, wanted.labels)
+    assert isinstance(found, Segmentation)
+    assert isinstance(wanted, Segmentation)
+    np.testing.assert_array_equal(found.label_map, wanted.label_map)
     found, wanted = (Model(files["detect"]).predict(path, score=0.0) for files in (converted, models))
     assert isinstance(found, Detections)
     assert isinstance(wanted, Detections)
@@ -64,16 +62,16 @@ def test_label_maps_and_boxes_are_the_same(
     assert found.names() == wanted.names()
 
 
-def test_weights_that_are_not_beside_are_told(converted: dict[str, Path], tmp_path: Path) -> None:
+def test_weights_that_are_missing_are_reported(converted: dict[str, Path], tmp_path: Path) -> None:
     file = tmp_path / "model.xml"
     file.write_bytes(converted["classify"].read_bytes())
-    with pytest.raises(UserError, match=r"must have its weights beside it, but .*model.bin does not exist"):
+    with pytest.raises(UserError, match=r"must have its weights next to it, but .*model.bin does not exist"):
         Model(file)
 
 
-def test_a_file_that_is_cut_short_is_refused(converted: dict[str, Path], tmp_path: Path) -> None:
+def test_a_file_that_is_cut_short_is_rejected(converted: dict[str, Path], tmp_path: Path) -> None:
     file = tmp_path / "model.xml"
     file.write_bytes(converted["classify"].read_bytes()[:400])
     file.with_suffix(".bin").write_bytes(b"")
-    with pytest.raises(UserError, match="must be a whole OpenVINO file, but"):
+    with pytest.raises(UserError, match="must be a complete OpenVINO file, but"):
         Model(file)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the runtime's page says is so."""
+"""The runtime's README is checked."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ README = Path(__file__).parents[2] / "runtime" / "README.md"
 
 def test_its_python_runs(
     models: dict[str, Path],
-    pictures: dict[str, Path],
+    images: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.copy(models["classify"], tmp_path / "model.onnx")
-    shutil.copy(pictures["turned_by_exif.jpg"], tmp_path / "photo.jpg")
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    shutil.copy(images["turned_by_exif.jpg"], tmp_path / "photo.jpg")
+    (tmp_path / "broken.jpg").write_bytes(b"not an image")
     monkeypatch.chdir(tmp_path)
     (block,) = python_blocks(README.read_text(encoding="utf-8"))
     exec(compile(block, "README.md", "exec"), {})
-    *classes, answered, left_out = capsys.readouterr().out.splitlines()
+    *classes, predicted, left_out = capsys.readouterr().out.splitlines()
     assert len(classes) == 3
-    assert answered.startswith("photo.jpg (Class(")
-    assert left_out.startswith("broken.jpg None UnidentifiedImageError")
+    assert re.fullmatch(r"photo\.jpg(  (red|green|blue) [\d.]+ %){3}", predicted)
+    assert left_out.startswith("left out: broken.jpg (UnidentifiedImageError")
 
 
 def test_its_commands_have_options_that_exist() -> None:

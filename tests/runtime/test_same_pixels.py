@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 from slideformer_runtime.facts import read_facts
-from slideformer_runtime.prepare import prepared as prepared_by_runtime
+from slideformer_runtime.preprocessing import prepare as prepare_by_runtime
 from timm.data import create_transform
 
-from slideformer.cli.inputs import prepared
 from slideformer.deploy import Card
-from slideformer.models import Pretrained
-from slideformer.models.preprocessing import CROP_MODES, INTERPOLATIONS, EvalTransform, Preprocessing
-from tests.models.test_preprocessing import USUAL, noise
+from slideformer.deploy.inputs import prepared
+from slideformer.runs import Facts
+from slideformer.runs.preprocessing import CROP_MODES, INTERPOLATIONS, EvalTransform, Preprocessing
+from tests.runs.test_preprocessing import USUAL, noise
 
 INPUTS = [(3, 40, 40), (3, 24, 37)]
 SHARES = [0.875, 1.0, 1.3]
@@ -34,18 +34,18 @@ SIZES = [(61, 43), (43, 61), (40, 40), (13, 97), (1, 30), (2, 1)]
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_every_path_gives_the_pixels_of_training(case: Preprocessing) -> None:
-    truth = create_transform(**case.preprocessing(), is_training=False)
-    info = Pretrained(architecture="slide_swin_nano", label_names=("ant", "bee"), **case.preprocessing())
-    card = Card("classify", "float32", "matmul", "ab", facts=info.facts())
-    told = Card.of(card.texts(), Path("model.onnx")).facts
+    truth = create_transform(**case.values(), is_training=False)
+    given = Facts(task="classify", architecture="x", class_names=("ant", "bee"), preprocessing=case)
+    card = Card("float32", "matmul", "ab", given)
+    facts = Card.of(card.texts(), Path("model.onnx")).facts
     how = read_facts(card.texts(), "model.onnx").preprocessing
     assert how is not None
     for size in SIZES:
         image = noise(*size)
         expected = truth(image)
-        assert torch.equal(EvalTransform(info)(image), expected)
-        assert torch.equal(prepared([image], told, case.input_size)[0][0], expected)
-        np.testing.assert_allclose(prepared_by_runtime(image, how), expected.numpy(), rtol=0, atol=1e-6)
+        assert torch.equal(EvalTransform(case)(image), expected)
+        assert torch.equal(prepared([image], facts.preprocessing, case.input_size[1:])[0][0], expected)
+        np.testing.assert_allclose(prepare_by_runtime(image, how), expected.numpy(), rtol=0, atol=1e-6)
 
 
 def thin_cases() -> dict[str, tuple[Preprocessing, tuple[int, int]]]:
@@ -60,8 +60,8 @@ def thin_cases() -> dict[str, tuple[Preprocessing, tuple[int, int]]]:
 def test_an_image_of_any_proportions_becomes_an_input(case: Preprocessing, size: tuple[int, int]) -> None:
     image = noise(*size)
     found = EvalTransform(case)(image)
-    card = Card("classify", "float32", "matmul", "ab", facts={**case.preprocessing(), "architecture": "x"})
-    how = read_facts({**card.texts(), "class_names": "[]"}, "model.onnx").preprocessing
+    card = Card("float32", "matmul", "ab", Facts(task="classify", architecture="x", preprocessing=case))
+    how = read_facts(card.texts(), "model.onnx").preprocessing
     assert how is not None
     assert found.shape == case.input_size
-    np.testing.assert_allclose(prepared_by_runtime(image, how), found.numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(prepare_by_runtime(image, how), found.numpy(), rtol=0, atol=1e-6)

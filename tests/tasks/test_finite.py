@@ -14,37 +14,22 @@ from PIL import Image
 from torch import Tensor, nn
 
 from slideformer.cli.main import main
+from slideformer.dense.detector import create_detector
 from slideformer.errors import UserError
-from slideformer.models import Pretrained, save_pretrained
-from slideformer.models.dense.blueprint import Blueprint
-from slideformer.models.dense.detector import create_detector
-from slideformer.models.dense.saved import DenseInfo, save_dense
-from slideformer.models.dense.sliding import Sliding
+from slideformer.runs import Blueprint, Preprocessing, Run
 from slideformer.tasks.classify.datasets import Batch
 from slideformer.tasks.classify.evaluate import evaluate
-from slideformer.tasks.classify.predict import predict as classify
-from slideformer.tasks.detect.predict import predict as detect
+from slideformer.tasks.predict import predict
 from slideformer.tasks.segment.dataset import SegmentationBatch
 from slideformer.tasks.segment.evaluate import evaluate as evaluate_segmenter
-from slideformer.tasks.segment.predict import predict as segment
-from tests.models.dense.small_detectors import small
+from tests.dense.small_detectors import small_run
+from tests.saved import save_classifier, save_dense
 
-INFO = Pretrained(
-    architecture="x",
-    label_names=("ant", "bee", "cat"),
-    input_size=(3, 8, 8),
-    mean=(0.0, 0.0, 0.0),
-    std=(1.0, 1.0, 1.0),
-    interpolation="bicubic",
-    crop_pct=1.0,
-)
-DENSE = DenseInfo(Blueprint("segment", "semantic_fpn", "slide_swin_nano", 3, {}), ("ant", "bee", "cat"))
+NAMES = ("ant", "bee", "cat")
 
 
 class Fragile(nn.Module):
     """Gives its input or its channels' means, but NaN or infinity for what is white."""
-
-    loaded_from = Path("run/model.safetensors")
 
     def __init__(self, broken: float = torch.nan, *, dense: bool = False) -> None:
         super().__init__()
@@ -53,6 +38,26 @@ class Fragile(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         answers = torch.where(x < 1, x, self.broken)
         return answers if self.dense else answers.mean((2, 3))
+
+
+HOW = Preprocessing(
+    input_size=(3, 8, 8), mean=(0.0,) * 3, std=(1.0,) * 3, interpolation="bicubic", crop_pct=1.0
+)
+
+
+def classifier(broken: float = torch.nan) -> Run:
+    return Run(
+        model=Fragile(broken),
+        blueprint=Blueprint("classify", "fragile", 3),
+        class_names=NAMES,
+        preprocessing=HOW,
+        folder=Path("run"),
+    )
+
+
+def segmenter() -> Run:
+    blueprint = Blueprint("segment", "fragile", 3, "semantic_fpn")
+    return Run(model=Fragile(dense=True), blueprint=blueprint, class_names=NAMES, folder=Path("run"))
 
 
 @pytest.fixture
@@ -65,20 +70,18 @@ def images(tmp_path: Path) -> list[Path]:
 
 
 PREDICTIONS: dict[str, Callable[[list[Path]], object]] = {
-    "classify": lambda paths: list(classify(Fragile(), INFO, paths)),
-    "classify infinite": lambda paths: list(classify(Fragile(torch.inf), INFO, paths)),
-    "segment": lambda paths: list(segment(Fragile(dense=True), DENSE, paths)),
-    "segment windows": lambda paths: list(segment(Fragile(dense=True), DENSE, paths, sliding=Sliding(4, 3))),
+    "classify": lambda paths: list(predict(classifier(), paths)),
+    "classify infinite": lambda paths: list(predict(classifier(torch.inf), paths)),
+    "segment": lambda paths: list(predict(segmenter(), paths)),
+    "segment windows": lambda paths: list(predict(segmenter(), paths, window=4, stride=3)),
 }
 
 
-@pytest.mark.parametrize("predict", PREDICTIONS.values(), ids=PREDICTIONS)
-def test_a_prediction_names_file_and_image(
-    predict: Callable[[list[Path]], object], images: list[Path]
-) -> None:
-    predict(images[:2])
-    with pytest.raises(UserError, match=r"run/model\.safetensors, .*white\.png: a model must give finite"):
-        predict(images)
+@pytest.mark.parametrize("ask", PREDICTIONS.values(), ids=PREDICTIONS)
+def test_a_prediction_names_file_and_image(ask: Callable[[list[Path]], object], images: list[Path]) -> None:
+    ask(images[:2])
+    with pytest.raises(UserError, match=r"run, .*white\.png: a model must give finite"):
+        ask(images)
 
 
 def test_an_evaluation_of_a_classifier_names_the_image_among_unreadable_ones() -> None:
@@ -88,10 +91,8 @@ def test_an_evaluation_of_a_classifier_names_the_image_among_unreadable_ones() -
         Batch(pixels[:1], torch.zeros(1).long(), ("b",)),
         Batch(pixels[1:], torch.zeros(2).long(), ("d",)),
     ]
-    with pytest.raises(
-        UserError, match=r"run/model\.safetensors, c: a model must give finite answers, got nan"
-    ):
-        evaluate(Fragile(), batches, INFO.label_names, ["a", "b", "c", "d", "e"])
+    with pytest.raises(UserError, match=r"the model, c: a model must give finite answers, got nan"):
+        evaluate(Fragile(), batches, NAMES, images=["a", "b", "c", "d", "e"])
 
 
 def test_an_evaluation_of_a_segmenter_names_the_image_among_unreadable_ones() -> None:
@@ -99,10 +100,8 @@ def test_an_evaluation_of_a_segmenter_names_the_image_among_unreadable_ones() ->
         return SegmentationBatch(torch.full((1, 3, 8, 8), value), torch.zeros(1, 8, 8).long())
 
     lost = SegmentationBatch(torch.empty(0, 3, 1, 1), torch.empty(0, 1, 1).long(), ("b",))
-    with pytest.raises(UserError, match=r"model\.safetensors, c: a model must give finite answers, got nan"):
-        evaluate_segmenter(
-            Fragile(dense=True), [batch(0.5), lost, batch(1.0)], INFO.label_names, names=["a", "b", "c"]
-        )
+    with pytest.raises(UserError, match=r"the model, c: a model must give finite answers, got nan"):
+        evaluate_segmenter(Fragile(dense=True), [batch(0.5), lost, batch(1.0)], NAMES, images=["a", "b", "c"])
 
 
 HEADS = {
@@ -115,13 +114,13 @@ HEADS = {
 
 @pytest.mark.parametrize(("head", "weight"), HEADS.items(), ids=HEADS)
 def test_a_detector_names_the_image(head: str, weight: str, images: list[Path]) -> None:
-    model = small(head)
-    (found,) = detect(model, images[:1], score=0.0)
-    assert found.found is not None
-    parameter = next(x for name, x in model.named_parameters() if name.endswith(weight))
+    run = small_run(head)
+    (found,) = predict(run, images[:1], score=0.0)
+    assert found.error is None
+    parameter = next(x for name, x in run.model.named_parameters() if name.endswith(weight))
     parameter.data[0] = torch.nan
     with pytest.raises(UserError, match=r"a\.png: a model must give finite answers, got nan"):
-        list(detect(model, images[:1]))
+        list(predict(run, images[:1]))
 
 
 def test_weights_that_are_not_finite_are_one_line(
@@ -129,7 +128,7 @@ def test_weights_that_are_not_finite_are_one_line(
 ) -> None:
     model = timm.create_model("slide_swin_nano", num_classes=2)
     model.head.fc.weight.data[0, 0] = torch.nan
-    save_pretrained(model, tmp_path / "run")
+    save_classifier(model, tmp_path / "run")
     assert main(["predict", str(tmp_path / "run"), str(images[0])]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -142,7 +141,8 @@ def test_a_detector_takes_an_image_of_any_proportions(
     size: tuple[int, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     detector = create_detector("retinanet", "slide_swin_nano", 2, fpn_channels=16, min_size=64, max_size=96)
-    save_dense(detector, tmp_path / "run", label_names=("ant", "bee"))
+    arguments = {"fpn_channels": 16, "min_size": 64, "max_size": 96}
+    save_dense(detector, tmp_path / "run", classes=2, arguments=arguments, class_names=("ant", "bee"))
     Image.new("RGB", size, (90, 120, 30)).save(tmp_path / "thin.png")
     assert main(["predict", str(tmp_path / "run"), str(tmp_path / "thin.png")]) == 0
     assert "thin.png" in capsys.readouterr().out

@@ -18,7 +18,7 @@ from slideformer.tasks.detect.data import DetectionData
 from slideformer.tasks.orientation import Header, drawn_in, read_header, read_with_header, saved
 from slideformer.tasks.segment.data import SegmentationData
 from slideformer.tasks.segment.labels import read_pair
-from tests.tasks.images import encoded, turned_by
+from tests.tasks.odd_images import encoded, turned_by
 
 AMBIGUOUS = [*((n, (24, 16)) for n in (2, 3, 4)), *((n, (16, 16)) for n in range(2, 9))]
 # How EXIF's orientations are defined, on arrays: the upright image of a stored one.

@@ -11,7 +11,7 @@ from PIL import Image
 from slideformer.errors import UserError
 from slideformer.tasks.classify.datasets import open_reader
 from slideformer.tasks.classify.folders import class_names
-from slideformer.tasks.pictures import image_paths
+from slideformer.tasks.images import image_paths
 
 
 def image(path: Path) -> None:

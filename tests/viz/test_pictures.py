@@ -17,8 +17,8 @@ from slideformer.errors import UserError
 from slideformer.viz.attention import attention_figure
 from slideformer.viz.confusion import confusion_figure
 from slideformer.viz.figure import RIGHT, WRONG, array
+from slideformer.viz.grid import prediction_figure
 from slideformer.viz.patterns import pattern_figure
-from slideformer.viz.predictions import prediction_figure
 from slideformer.viz.training import training_figure
 
 PICTURE = np.zeros((32, 32, 3), dtype=np.uint8)
@@ -45,11 +45,21 @@ def test_confusion_counts_stand_in_their_cells() -> None:
 
 NAMES = ("cat\x1b[2J\n", "a $ and $\\frac{$", "\udcff")
 COUNTS, SQUARES = np.eye(3), np.arange(1024).reshape(32, 32) % 3
+
+
+def saved(image: Image.Image, out: Path) -> Path:
+    image.save(out)
+    return out
+
+
 DRAWN: dict[str, Callable[[Path], Path]] = {
     "confusion": lambda out: viz.confusion_matrix(COUNTS, NAMES, out),
     "predictions": lambda out: viz.prediction_grid([PICTURE] * 3, [0, 1, 2], [0, 2, 1], NAMES, out),
-    "segmentation": lambda out: viz.segmentation_picture(PICTURE, SQUARES, NAMES, out),
-    "detections": lambda out: viz.save_detections(
+    "segmentation": lambda out: saved(viz.draw_segmentation(PICTURE, SQUARES, NAMES), out),
+    "classes": lambda out: saved(
+        viz.draw_classes(Image.fromarray(PICTURE), [(name, 1 / 3) for name in NAMES]), out
+    ),
+    "detections": lambda out: saved(
         viz.draw_detections(
             PICTURE, boxes=[[2, 2, 30, 30]] * 3, labels=[1, 2, 3], scores=[0.9] * 3, class_names=NAMES
         ),
@@ -169,9 +179,9 @@ def test_a_query_that_sees_itself_alone_can_be_drawn() -> None:
 @pytest.mark.parametrize(
     ("footprints", "message"),
     [
-        ({}, "there must be at least one footprint, got none"),
-        ({"a": np.ones((3, 3))}, r"query must lie on the map of a, \(3, 3\), got \(3, 0\)"),
-        ({"a": np.ones(9)}, r"query must lie on the map of a, \(9,\), got \(3, 0\)"),
+        ({}, "`footprints` must have at least one, got none"),
+        ({"a": np.ones((3, 3))}, r"`query` must be on the map of a, \(3, 3\), got \(3, 0\)"),
+        ({"a": np.ones(9)}, r"`query` must be on the map of a, \(9,\), got \(3, 0\)"),
     ],
     ids=["none", "outside", "no map"],
 )

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from slideformer.viz.segmentation import class_colours, overlay, segmentation_figure, segmentation_picture
+from slideformer.viz.drawn import class_colours, draw_segmentation, overlay, segmentation_figure
 
 
 def test_colours_of_classes_differ() -> None:
@@ -27,14 +24,14 @@ def test_a_class_is_blended_over_the_picture_and_black_is_not() -> None:
 
 @pytest.mark.parametrize(
     ("labels", "words"),
-    [(np.zeros((3, 2), int), "as large as the picture"), (np.full((2, 2), 5), "must have a colour")],
+    [(np.zeros((3, 2), int), "as large as the image"), (np.full((2, 2), 5), "must have a colour")],
 )
 def test_labels_that_do_not_fit_are_refused(labels: np.ndarray, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         overlay(np.zeros((2, 2, 3), np.uint8), labels, class_colours(3))
 
 
-def test_the_legend_names_what_is_there_with_its_share(tmp_path: Path) -> None:
+def test_the_legend_names_what_is_there_with_its_share() -> None:
     picture, labels = np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), int)
     labels[:5] = 2
     figure = segmentation_figure(picture, labels, ["ground", "ring", "disc"], class_colours(3))
@@ -43,6 +40,6 @@ def test_the_legend_names_what_is_there_with_its_share(tmp_path: Path) -> None:
         picture, np.arange(400).reshape(20, 20) % 30, list("x" * 30), class_colours(30)
     )
     assert many.legends[0].get_title().get_text() == "and 6 more"
-    file = segmentation_picture(picture, labels, ["ground", "ring", "disc"], tmp_path / "a.png")
-    with Image.open(file) as image:
-        assert image.size[0] > 400
+    drawn = draw_segmentation(picture, labels, ["ground", "ring", "disc"])
+    assert drawn.mode == "RGB"
+    assert drawn.size[0] > 400

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page's modules without a page: the input is timm's, and a file that is not ours is refused."""
+"""The page's modules without a page: the input is timm's, and other files are rejected."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 from timm.data import create_transform
 
-from slideformer.tasks.pictures import read_image
+from slideformer.tasks.images import read_image
 from tests.runtime.files import FACTS, PREPARED, classifier, segmenter
 from tests.runtime.hostile import CHANGES
-from tests.runtime.made_pictures import NAMES, write_pictures
+from tests.runtime.made_images import NAMES, write_images
 
 if shutil.which("node") is None:
     pytest.skip("needs node", allow_module_level=True)
@@ -38,14 +38,14 @@ import { readFileSync } from "node:fs";
 import { readFacts } from "./facts.js";
 import { readMetadata } from "./metadata.js";
 
-const tell = (file) => {
+const read = (file) => {
   try {
     return { facts: readFacts(readMetadata(new Uint8Array(readFileSync(file)))) };
   } catch (error) {
     return { kind: error.constructor.name, message: error.message };
   }
 };
-console.log(JSON.stringify(JSON.parse(readFileSync(0)).map(tell)));
+console.log(JSON.stringify(JSON.parse(readFileSync(0)).map(read)));
 """
 USUAL: dict[str, Any] = {
     "input_size": (3, 224, 224),
@@ -74,7 +74,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def node(script: str, given: object) -> str:
-    """What a module prints that stands beside the page's."""
+    """Run a script next to the page's modules and return what it prints."""
     done = subprocess.run(
         ["node", "--input-type=module", "--eval", script],
         cwd=WEB,
@@ -88,14 +88,14 @@ def node(script: str, given: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image.Image]:
-    paths = write_pictures(tmp_path_factory.mktemp("pictures"))
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image.Image]:
+    paths = write_images(tmp_path_factory.mktemp("images"))
     return {name: read_image(path) for name, path in paths.items()}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_input_is_that_of_timm(
-    case: dict[str, Any], pictures: dict[str, Image.Image], tmp_path: Path
+    case: dict[str, Any], images: dict[str, Image.Image], tmp_path: Path
 ) -> None:
     facts = {
         "height": case["input_size"][1],
@@ -103,27 +103,27 @@ def test_the_input_is_that_of_timm(
         "mean": case["mean"],
         "std": case["std"],
         "interpolation": case["interpolation"],
-        "cropShare": case["crop_pct"],
+        "cropPct": case["crop_pct"],
         "cropMode": case["crop_mode"],
     }
     given = []
-    for name, picture in pictures.items():
+    for name, image in images.items():
         pixels, output = tmp_path / f"{name}.rgba", tmp_path / f"{name}.tensor"
-        pixels.write_bytes(picture.convert("RGBA").tobytes())
-        size = {"width": picture.width, "height": picture.height}
+        pixels.write_bytes(image.convert("RGBA").tobytes())
+        size = {"width": image.width, "height": image.height}
         given.append({"pixels": str(pixels), "output": str(output), "facts": facts, **size})
     node(TENSOR, given)
     transform = create_transform(**case, is_training=False)
     for name in NAMES:
         found = np.fromfile(tmp_path / f"{name}.tensor", dtype=np.float32).reshape(case["input_size"])
-        np.testing.assert_allclose(found, transform(pictures[name]).numpy(), rtol=0, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(found, transform(images[name]).numpy(), rtol=0, atol=1e-6, err_msg=name)
 
 
-def test_what_nobody_should_believe_is_refused_in_a_line(tmp_path: Path) -> None:
+def test_impossible_metadata_are_rejected_in_one_line(tmp_path: Path) -> None:
     for number, change in enumerate(CHANGES.values()):
         classifier(tmp_path / f"{number}.onnx", {**PREPARED, **change})
-    told = json.loads(node(READING, [str(tmp_path / f"{number}.onnx") for number in range(len(CHANGES))]))
-    for name, row in zip(CHANGES, told, strict=True):
+    rows = json.loads(node(READING, [str(tmp_path / f"{number}.onnx") for number in range(len(CHANGES))]))
+    for name, row in zip(CHANGES, rows, strict=True):
         assert row.get("kind") == "UserError", (name, row)
         assert "\n" not in row["message"]
         assert len(row["message"]) < 400
@@ -133,20 +133,20 @@ LOGITS = """
 import { readFileSync } from "node:fs";
 import { logitsOf } from "./classes.js";
 
-const tell = ({ dims, type, values, names }) => {
+const read = ({ dims, type, values, names }) => {
   const data = Float32Array.from(values, (x) => x ?? NaN);
-  const about = { batch: 1, classNames: names, file: "m.onnx", picture: "a.png" };
+  const about = { batch: 1, classNames: names, file: "m.onnx", image: "a.png" };
   try {
     return Array.from(logitsOf([{ dims, type, data }], about));
   } catch (error) {
     return { kind: error.constructor.name, message: error.message };
   }
 };
-console.log(JSON.stringify(JSON.parse(readFileSync(0)).map(tell)));
+console.log(JSON.stringify(JSON.parse(readFileSync(0)).map(read)));
 """
 
 
-def test_answers_that_are_not_a_classifiers_are_refused() -> None:
+def test_outputs_that_are_not_a_classifiers_are_rejected() -> None:
     good = {"dims": [1, 3], "type": "float32", "values": [1, 2, 3], "names": ["a", "b", "c"]}
     cases = [
         good,
@@ -158,12 +158,12 @@ def test_answers_that_are_not_a_classifiers_are_refused() -> None:
         {**good, "type": "int64"},
         {**good, "dims": [2, 3]},
     ]
-    first, unnamed, *refused = json.loads(node(LOGITS, cases))
+    first, unnamed, *rejected = json.loads(node(LOGITS, cases))
     assert first == unnamed == [1, 2, 3]
-    assert all(row["kind"] == "UserError" for row in refused)
-    assert "must name all 3 classes of its model, but has 2 names" in refused[0]["message"]
-    assert "m.onnx must give finite answers, but does not for a.png" in refused[1]["message"]
-    assert all("is not a classifier" in row["message"] for row in refused[2:])
+    assert all(row["kind"] == "UserError" for row in rejected)
+    assert "must name all 3 classes of its model, but has 2 names" in rejected[0]["message"]
+    assert "m.onnx must give finite outputs, but does not for a.png" in rejected[1]["message"]
+    assert all("is not a classifier" in row["message"] for row in rejected[2:])
 
 
 def test_a_page_without_its_runtime_says_what_to_do() -> None:
@@ -175,8 +175,8 @@ def test_a_page_without_its_runtime_says_what_to_do() -> None:
 
 def test_facts_are_read_from_the_bytes_of_the_file(tmp_path: Path) -> None:
     file = classifier(tmp_path / "model.onnx", {**PREPARED, "class_names": ["käse", "パン", ""]})
-    (told,) = json.loads(node(READING, [str(file)]))
-    assert told["facts"] == {
+    (row,) = json.loads(node(READING, [str(file)]))
+    assert row["facts"] == {
         "exporter": "0.1.0",
         "architecture": "small",
         "precision": "float32",
@@ -187,19 +187,19 @@ def test_facts_are_read_from_the_bytes_of_the_file(tmp_path: Path) -> None:
         "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.25, 0.3],
         "interpolation": "bicubic",
-        "cropShare": 0.875,
+        "cropPct": 0.875,
         "cropMode": "center",
     }
 
 
-def test_a_file_that_is_not_ours_is_refused_in_a_line(tmp_path: Path) -> None:
-    whole = classifier(tmp_path / "whole.onnx")
-    foreign = onnx.load(whole)
+def test_other_files_are_rejected_in_one_line(tmp_path: Path) -> None:
+    complete = classifier(tmp_path / "complete.onnx")
+    foreign = onnx.load(complete)
     del foreign.metadata_props[:]
     onnx.save(foreign, tmp_path / "foreign.onnx")
-    (tmp_path / "short.onnx").write_bytes(whole.read_bytes()[:-20])
+    (tmp_path / "short.onnx").write_bytes(complete.read_bytes()[:-20])
     (tmp_path / "empty.onnx").write_bytes(b"")
-    (tmp_path / "text.onnx").write_bytes(b"no model at all\n" * 20)
+    (tmp_path / "text.onnx").write_bytes(b"not a model\n" * 20)
     classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "2"})
     segmenter(tmp_path / "segmenter.onnx")
     lacking = {key: x for key, x in PREPARED.items() if key != "std"}
@@ -207,15 +207,15 @@ def test_a_file_that_is_not_ours_is_refused_in_a_line(tmp_path: Path) -> None:
     classifier(tmp_path / "no_json.onnx", {**PREPARED, "mean": "[0.5,"})
     messages = {
         "foreign": "was not exported by slideformer",
-        "short": "must be a whole ONNX file",
-        "empty": "must be a whole ONNX file",
-        "text": "must be a whole ONNX file",
+        "short": "must be a complete ONNX file",
+        "empty": "must be a complete ONNX file",
+        "text": "must be a complete ONNX file",
         "newer": f"must be of format {FACTS['slideformer_format']}, but is of format 2, of slideformer 0.1.0",
         "segmenter": "shows what classifiers see, but the file can segment",
-        "lacking": "must tell all of its facts, but has no std",
-        "no_json": "mean must be readable, but is [0.5,",
+        "lacking": "must have valid metadata, but std is missing",
+        "no_json": "mean must be JSON, but is [0.5,",
     }
-    told = json.loads(node(READING, [str(tmp_path / f"{name}.onnx") for name in messages]))
-    for row, message in zip(told, messages.values(), strict=True):
+    rows = json.loads(node(READING, [str(tmp_path / f"{name}.onnx") for name in messages]))
+    for row, message in zip(rows, messages.values(), strict=True):
         assert row["kind"] == "UserError"
         assert message in row["message"]

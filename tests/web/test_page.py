@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page in a real browser sees in pictures what PyTorch sees, and asks nobody else."""
+"""The page in a real browser finds in images what PyTorch finds, and contacts no other server."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from skimage import data
 from torch import nn
 
 from slideformer.cli.main import main
-from slideformer.models import load_pretrained, save_pretrained
-from slideformer.tasks.classify.predict import predict
+from slideformer.runs import open_run
+from slideformer.tasks.predict import predict
 from tests.runtime.files import PREPARED, add_facts, classifier, segmenter
+from tests.saved import save_classifier
 
 CHROMIUM = Path("/usr/bin/chromium")
 WEB = Path(__file__).parents[2] / "web"
@@ -31,7 +32,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 if not CHROMIUM.exists():
     pytest.skip(f"needs Debian's chromium, {CHROMIUM}", allow_module_level=True)
 if not (WEB / "ort").is_dir():
-    pytest.skip("needs ONNX Runtime beside the page: make web", allow_module_level=True)
+    pytest.skip("needs ONNX Runtime next to the page: make web", allow_module_level=True)
 
 NAMES = ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay & <kin>"]
 # What an exporter that does not write all facts yet leaves out.
@@ -43,23 +44,23 @@ EXPORTED = {
     "height": None,
     "width": None,
 }
-# Milliseconds until an answer must be there.
+# Milliseconds until a result must be there.
 PATIENCE = 60_000
 
 
 @dataclass
 class Visit:
-    """A page that is open, and what was heard from it."""
+    """An open page, with its requests and errors."""
 
     page: Any
     origin: str
     requests: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    def ask(self, file: Path) -> list[tuple[str, float]]:
-        """Choose a picture; names and probabilities that the page shows."""
-        self.page.locator("#picture-file").set_input_files(file)
-        self.said("Answered in")
+    def classify(self, file: Path) -> list[tuple[str, float]]:
+        """Choose an image; names and probabilities that the page shows."""
+        self.page.locator("#image-file").set_input_files(file)
+        self.said("Done in")
         rows = self.page.locator("#classes li")
         return [
             (row.locator(".name").inner_text(), float(row.locator("data").get_attribute("value")))
@@ -72,7 +73,7 @@ class Visit:
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves a folder without telling of it."""
+    """Serves a folder without a log."""
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -84,20 +85,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("run")
     model = timm.create_model("slide_swin_nano", num_classes=len(NAMES))
-    # Sharper than a fresh model's, so that pictures differ in their first class.
+    # Sharper than a fresh model's, so that images differ in their first class.
     nn.init.normal_(model.head.fc.weight)
-    save_pretrained(model, folder, label_names=NAMES)
+    save_classifier(model, folder, class_names=NAMES)
     assert main(["export", str(folder), "--to", "onnx"]) == 0
     add_facts(folder / "model.onnx", EXPORTED)
     return folder
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Real photos, scans and digits."""
     from sklearn.datasets import load_digits, load_sample_images
 
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     arrays = {
         name: getattr(data, name)()
         for name in ("astronaut", "coffee", "chelsea", "rocket", "camera", "coins")
@@ -113,7 +114,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def served(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the page is, with a model beside it."""
+    """The address of the page, with a model next to it."""
     folder = tmp_path_factory.mktemp("served")
     shutil.copytree(
         WEB, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules", "model.onnx")
@@ -125,7 +126,7 @@ def served(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
-    thread.join()
+    thread.join(timeout=60)
     server.server_close()
 
 
@@ -141,48 +142,46 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any, served: str) -> Iterator[Visit]:
-    """The page, its model loaded; at the end nothing may have gone wrong or been asked of others."""
+    """The page with its model loaded; at the end without errors or requests to other servers."""
     page = browser.new_page()
     visit = Visit(page, served)
     page.on("request", lambda request: visit.requests.append(request.url))
-    page.on("console", lambda told: visit.errors.append(told.text) if told.type == "error" else None)
+    page.on("console", lambda entry: visit.errors.append(entry.text) if entry.type == "error" else None)
     page.on("pageerror", lambda error: visit.errors.append(str(error)))
     page.goto(served)
-    visit.said("Choose a picture")
+    visit.said("Choose an image")
     yield visit
     page.close()
     assert visit.errors == []
     assert [url for url in visit.requests if not url.startswith((f"{served}/", f"blob:{served}/"))] == []
 
 
-def test_the_first_class_of_every_picture_is_that_of_pytorch(
-    visit: Visit, run: Path, pictures: list[Path]
+def test_the_first_class_of_every_image_is_that_of_pytorch(
+    visit: Visit, run: Path, images: list[Path]
 ) -> None:
-    model, info = load_pretrained(run)
-    wanted = list(predict(model, info, pictures, top=5))
-    assert len(pictures) >= 8
+    wanted = list(predict(open_run(run), images, top=5))
+    assert len(images) >= 8
     assert len({row.classes[0][0] for row in wanted}) > 1
-    for path, row in zip(pictures, wanted, strict=True):
-        found = visit.ask(path)
+    for path, row in zip(images, wanted, strict=True):
+        found = visit.classify(path)
         assert [name for name, _ in found] == [name for name, _ in row.classes], path.name
         assert [share for _, share in found] == pytest.approx([share for _, share in row.classes], abs=1e-3)
     assert f"{visit.origin}/model.onnx" in visit.requests
 
 
-def test_a_jpeg_is_seen_as_pytorch_sees_it(visit: Visit, run: Path, tmp_path: Path) -> None:
+def test_a_jpeg_gives_the_first_class_of_pytorch(visit: Visit, run: Path, tmp_path: Path) -> None:
     file = tmp_path / "photo.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(data.astronaut()).save(file, quality=92, exif=exif)
-    model, info = load_pretrained(run)
-    (wanted,) = predict(model, info, [file], top=5)
-    found = visit.ask(file)
+    (wanted,) = predict(open_run(run), file, top=5)
+    found = visit.classify(file)
     assert found[0][0] == wanted.classes[0][0]
     # Browsers decode JPEG with rounding of their own.
     assert found[0][1] == pytest.approx(wanted.classes[0][1], abs=2e-2)
 
 
-def test_what_the_file_tells_of_the_model_is_shown(visit: Visit) -> None:
+def test_the_facts_of_the_model_are_shown(visit: Visit) -> None:
     for words in ("slide_swin_nano", "float32", "32 x 32 pixels", str(len(NAMES))):
         visit.said(words, "facts")
 
@@ -190,39 +189,39 @@ def test_what_the_file_tells_of_the_model_is_shown(visit: Visit) -> None:
 def test_a_file_that_is_dropped_is_taken_for_what_it_is(visit: Visit) -> None:
     drop = """async ([url, name]) => {
         const transfer = new DataTransfer();
-        const answer = await fetch(url);
-        transfer.items.add(new File([await answer.blob()], name));
+        const response = await fetch(url);
+        transfer.items.add(new File([await response.blob()], name));
         const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
         document.body.dispatchEvent(new DragEvent("drop", options));
     }"""
     visit.page.evaluate(drop, ["style.css", "style.css"])
-    visit.said("style.css must be a whole picture", "problem")
+    visit.said("style.css must be a complete image", "problem")
     visit.page.evaluate(drop, ["style.css", "style.onnx"])
-    visit.said("must be a whole ONNX file", "problem")
+    visit.said("must be a complete ONNX file", "problem")
     visit.page.evaluate(drop, ["photo.png", "photo.png"])
-    visit.said("Answered in")
+    visit.said("Done in")
     playwright.expect(visit.page.locator("#classes li")).to_have_count(5)
     playwright.expect(visit.page.locator("#problem")).to_be_hidden()
 
 
-def test_a_picture_that_cannot_be_read_is_told_and_the_next_is_answered(
-    visit: Visit, tmp_path: Path, pictures: list[Path]
+def test_an_image_that_cannot_be_read_is_reported_and_the_next_is_classified(
+    visit: Visit, tmp_path: Path, images: list[Path]
 ) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    visit.page.locator("#picture-file").set_input_files(tmp_path / "broken.png")
-    visit.said("broken.png must be a whole picture", "problem")
-    assert len(visit.ask(pictures[0])) == 5
+    (tmp_path / "broken.png").write_bytes(b"not an image")
+    visit.page.locator("#image-file").set_input_files(tmp_path / "broken.png")
+    visit.said("broken.png must be a complete image", "problem")
+    assert len(visit.classify(images[0])) == 5
 
 
-def test_a_model_that_is_chosen_answers_the_picture_that_is_there(visit: Visit, tmp_path: Path) -> None:
+def test_a_model_that_is_chosen_classifies_the_image_that_is_there(visit: Visit, tmp_path: Path) -> None:
     Image.new("RGB", (50, 40), (0, 0, 255)).save(tmp_path / "blue.png")
-    visit.ask(tmp_path / "blue.png")
+    visit.classify(tmp_path / "blue.png")
     visit.page.locator("#model-file").set_input_files(classifier(tmp_path / "colours.onnx"))
     playwright.expect(visit.page.locator("#classes .name").first).to_have_text("blue", timeout=PATIENCE)
     visit.said("8 x 8 pixels", "facts")
 
 
-def test_a_file_that_the_page_cannot_show_is_told(visit: Visit, tmp_path: Path) -> None:
+def test_a_file_that_the_page_cannot_run_is_reported(visit: Visit, tmp_path: Path) -> None:
     newer = classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "2"})
     for file, words in (
         (segmenter(tmp_path / "segmenter.onnx"), "the file can segment"),
@@ -232,19 +231,19 @@ def test_a_file_that_the_page_cannot_show_is_told(visit: Visit, tmp_path: Path) 
         visit.said(words, "problem")
 
 
-def test_without_a_model_beside_it_the_page_asks_for_one(
-    browser: Any, served: str, run: Path, pictures: list[Path]
+def test_without_a_model_next_to_it_the_page_asks_for_one(
+    browser: Any, served: str, run: Path, images: list[Path]
 ) -> None:
     page = browser.new_page()
     page.route("**/model.onnx", lambda route: route.fulfill(status=404))
     page.goto(served)
     visit = Visit(page, served)
     visit.said("Choose a model")
-    page.locator("#picture-file").set_input_files(pictures[0])
-    playwright.expect(page.locator("#picture")).to_be_visible(timeout=PATIENCE)
+    page.locator("#image-file").set_input_files(images[0])
+    playwright.expect(page.locator("#image")).to_be_visible(timeout=PATIENCE)
     visit.said("Choose a model")
     page.locator("#model-file").set_input_files(run / "model.onnx")
-    visit.said("Answered in")
+    visit.said("Done in")
     page.close()
 
 
@@ -253,4 +252,4 @@ def test_every_control_is_reached_by_the_keyboard_and_has_a_name(visit: Visit) -
     for _ in range(2):
         visit.page.keyboard.press("Tab")
         names.append(visit.page.evaluate("document.activeElement.labels[0].innerText"))
-    assert ["Choose a picture" in names[0], "Choose another model" in names[1]] == [True, True]
+    assert ["Choose an image" in names[0], "Choose another model" in names[1]] == [True, True]

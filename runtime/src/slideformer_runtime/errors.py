@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The error that the command shows as one line."""
+"""Errors that the command prints in one line."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from unicodedata import category
 
 
 class UserError(ValueError):
-    """A mistake of the person at the keyboard, told in one line: what must hold, what came, what to do.
+    """A mistake of the user in one line: what must hold, what came, what to do.
 
-    The command prints the message without a traceback and exits with code 2. Every other exception is a bug
-    of ours and keeps its traceback.
+    The command prints it without a traceback and exits with code 2. Every other exception is a bug.
     """
 
 
 def printable(text: object) -> str:
-    """Text that is one line and harmless to a terminal, whatever names and file contents it quotes.
+    """Return text as one line that is safe to print, whatever names and file contents it quotes.
 
     Control characters (line breaks, escape sequences, changes of direction) and bytes of file names that
-    are not text come as backslash escapes; all other text stays as it is.
+    are not text become backslash escapes.
     """
     return "".join(c.encode("unicode_escape").decode() if controls(c) else c for c in str(text))
 
 
 def controls(character: str) -> bool:
-    """Return whether a character is no text, or changes how what follows it is shown.
+    """Whether a character is not text, or changes how the text after it is shown.
 
     The two joiners are formatting in name only: words of Persian and many emoji are written with them.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values that a file says of itself, each checked against a row of a table."""
+"""Values in a file's metadata, each checked against a row of a table."""
 
 from __future__ import annotations
 
@@ -9,130 +9,93 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-# Limits far above what any model says, and far below what would fill the memory.
-MOST_CLASSES = 1_000_000
-LONGEST_TEXT = 10_000
-DEEPEST = 20
+# Limits far above any real model, and far below what would fill the memory.
+MAX_CLASSES = 1_000_000
+MAX_TEXT = 10_000
 
 
 @dataclass(frozen=True)
 class Field:
-    """What a file may say under one name.
+    """A value that a file may have.
 
     Attributes:
-        must: what a value must be, in words.
-        holds: whether a value is that.
-        default: the value where the file says nothing; required where there is none.
+        must: the requirement in words.
+        accepts: whether a value meets it.
+        default: used where the value is absent or null; ``...`` where it is required.
+        is_json: whether the file stores JSON; otherwise plain text.
     """
 
     must: str
-    holds: Callable[[Any], bool]
+    accepts: Callable[[Any], bool]
     default: Any = ...
+    is_json: bool = True
 
 
 def number(low: float, high: float) -> Field:
-    """A finite number between two bounds, both included."""
+    """A finite number from low to high."""
     return Field(f"a number from {low:g} to {high:g}", lambda x: type(x) in (int, float) and low <= x <= high)
 
 
 def integer(low: int, high: int) -> Field:
-    """A whole number between two bounds, both included."""
-    return Field(f"a whole number from {low} to {high}", lambda x: type(x) is int and low <= x <= high)
+    """An integer from low to high."""
+    return Field(f"an integer from {low} to {high}", lambda x: type(x) is int and low <= x <= high)
 
 
 def word(*known: str) -> Field:
     """One of some words."""
-    return Field(f"one of {', '.join(known)}", lambda x: isinstance(x, str) and x in known)
+    return Field(f"one of {', '.join(known)}", lambda x: x in known, is_json=False)
 
 
-def many(each: Field, least: int = 0, most: int = MOST_CLASSES) -> Field:
+def many(each: Field, least: int = 0, most: int = MAX_CLASSES) -> Field:
     """A list of values of one kind."""
     count = f"{least} to {most}" if least != most else most
     return Field(
         f"a list of {count} values, each {each.must}",
-        lambda x: isinstance(x, list) and least <= len(x) <= most and all(map(each.holds, x)),
+        lambda x: isinstance(x, list) and least <= len(x) <= most and all(map(each.accepts, x)),
     )
 
 
 def optional(field: Field, default: Any = None) -> Field:
-    """A value that may be absent or null."""
+    """A value that may be null, and absent unless the default is ``...``."""
     return replace(
         field,
         must=f"{field.must}, or null",
-        holds=lambda x: x is None or field.holds(x),
+        accepts=lambda x: x is None or field.accepts(x),
         default=default,
     )
 
 
 TEXT = Field(
-    f"text of at most {LONGEST_TEXT} characters", lambda x: isinstance(x, str) and len(x) <= LONGEST_TEXT
+    f"text of at most {MAX_TEXT} characters",
+    lambda x: isinstance(x, str) and len(x) <= MAX_TEXT,
+    is_json=False,
 )
 NAMES = many(TEXT)
 
 
-def check_fields(content: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The values of all fields, the default for what is absent or null.
+def read_fields(texts: Mapping[str, str], fields: Mapping[str, Field]) -> dict[str, Any]:
+    """Read the values of some fields; a list becomes a tuple.
 
     Args:
-        content: what the file says.
-        fields: what it may say, by name; other names are left out.
+        texts: all metadata of the file.
+        fields: those to read, by name.
 
     Raises:
-        KeyError: a value is absent.
+        KeyError: a required value is absent.
         ValueError: a value is not what it must be.
     """
-    found = {}
+    values = {}
     for name, field in fields.items():
-        value = content[name] if field.default is ... else content.get(name)
-        if name in content and not field.holds(value):
+        if name not in texts and field.default is not ...:
+            values[name] = field.default
+            continue
+        try:
+            value = json.loads(texts[name]) if field.is_json else texts[name]
+        except (ValueError, RecursionError) as error:  # the second where it is nested too deep
+            raise ValueError(f"{name} must be JSON, got {reprlib.repr(texts[name])}") from error
+        if not field.accepts(value):
             raise ValueError(f"{name} must be {field.must}, got {reprlib.repr(value)}")
-        found[name] = field.default if value is None and field.default is not ... else value
-    return found
-
-
-def parse_json(text: str) -> Any:
-    """A value from JSON, as the standard has it: no NaN, no name twice, not nested without end.
-
-    Raises:
-        ValueError: it is not that.
-    """
-    try:
-        value = json.loads(text, parse_constant=refuse_constant, object_pairs_hook=unique)
-        check_depth(value, DEEPEST)
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
-    return value
-
-
-def refuse_constant(name: str) -> Any:
-    """Refuse what Python writes for numbers that are not finite.
-
-    Raises:
-        ValueError: always.
-    """
-    raise ValueError(f"{name} is not a number of JSON")
-
-
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names differ.
-
-    Raises:
-        ValueError: two are the same.
-    """
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("an object has two values of one name")
-    return found
-
-
-def check_depth(value: Any, most: int) -> None:
-    """Refuse values that are nested deeper than any that are written.
-
-    Raises:
-        ValueError: they are.
-    """
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    if most == 0 and inner:
-        raise ValueError("it is nested too deep")
-    for x in inner:
-        check_depth(x, most - 1)
+        if value is None and field.default is not ...:
+            value = field.default
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return values

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An exported model, to be asked about pictures."""
+"""An exported model that predicts images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from slideformer_runtime.answers import Answer, Found
 from slideformer_runtime.engines import open_file
 from slideformer_runtime.errors import UserError
 from slideformer_runtime.facts import Facts, read_facts
-from slideformer_runtime.pictures import Source, UnreadableImageError, read_picture
+from slideformer_runtime.images import Source, UnreadableImageError, read_image
+from slideformer_runtime.results import Prediction, Result, Unreadable
 from slideformer_runtime.tasks import Options, Outputs, Task, find_task
 
 
@@ -22,12 +22,12 @@ class Model:
     """A file that ``slideformer export`` wrote, ready to run.
 
     Args:
-        file: ending in ``.onnx``, or in ``.xml`` with a ``.bin`` beside it.
-        threads: how many to compute with; the engine's own choice where None.
+        file: ending in ``.onnx``, or in ``.xml`` with a ``.bin`` next to it.
+        threads: how many to compute with; the engine's choice where None.
 
     Attributes:
-        facts: what the file tells of the model.
-        task: what the model does.
+        facts: the model's description in the file.
+        task: the row of what the model does.
 
     Raises:
         UserError: the file cannot be read, is not of slideformer, or needs a package that is not installed.
@@ -36,37 +36,36 @@ class Model:
         ::
 
             model = Model("model.onnx")
-            for row in model.predict("photo.jpg", top=3):
-                print(row.name, row.probability)
+            for name, probability in model.predict("photo.jpg", top=3).classes:
+                print(name, probability)
     """
 
     def __init__(self, file: str | os.PathLike[str], *, threads: int | None = None) -> None:
-        metadata, self._run = open_file(file, threads)
+        texts, self._run = open_file(file, threads)
         self._file = os.fspath(file)
-        self.facts: Facts = read_facts(metadata, str(file))
+        self.facts: Facts = read_facts(texts, self._file)
         self.task: Task = find_task(self.facts.task)
 
-    def predict(self, picture: Source, *, top: int | None = None, score: float | None = None) -> Found:
-        """What is in one picture.
+    def predict(self, image: Source, *, top: int | None = None, score: float | None = None) -> Prediction:
+        """Predict one image.
 
         Args:
-            picture: path, bytes, open file, or a picture of Pillow.
-            top: of a classifier, how many classes to tell; 5 where None.
-            score: of a detector, the least score that is told; 0.5 where None.
+            image: path, bytes, open file, or an image of Pillow.
+            top: of a classifier, how many classes are listed; 5 where None.
+            score: of a detector, the lowest score of an object; 0.5 where None.
 
         Returns:
-            Of a classifier the likeliest `Class` first, of a segmenter a `LabelMap`, of a detector
-            `Detections`.
+            `Classification`, `Segmentation` or `Detections`, by the model's task.
 
         Raises:
-            UserError: the picture cannot be read or is of a size that the file does not take, an option is
-                another task's, or an answer is not finite.
+            UserError: the image cannot be read or is of a size that the file does not take, an option is
+                another task's, or an output is not finite.
         """
-        options = self.task.choose(top, score)
-        name = os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else "the picture"
-        images = self._batch([self._prepare(picture)])
-        (found,) = self._answers(self._run(images), images, [name], options)
-        return found
+        options = self.task.options(top, score)
+        path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else "image 1"
+        images = self._batch([self._prepare(image)])
+        (result,) = self._results(self._run(images), images.shape, [path], options)
+        return result
 
     def stream(
         self,
@@ -74,75 +73,77 @@ class Model:
         *,
         top: int | None = None,
         score: float | None = None,
-        together: int = 8,
-    ) -> Iterator[Answer]:
-        """What is in each of many pictures, in order; paths are taken as they are needed.
+        batch_size: int = 8,
+    ) -> Iterator[Result]:
+        """Predict many images, in order; paths are taken as they are needed.
 
         Args:
-            paths: of the pictures, however many.
+            paths: of the images, however many.
             top: as in `predict`.
             score: as in `predict`.
-            together: the most pictures to run at once; 1 answers each before the next path is taken.
+            batch_size: the most images to run at once; 1 gives each result before the next path is taken.
 
         Returns:
-            An answer a path; one that was left out tells why.
+            A result for each path, `Unreadable` for one that is left out.
 
         Raises:
-            UserError: an option is another task's, or out of its range; or an answer is not finite.
+            UserError: an option is another task's, or out of its range; or an output is not finite.
         """
-        if together < 1:
-            raise UserError(f"together must be at least 1, got {together}")
-        options = self.task.choose(top, score)
-        most = self.task.together if self.facts.batch is None else self.facts.batch
-        return self._stream(iter(paths), options, min(together, most))
+        if batch_size < 1:
+            raise UserError(f"`batch_size` must be at least 1, got {batch_size}")
+        options = self.task.options(top, score)
+        most = self.task.batch_size if self.facts.batch is None else self.facts.batch
+        return self._stream(iter(paths), options, min(batch_size, most))
 
     def _stream(
-        self, paths: Iterator[str | os.PathLike[str]], options: Options, together: int
-    ) -> Iterator[Answer]:
-        while group := list(islice(paths, together)):
+        self, paths: Iterator[str | os.PathLike[str]], options: Options, batch_size: int
+    ) -> Iterator[Result]:
+        while group := [os.fspath(path) for path in islice(paths, batch_size)]:
             inputs: dict[int, NDArray[np.float32]] = {}
-            errors: dict[int, str] = {}
+            results: dict[int, Result] = {}
             for place, path in enumerate(group):
                 try:
                     inputs[place] = self._prepare(path)
                 except UnreadableImageError as error:
-                    errors[place] = error.reason
+                    results[place] = Unreadable(path, error.reason)
                 except UserError as error:
-                    errors[place] = str(error)
-            found: dict[int, Found] = {}
+                    results[place] = Unreadable(path, str(error))
             if inputs:
-                images = self._batch(list(inputs.values()))
-                names = [os.fspath(group[place]) for place in inputs]
-                try:
-                    outputs = self._run(images)
-                except UserError as error:
-                    errors |= dict.fromkeys(inputs, str(error))
-                else:
-                    found = dict(zip(inputs, self._answers(outputs, images, names, options), strict=True))
-            for place, path in enumerate(group):
-                yield Answer(os.fspath(path), found.get(place), errors.get(place))
+                found = self._run_batch(list(inputs.values()), [group[place] for place in inputs], options)
+                results |= zip(inputs, found, strict=True)
+            yield from (results[place] for place in range(len(group)))
 
-    def _prepare(self, picture: Source) -> NDArray[np.float32]:
-        return self.task.prepare(read_picture(picture), self.facts)
+    def _run_batch(
+        self, inputs: Sequence[NDArray[np.float32]], paths: Sequence[str], options: Options
+    ) -> Sequence[Result]:
+        images = self._batch(inputs)
+        try:
+            outputs = self._run(images)
+        except UserError as error:
+            return [Unreadable(path, str(error)) for path in paths]
+        return self._results(outputs, images.shape, paths, options)
+
+    def _prepare(self, image: Source) -> NDArray[np.float32]:
+        return self.task.prepare(read_image(image), self.facts)
 
     def _batch(self, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         images = np.stack(inputs)
         if self.facts.batch is not None and len(images) < self.facts.batch:
-            # A file that takes some number of pictures alone gets black ones, whose answers are dropped.
+            # A file that takes only one number of images gets black ones, whose outputs are dropped.
             missing = self.facts.batch - len(images)
             images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), dtype=np.float32)])
         return images
 
-    def _answers(
-        self, outputs: Outputs, images: NDArray[np.float32], names: Sequence[str], options: Options
-    ) -> list[Found]:
-        self.task.check(outputs, images.shape, self._file)
-        for row, name in enumerate(names):
-            # A detector answers for one picture alone.
-            own = outputs if len(images) == 1 else [x[row] for x in outputs]
+    def _results(
+        self, outputs: Outputs, shape: tuple[int, ...], paths: Sequence[str], options: Options
+    ) -> list[Prediction]:
+        self.task.check(outputs, shape, self._file)
+        for row, path in enumerate(paths):
+            # A detector runs one image at a time.
+            own = outputs if shape[0] == 1 else [x[row] for x in outputs]
             if not all(np.isfinite(x).all() for x in own):
                 raise UserError(
-                    f"{self._file} must give finite answers, but does not for {name}; export it again, "
+                    f"{self._file} must give finite outputs, but does not for {path}; export it again, "
                     "in float32"
                 )
-        return self.task.answers(outputs, self.facts, options)[: len(names)]
+        return self.task.results(outputs, paths, self.facts, options)

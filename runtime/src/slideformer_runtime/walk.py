@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files below a folder, with links to other places followed and links that lead back reported."""
+"""Files below a folder, through links to other places, but not through links that lead back."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 
 def files_below(folder: str) -> Iterator[str]:
-    """Files anywhere below a folder, in the order of their names; what is hidden is left out.
+    """Yield the files anywhere below a folder, ordered by name, without hidden ones.
 
-    Links to other places are followed; one to a folder that holds the link or was read already is reported
+    Links to other places are followed; one to a folder that contains the link or was read already is reported
     and not followed.
     """
     top = os.path.realpath(folder)
@@ -26,14 +26,10 @@ def files_below(folder: str) -> Iterator[str]:
                 yield entry.path
                 continue
             target = os.path.realpath(entry.path)
-            if entry.is_symlink() and (
-                target in seen
-                or holds(target, top)
-                or holds(target, place_of(folder))
-                or holds(target, os.path.realpath(place))
-            ):
-                report(
-                    f"the link {entry.path!r} leads to {target!r}, which holds it or is read already; "
+            around = map(Path, (top, unresolved(folder), os.path.realpath(place)))
+            if entry.is_symlink() and (target in seen or any(path.is_relative_to(target) for path in around)):
+                warn_once(
+                    f"the link {entry.path!r} leads to {target!r}, which contains it or was read already; "
                     "it is not followed"
                 )
             elif target not in seen:
@@ -43,12 +39,12 @@ def files_below(folder: str) -> Iterator[str]:
 
 
 def visible(folder: str) -> list[os.DirEntry[str]]:
-    """List the entries of a folder by name, but hidden ones; none, with a warning, if it is unreadable."""
+    """Return the entries of a folder by name, without hidden ones; none, with a warning, if unreadable."""
     try:
         with os.scandir(folder) as entries:
             return sorted((x for x in entries if not x.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
-        report(f"the folder {folder!r} cannot be read ({error.strerror}); it is left out")
+        warn_once(f"the folder {folder!r} cannot be read ({error.strerror}); it is left out")
         return []
 
 
@@ -57,18 +53,13 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
-def place_of(folder: str) -> str:
+def unresolved(folder: str) -> str:
     """Return the path of a folder, or of the link to it, with all links above it resolved."""
     path = os.path.abspath(folder)
     return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
-def holds(folder: str, path: str) -> bool:
-    """Return whether a real path is a real folder or lies in it."""
-    return folder in (path, *map(str, Path(path).parents))
-
-
 @cache
-def report(warning: str) -> None:
+def warn_once(warning: str) -> None:
     """Print a warning on standard error, once in a process."""
     print(f"warning: {warning}", file=sys.stderr, flush=True)

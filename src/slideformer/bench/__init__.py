@@ -1,88 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measurements beside the alternatives."""
+"""Measurements of operator, layers, models and exported files, compared with the alternatives."""
 
 from slideformer.bench.candidate import DTYPES, Candidate, Setting
-from slideformer.bench.comparison import Comparison, Maps, compare, pattern_layers
-from slideformer.bench.comparison_report import (
-    comparison_from_dict,
-    comparison_markdown,
-    comparison_text,
-    comparison_to_dict,
-)
-from slideformer.bench.deployed import (
-    Deployed,
-    Deployment,
-    Variant,
-    equal_accuracy,
-    equal_size,
-    forms,
-    nearest_host,
-)
-from slideformer.bench.deployed_report import (
-    deployment_from_dict,
-    deployment_markdown,
-    deployment_text,
-    deployment_to_dict,
-)
-from slideformer.bench.detector import (
-    detector_candidates,
-    detector_markdown,
-    detector_text,
-    detector_to_dict,
-)
-from slideformer.bench.hosts import host_candidates, host_names, hosts_markdown, hosts_text, hosts_to_dict
-from slideformer.bench.layer import layer_candidates
-from slideformer.bench.measurement import Group, Measurement, measure
-from slideformer.bench.memory import available_bytes
-from slideformer.bench.model import model_candidates
-from slideformer.bench.operator import Problem, operator_candidates
-from slideformer.bench.patterns import PATTERNS
-from slideformer.bench.report import conditions, from_dict, markdown, text, to_dict
+from slideformer.bench.deployed import VIEWS
+from slideformer.bench.detector import detector_candidates
+from slideformer.bench.machine import conditions
+from slideformer.bench.measurement import Groups, available_bytes, measure, measure_sizes
+from slideformer.bench.model import host_names, measure_hosts, model_candidates
+from slideformer.bench.operator import Problem, layer_candidates, operator_candidates
+from slideformer.bench.report import COMPARISON, DEPLOYMENT, DETECTOR, HOSTS, SIZES, Report, restore
+from slideformer.bench.table import Table
 
 __all__ = [
+    "COMPARISON",
+    "DEPLOYMENT",
+    "DETECTOR",
     "DTYPES",
-    "PATTERNS",
+    "HOSTS",
+    "SIZES",
+    "VIEWS",
     "Candidate",
-    "Comparison",
-    "Deployed",
-    "Deployment",
-    "Group",
-    "Maps",
-    "Measurement",
+    "Groups",
     "Problem",
+    "Report",
     "Setting",
-    "Variant",
+    "Table",
     "available_bytes",
-    "compare",
-    "comparison_from_dict",
-    "comparison_markdown",
-    "comparison_text",
-    "comparison_to_dict",
     "conditions",
-    "deployment_from_dict",
-    "deployment_markdown",
-    "deployment_text",
-    "deployment_to_dict",
     "detector_candidates",
-    "detector_markdown",
-    "detector_text",
-    "detector_to_dict",
-    "equal_accuracy",
-    "equal_size",
-    "forms",
-    "from_dict",
-    "host_candidates",
     "host_names",
-    "hosts_markdown",
-    "hosts_text",
-    "hosts_to_dict",
     "layer_candidates",
-    "markdown",
     "measure",
+    "measure_hosts",
+    "measure_sizes",
     "model_candidates",
-    "nearest_host",
     "operator_candidates",
-    "pattern_layers",
-    "text",
-    "to_dict",
+    "restore",
 ]

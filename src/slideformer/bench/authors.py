@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forms of local attention that others run: the paper's convolutions, and Im2Col."""
+"""Other forms of local attention: the paper's convolutions, and Im2Col."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def by_convolution(
     shift_bias: Tensor | None = None,
     key_bias: Tensor | None = None,
 ) -> Tensor:
-    """The paper's form: shifted maps by depthwise convolutions, all laid out, then attention elementwise.
+    """Local attention in the paper's form: depthwise convolutions shift maps, then attention is elementwise.
 
     Args:
         query: ``(B, H, W, G, D)``.
         key: like the query.
         value: like the query.
-        kernels: ``(D T, 1, K, K)`` each; their outputs are added: two in training, the merged one after.
+        kernels: ``(D T, 1, K, K)`` each, two in training or the merged one; their outputs are added.
         shift_bias: ``(D T)``, of the last convolution.
         key_bias: ``(G, T)``, added to every channel of the shifted keys.
     """
@@ -108,7 +108,7 @@ class ConvolutionAttention(nn.Module):
 
 
 class UnfoldAttention(nn.Module):
-    """Plain local attention by Im2Col between the projections of one of our layers."""
+    """Plain local attention by Im2Col, with the projections of one of our layers."""
 
     def __init__(self, layer: SlideAttention) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class UnfoldAttention(nn.Module):
 
 
 def to_convolutions(model: nn.Module) -> nn.Module:
-    """A model whose slide attention layers are exchanged, in place, for the paper's form."""
+    """Replace a model's slide attention layers, in place, by the paper's form; return the model."""
     for name, child in model.named_children():
         if isinstance(child, SlideAttention):
             setattr(model, name, ConvolutionAttention(child, merged=False))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured: a step that can be repeated, and what it should cost."""
+"""Candidates for a measurement: a step that can be repeated, and its known costs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from slideformer.errors import UserError
 
 Work = Literal["forward", "backward", "step"]
-# What a sum in another order, or in half precision, may differ by, relative to the largest number.
+Step = Callable[[], Sequence[Tensor]]
+Progress = Callable[[str], None]
+# Largest relative difference that another order of a sum, or half precision, may make.
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TOLERANCES}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how everything runs.
+    """Where and how everything is measured.
 
     Attributes:
         work: ``"forward"``; ``"backward"``, forward and the gradients of inputs and parameters; ``"step"``, a
@@ -29,12 +31,29 @@ class Setting:
         device: PyTorch's name of it.
         dtype: of the maps; modules in half precision train by autocast.
         compiled: whether modules run under ``torch.compile``.
+        rounds: how often each candidate is visited.
+        only: parts of the names of candidates to keep; all without any.
+        memory: bytes that a candidate may lay out.
+        progress: called with a few words on what is being done.
     """
 
     work: Work = "forward"
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     compiled: bool = False
+    rounds: int = 10
+    only: Sequence[str] = ()
+    memory: float = float("inf")
+    progress: Progress = lambda words: None
+
+    def keeps(self, name: str) -> bool:
+        """Whether a candidate of this name is measured."""
+        return not self.only or any(word in name for word in self.only)
+
+    def autocast(self) -> torch.autocast:
+        """The context of half precision, where the setting asks for it."""
+        device = torch.device(self.device).type
+        return torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32)
 
 
 @dataclass(frozen=True)
@@ -45,28 +64,24 @@ class Candidate:
         name: as the tables show it.
         step: does the work once and returns the results, which do not count as extra memory.
         gflop: useful floating-point operations of a step, in 10^9.
-        megabytes: that every way has to read or write at least, in 10^6; None where nobody knows.
+        megabytes: that every way has to read or write at least, in 10^6; None where it is unknown.
         images: images, or maps, in a step.
         error: difference from the reference relative to its largest number; None without a reference.
-        load: brings what the step needs into memory and does the work once: the memory of that is measured;
-            that of a step where None.
+        load: brings what the step needs into memory and does the work once: its memory is measured instead
+            of the step's.
     """
 
     name: str
-    step: Callable[[], Sequence[Tensor]]
+    step: Step
     gflop: float
     megabytes: float | None
     images: int
     error: float | None
-    load: Callable[[], Sequence[Tensor]] | None = None
+    load: Step | None = None
 
 
 def check(name: str, output: Tensor, wanted: Tensor) -> float:
-    """Relative error of a candidate's output.
-
-    Raises:
-        UserError: it computes something else.
-    """
+    """Return the relative error of a candidate's output."""
     limit = TOLERANCES[output.dtype]
     error = float((output.double() - wanted.double()).abs().max() / wanted.double().abs().max())
     if not error <= limit:
@@ -74,29 +89,31 @@ def check(name: str, output: Tensor, wanted: Tensor) -> float:
     return error
 
 
-def module_step(module: nn.Module, inputs: Tensor, setting: Setting) -> Callable[[], Sequence[Tensor]]:
-    """A module's forward pass, its forward and backward pass, or a whole training step."""
-    device = torch.device(setting.device)
-    module = module.to(device).train(setting.work != "forward")
-    half = setting.dtype != torch.float32
-    if half and setting.work == "forward":
+def module_step(module: nn.Module, inputs: Tensor, setting: Setting) -> Step:
+    """A module's forward pass, its forward and backward pass, or a complete training step."""
+    module = module.to(setting.device).train(setting.work != "forward")
+    if setting.dtype != torch.float32 and setting.work == "forward":
         module = module.to(setting.dtype)
     run = torch.compile(module) if setting.compiled else module
-    if setting.work == "forward":
 
-        def forward() -> Sequence[Tensor]:
-            with torch.no_grad():
-                return (run(inputs),)
+    def forward() -> Sequence[Tensor]:
+        with torch.no_grad():
+            return (run(inputs),)
 
-        return forward
+    return forward if setting.work == "forward" else training_step(module, run, inputs.float(), setting)
+
+
+def training_step(
+    module: nn.Module, run: Callable[[Tensor], Tensor], inputs: Tensor, setting: Setting
+) -> Step:
+    """Gradients of inputs and parameters, or with AdamW new parameters."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=1e-4) if setting.work == "step" else None
-    inputs = inputs.float()
     # A training step has no use for the gradient of its images.
     wanted = parameters if optimiser else [inputs.requires_grad_(), *parameters]
 
     def train() -> Sequence[Tensor]:
-        with torch.autocast(device.type, setting.dtype, enabled=half):
+        with setting.autocast():
             loss = run(inputs).float().square().mean()
         gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
         if optimiser is None:

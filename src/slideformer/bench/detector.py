@@ -3,22 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from slideformer.bench.candidate import Candidate, Setting
-from slideformer.bench.measurement import Group, Measurement
-from slideformer.bench.report import aligned, headline, mebibytes, milliseconds, piped, span, to_dict
+from slideformer.bench.candidate import Candidate, Setting, Step
+from slideformer.bench.machine import Facts, headline
+from slideformer.bench.measurement import Groups, Measurement
+from slideformer.bench.table import Table, mebibytes, milliseconds, span
+from slideformer.dense.counts import COCO_CLASSES, count_detector
+from slideformer.dense.detector import create_detector
 from slideformer.models import reparameterize
-from slideformer.models.dense.detector import create_detector
-from slideformer.models.dense.detector_counts import CLASSES, count_detector
 
-KIND = "detector"
 BACKBONE = ", backbone alone"
-# Objects in every picture of a training step: COCO has seven or eight.
+# Objects in every image of a training step: COCO has seven or eight.
 OBJECTS = 8
 
 
@@ -30,9 +29,8 @@ def detector_candidates(
     setting: Setting,
     *,
     grad_checkpointing: bool = False,
-    progress: Callable[[str], None] = lambda words: None,
 ) -> list[Candidate]:
-    """For each backbone the detector, then the backbone by itself, on square pictures.
+    """For each backbone the detector, then the backbone alone, on square images.
 
     A training step is that of AdamW on random objects, always the same; a forward pass is one in evaluation,
     merged, in which the untrained heads find next to nothing. The backbone's part of a training step is its
@@ -42,53 +40,55 @@ def detector_candidates(
         UserError: there is no such head or backbone.
     """
     generator = torch.Generator().manual_seed(0)
-    pictures = [torch.rand(3, side, side, generator=generator).to(setting.device) for _ in range(batch)]
+    images = [torch.rand(3, side, side, generator=generator).to(setting.device) for _ in range(batch)]
     targets = [random_objects(side, generator, setting.device) for _ in range(batch)]
     train = setting.work == "step"
     candidates = []
     for name in names:
-        progress(f"building {head} over {name}")
+        setting.progress(f"building {head} over {name}")
         torch.manual_seed(0)
         detector = create_detector(
-            head, name, CLASSES, grad_checkpointing=grad_checkpointing, min_size=side, max_size=side
+            head, name, COCO_CLASSES, grad_checkpointing=grad_checkpointing, min_size=side, max_size=side
         ).eval()
         counts = count_detector(head, name, (side, side))
         detector = (detector if train else reparameterize(detector)).to(setting.device).train(train)
-        make = training_step if train else detection
-        images = torch.stack(pictures)
-        steps = {
-            name: make(detector, pictures, targets, setting),
-            f"{name}{BACKBONE}": backbone_step(detector.backbone.features, images, setting),  # type: ignore[union-attr, arg-type]
-        }
-        work = (counts.total, counts.multiply_adds["backbone"])
-        for (label, step), multiply_adds in zip(steps.items(), work, strict=True):
-            gflop = batch * multiply_adds * (6 if train else 2) / 1e9
-            candidates.append(Candidate(label, step, gflop, None, batch, None))
+        step = (
+            training_step(detector, images, targets, setting)
+            if train
+            else detection(detector, images, setting)
+        )
+        features: nn.Module = detector.backbone.features  # type: ignore[union-attr, assignment]
+        alone = backbone_step(features, torch.stack(images), setting)
+        each = batch * (6 if train else 2) / 1e9
+        candidates += [
+            Candidate(name, step, each * counts.total, None, batch, None),
+            Candidate(f"{name}{BACKBONE}", alone, each * counts.multiply_adds["backbone"], None, batch, None),
+        ]
     return candidates
 
 
 def random_objects(side: int, generator: torch.Generator, device: str) -> dict[str, Tensor]:
-    """Boxes from an eighth to a half of the picture, each full of its object."""
+    """Boxes of an eighth to a half of the image, each filled by its object."""
     sizes = side * (1 + 3 * torch.rand(OBJECTS, 2, generator=generator)) / 8
     corners = (side - sizes) * torch.rand(OBJECTS, 2, generator=generator)
     boxes = torch.cat([corners, corners + sizes], dim=1)
     masks = torch.zeros(OBJECTS, side, side, dtype=torch.uint8)
     for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
         mask[top:bottom, left:right] = 1
-    labels = torch.randint(1, CLASSES + 1, (OBJECTS,), generator=generator)
+    labels = torch.randint(1, COCO_CLASSES + 1, (OBJECTS,), generator=generator)
     return {"boxes": boxes.to(device), "labels": labels.to(device), "masks": masks.to(device)}
 
 
 def training_step(
-    detector: nn.Module, pictures: list[Tensor], targets: list[dict[str, Tensor]], setting: Setting
-) -> Callable[[], Sequence[Tensor]]:
+    detector: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]], setting: Setting
+) -> Step:
     """A step of AdamW, with always the same random choice of proposals."""
     optimiser = torch.optim.AdamW((p for p in detector.parameters() if p.requires_grad), lr=1e-4)
 
     def step() -> Sequence[Tensor]:
         torch.manual_seed(0)
-        with autocast(setting):
-            losses = detector(pictures, targets)
+        with setting.autocast():
+            losses = detector(images, targets)
         torch.stack(list(losses.values())).sum().backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -97,40 +97,32 @@ def training_step(
     return step
 
 
-def detection(
-    detector: nn.Module, pictures: list[Tensor], targets: list[dict[str, Tensor]], setting: Setting
-) -> Callable[[], Sequence[Tensor]]:
-    """A forward pass in evaluation; the targets are of no use to it."""
+def detection(detector: nn.Module, images: list[Tensor], setting: Setting) -> Step:
+    """A forward pass in evaluation."""
 
     def step() -> Sequence[Tensor]:
-        with torch.inference_mode(), autocast(setting):
-            found = detector(pictures)
+        with torch.inference_mode(), setting.autocast():
+            found = detector(images)
         return [x for detection in found for x in detection.values()]
 
     return step
 
 
-def backbone_step(features: nn.Module, images: Tensor, setting: Setting) -> Callable[[], Sequence[Tensor]]:
-    """The maps, and in training the gradients of the parameters from all of them."""
+def backbone_step(features: nn.Module, images: Tensor, setting: Setting) -> Step:
+    """The maps of the backbone, or in training the gradients of its parameters from all of them."""
     parameters = [p for p in features.parameters() if p.requires_grad]
 
     def forward() -> Sequence[Tensor]:
-        with torch.inference_mode(), autocast(setting):
+        with torch.inference_mode(), setting.autocast():
             return list(features(images))
 
     def backward() -> Sequence[Tensor]:
-        with autocast(setting):
+        with setting.autocast():
             maps = features(images)
         loss = torch.stack([x.float().square().mean() for x in maps]).sum()
         return [x for x in torch.autograd.grad(loss, parameters, allow_unused=True) if x is not None]
 
     return backward if setting.work == "step" else forward
-
-
-def autocast(setting: Setting) -> torch.autocast:
-    """Half precision where the setting asks for it."""
-    device = torch.device(setting.device).type
-    return torch.autocast(device, setting.dtype, enabled=setting.dtype != torch.float32)
 
 
 Cell = Callable[[Measurement, Measurement, Measurement], str]
@@ -147,25 +139,11 @@ COLUMNS: dict[str, Cell] = {
 }
 
 
-def detector_table(groups: Sequence[Group]) -> list[list[str]]:
-    """Headings, then one line a backbone; times are compared with the first one's."""
-    lines = [list(COLUMNS)]
-    for group in groups:
-        for row, alone in zip(group.rows[::2], group.rows[1::2], strict=True):
-            lines.append([cell(group.rows[1], row, alone) for cell in COLUMNS.values()])
-    return lines
-
-
-def detector_markdown(groups: Sequence[Group], facts: Mapping[str, Any]) -> str:
-    """A table for a page, its conditions below."""
-    return "\n".join([*piped(detector_table(groups)), "", headline(facts, groups[-1].machine)])
-
-
-def detector_text(groups: Sequence[Group], facts: Mapping[str, Any]) -> str:
-    """An aligned table for a terminal, its conditions above."""
-    return "\n".join([headline(facts, groups[-1].machine), "", *aligned(detector_table(groups))])
-
-
-def detector_to_dict(groups: Sequence[Group], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Conditions and figures as plain values."""
-    return {"kind": KIND, **to_dict(groups, facts)}
+def detector_table(result: Groups, facts: Facts) -> Table:
+    """One line a backbone, whose time alone is compared with that of the first."""
+    rows = [
+        [cell(group.rows[1], row, alone) for cell in COLUMNS.values()]
+        for group in result.groups
+        for row, alone in zip(group.rows[::2], group.rows[1::2], strict=True)
+    ]
+    return Table(list(COLUMNS), rows, headline(facts, result.groups[-1].machine))

@@ -3,21 +3,30 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from slideformer.bench.candidate import Candidate, Setting
+from slideformer.bench.candidate import Candidate, Setting, Step
 from slideformer.bench.machine import COPY, GEMM, Machine, probes
-from slideformer.bench.memory import peak_mib, process_peak_mib
+from slideformer.errors import UserError
 
 # A visit to a candidate is one call to bring its data near, then calls for this long, and their mean.
 VISIT_MS, MOST_CALLS = 25.0, 50
-# What a copy moves where no candidate says what it has to.
+# Moved by a copy where no candidate says how much it has to move.
 MEGABYTES = 64.0
+RESET, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+RESET_PEAK = "5"
+# glibc's mallopt(3). Blocks above the threshold go back to the system when they are freed: small while memory
+# is measured, else what glibc itself arrives at in a process that frees large blocks.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+MEASURING, USUAL = 2**16, 2**25
 
 
 @dataclass(frozen=True)
@@ -30,11 +39,11 @@ class Measurement:
         quartiles_ms: first and third quartile.
         memory_mib: peak memory beyond arguments and results, in MiB; None where it cannot be measured.
         gflop: useful floating-point operations of a step, in 10^9.
-        megabytes: that a step has to move at least, in 10^6; None where nobody knows.
+        megabytes: that a step has to move at least, in 10^6; None where it is unknown.
         images: images, or maps, in a step.
         error: largest difference from the reference, relative to its largest number; None without one.
-        process_mib: memory of the whole process at the step's peak, in MiB, with all candidates in it; None
-            where it cannot be measured.
+        process_mib: memory of the process at the step's peak, in MiB, with all candidates in it; None where
+            it cannot be measured.
     """
 
     name: str
@@ -47,6 +56,11 @@ class Measurement:
     error: float | None
     process_mib: float | None = None
 
+    @property
+    def images_a_second(self) -> float:
+        """Images, or maps, that the median time makes a second."""
+        return 1000 * self.images / self.median_ms
+
 
 @dataclass(frozen=True)
 class Group:
@@ -54,8 +68,8 @@ class Group:
 
     Attributes:
         size: side of the map or of the image.
-        rows: one a candidate; the first is what the others are compared with.
-        machine: what it could do meanwhile.
+        rows: one a candidate; the others are compared with the first.
+        machine: its rates in these rounds.
         notes: on candidates that were left out.
     """
 
@@ -65,46 +79,63 @@ class Group:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Measurements at several sizes, of several models, or a single group."""
+
+    groups: list[Group]
+
+
+def measure_sizes(
+    build: Callable[[int], tuple[list[Candidate], list[str]]], sizes: Sequence[int], setting: Setting
+) -> Groups:
+    """Measure one group a size; ``build`` makes the candidates of a size and notes on those left out.
+
+    Raises:
+        UserError: no candidate is left.
+    """
+    groups = []
+    for size in sizes:
+        candidates, notes = build(size)
+        if not candidates:
+            raise UserError(f"no candidate is left at size {size}; {'; '.join(notes) or 'widen `only`'}")
+        groups.append(measure(candidates, setting, size=size, notes=notes))
+    return Groups(groups)
+
+
 def measure(
-    candidates: Sequence[Candidate],
-    setting: Setting,
-    *,
-    size: int,
-    rounds: int,
-    notes: Sequence[str] = (),
-    progress: Callable[[str], None] = lambda words: None,
+    candidates: Sequence[Candidate], setting: Setting, *, size: int, notes: Sequence[str] = ()
 ) -> Group:
     """Time all candidates in turn, every other round in reverse order, then take their peak memory."""
     bounds = probes(setting, next((c.megabytes for c in candidates if c.megabytes), MEGABYTES))
     runs: dict[str, Callable[[], object]] = {c.name: c.step for c in candidates}
-    runs |= {name: probe.run for name, probe in bounds.items()}
+    runs |= {name: run for name, (run, _) in bounds.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(rounds):
+    for number in range(setting.rounds):
         for name in runs if number % 2 == 0 else reversed(runs):
-            progress(f"{size}: round {number + 1} of {rounds}, {name}")
+            setting.progress(f"{size}: round {number + 1} of {setting.rounds}, {name}")
             times[name].append(visit(runs[name], setting.device))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    machine = Machine(
-        gemm_gflops=1000 * bounds[GEMM].work / medians[GEMM],
-        copy_gbs=1000 * bounds[COPY].work / medians[COPY],
-    )
+    rates = {name: 1000 * work / statistics.median(times[name]) for name, (_, work) in bounds.items()}
     rows = []
     for c in candidates:
-        progress(f"{size}: memory of {c.name}")
-        rows.append(
-            Measurement(
-                name=c.name,
-                median_ms=medians[c.name],
-                quartiles_ms=quartiles(times[c.name]),
-                memory_mib=peak_mib(c.step if c.load is None else c.load, setting.device),
-                gflop=c.gflop,
-                megabytes=c.megabytes,
-                images=c.images,
-                error=c.error,
-                process_mib=process_peak_mib(setting.device),
-            )
-        )
-    return Group(size, rows, machine, list(notes))
+        setting.progress(f"{size}: memory of {c.name}")
+        rows.append(measurement(c, times[c.name], setting.device))
+    return Group(size, rows, Machine(gemm_gflops=rates[GEMM], copy_gbs=rates[COPY]), list(notes))
+
+
+def measurement(candidate: Candidate, times: list[float], device: str) -> Measurement:
+    """A candidate's times in milliseconds with its peak memory, which is measured now."""
+    return Measurement(
+        name=candidate.name,
+        median_ms=statistics.median(times),
+        quartiles_ms=quartiles(times),
+        memory_mib=peak_mib(candidate.step if candidate.load is None else candidate.load, device),
+        gflop=candidate.gflop,
+        megabytes=candidate.megabytes,
+        images=candidate.images,
+        error=candidate.error,
+        process_mib=process_peak_mib(device),
+    )
 
 
 def visit(run: Callable[[], object], device: str) -> float:
@@ -125,7 +156,7 @@ def timed(run: Callable[[], object], calls: int, device: str) -> float:
 
 
 def synchronize(device: str) -> None:
-    """Wait for what a GPU still has to do."""
+    """Wait until a GPU has nothing left to do."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
 
@@ -136,3 +167,71 @@ def quartiles(values: list[float]) -> tuple[float, float]:
         return values[0], values[0]
     first, _, third = statistics.quantiles(values, n=4, method="inclusive")
     return first, third
+
+
+def peak_mib(step: Step, device: str) -> float | None:
+    """Peak memory of a step in MiB, scratch memory of every library included.
+
+    Memory that was in use before and the results that the step returns are not counted. On a GPU it is
+    PyTorch's allocator that counts; on a CPU the pages of the process do, where the system reports their
+    peak (Linux), else None. Blocks that the allocator had left and uses again may count a second time, so it
+    is an upper bound. The step must have run before: what libraries keep for later is not counted.
+    """
+    gc.collect()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        results = step()
+        peak = torch.cuda.max_memory_allocated() - before
+    else:
+        if not return_pages():
+            return None
+        before = pages("VmRSS")
+        results = step()
+        peak = pages("VmHWM") - before
+        allocate(USUAL)
+    kept = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in results}
+    return (peak - sum(kept.values())) / 2**20
+
+
+def process_peak_mib(device: str) -> float | None:
+    """The largest memory of the process since `peak_mib` started its last step, in MiB.
+
+    On a GPU all that PyTorch's allocator held there; None where the system does not report it.
+    """
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return pages("VmHWM") / 2**20 if RESET.exists() else None
+
+
+def return_pages() -> bool:
+    """Return free pages to the system and restart the count of the peak; False where that is impossible."""
+    try:
+        allocate(MEASURING)
+        ctypes.CDLL(None).malloc_trim(0)
+        RESET.write_text(RESET_PEAK)
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def allocate(threshold: int) -> None:
+    """Set the size from which the allocator takes blocks directly from the system."""
+    library = ctypes.CDLL(None)
+    library.mallopt(MMAP_THRESHOLD, threshold)
+    library.mallopt(TRIM_THRESHOLD, 2 * threshold)
+
+
+def pages(field: str, file: Path = STATUS) -> int:
+    """Bytes that Linux reports of this process, or in another file of its own."""
+    lines = file.read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) * 1024
+
+
+def available_bytes(device: str) -> float:
+    """Memory that a step may still take."""
+    if torch.device(device).type == "cuda":
+        return float(torch.cuda.mem_get_info()[0])
+    information = Path("/proc/meminfo")
+    return float(pages("MemAvailable", information)) if information.exists() else float("inf")

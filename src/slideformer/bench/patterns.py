@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention patterns for vision: which keys a query meets, who attends so, and a layer of each."""
+"""Attention patterns for vision: the keys of a query, a model that attends in this way, and a layer."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from slideformer.layers import (
 
 @dataclass(frozen=True)
 class Stage:
-    """What the authors set in the stage whose map has this side for an image of 224 pixels.
+    """The authors' options in the stage whose map has this side for an image of 224 pixels.
 
     Attributes:
         side: of the map, in positions; larger maps are of larger images, up to the next stage.
-        reduction: positions a side that one key of PVT stands for.
+        reduction: positions a side that one key of PVT replaces.
         pooling: the same of MViTv2.
         points: the same of DAT++, for one point.
         offset_kernel: side of the convolution that moves the points of DAT++.
@@ -60,13 +60,13 @@ class Pattern:
 
     Attributes:
         name: as the tables show it.
-        used_by: a model that attends so, the paper's first.
-        keys: which keys a query has, in words that begin with whose they are.
+        used_by: a model that attends in this way, the first in a paper.
+        keys: the keys of a query, in words.
         build: the layer ``(B, H, W, C) -> (B, H, W, C)``, fresh.
         laid_out: numbers a position that the layer may hold at once, beyond some maps; from what ``build``
             takes.
         rank: the largest of a tensor in the layer's ONNX graph; Core ML takes 5.
-        runtimes: where the layer runs for maps of every size, each held by a test.
+        runtimes: where the layer runs for maps of every size; each is tested.
         counted: the layer whose products of matrices are counted instead, where these are written as
             sums elementwise.
         even_heads: whether heads must be even.
@@ -88,7 +88,7 @@ def stage(size: int) -> Stage:
     return next(row for row in STAGES if size >= row.side)
 
 
-def whole_map(stride: Callable[[Stage], int]) -> Callable[[int, int, int], int]:
+def all_keys(stride: Callable[[Stage], int]) -> Callable[[int, int, int], int]:
     """Logits of a position and its heads, with one key for ``stride`` x ``stride`` positions."""
     return lambda dim, heads, size: heads * (-(-size // stride(stage(size)))) ** 2
 
@@ -109,13 +109,13 @@ def deformable(dim: int, heads: int, size: int) -> nn.Module:
 def im2col(dim: int, heads: int, size: int) -> nn.Module:
     """Local attention by ``F.unfold``."""
     layer = SlideAttention(dim, heads, KERNEL, deform=False)
-    # It has no position bias: a parameter that nothing reads would be counted.
+    # It has no position bias: an unused parameter would be counted.
     layer.register_parameter("key_bias", None)
     return UnfoldAttention(layer)
 
 
 def slide(dim: int, heads: int, size: int) -> nn.Module:
-    """Slide attention as it is deployed: merged."""
+    """Slide attention, merged, as it is deployed."""
     layer = SlideAttention(dim, heads, KERNEL).eval()
     layer.reparameterize()
     return layer
@@ -127,7 +127,7 @@ PATTERNS = (
         "ViT",
         "all, the same for every query",
         lambda dim, heads, size: SpatialReductionAttention(dim, heads, 1),
-        whole_map(lambda row: 1),
+        all_keys(lambda row: 1),
         rank=4,
     ),
     Pattern(
@@ -135,7 +135,7 @@ PATTERNS = (
         "PVT",
         "a few, the same for every query",
         lambda dim, heads, size: SpatialReductionAttention(dim, heads, stage(size).reduction),
-        whole_map(lambda row: row.reduction),
+        all_keys(lambda row: row.reduction),
         rank=4,
     ),
     Pattern(
@@ -143,7 +143,7 @@ PATTERNS = (
         "MViTv2",
         "a few, the same for every query",
         pooling,
-        whole_map(lambda row: row.pooling),
+        all_keys(lambda row: row.pooling),
         rank=5,
     ),
     Pattern(
@@ -151,8 +151,8 @@ PATTERNS = (
         "DAT",
         "a few that the map moves, the same for every query",
         deformable,
-        # Beside the logits, how far each point is from each query, down and across.
-        lambda dim, heads, size: 2 * whole_map(lambda row: row.points)(dim, heads, size),
+        # In addition to the logits, how far each point is from each query, down and across.
+        lambda dim, heads, size: 2 * all_keys(lambda row: row.points)(dim, heads, size),
         rank=5,
     ),
     Pattern(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`slideformer backends`: how the operator can run, and what one call would take."""
+"""`slideformer backends`: the ways to run the operator, and the cost of one call on each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line a backend: operations and memory of the call, the choice marked."""
+    """Print operations and memory of the call, one line a backend; the chosen one is marked."""
     import torch
 
     from slideformer.errors import UserError
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         query = torch.empty(shape, device="meta")
         shift = None if arguments.plain else torch.empty(arguments.head_dim, taps, taps, device="meta")
         explanation = explain(query, query, query, kernel_size=arguments.kernel_size, shift_weight=shift)
-    except (ValueError, RuntimeError) as error:  # sizes that make no call
+    except (ValueError, RuntimeError) as error:  # no call has such sizes
         raise UserError(str(error)) from error
     if arguments.json:
         rows = [

@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`slideformer compare`: attention patterns side by side."""
+"""`slideformer compare`: attention patterns compared."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slideformer.cli import measuring
+from slideformer.cli.measuring import option
 from slideformer.cli.ranges import LARGEST, SIDE, whole
 from slideformer.errors import UserError, check_range
 
 if TYPE_CHECKING:
-    from slideformer.bench import Comparison, Maps
+    from slideformer.bench.comparison import Comparison, Maps
 
 HELP = """\
-Attention patterns side by side, one layer each, on maps of one size: global, spatial reduction, pooling,
+Attention patterns compared, one layer each, on maps of one size: global, spatial reduction, pooling,
 deformable, shifted window, cross window, neighborhood, Im2Col and slide. Parameters, multiply-adds,
-measured time and memory, how far a query sees, whose keys it has, and where the layer runs."""
+measured time and memory, how far a query sees, which keys it has, and where the layer runs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the maps, the query, setting and form of the answer."""
+    """Declare the maps, the query, setting and output."""
     parser.add_argument(
         "--size", type=whole(1, SIDE), default=56, help="side of the square map, in positions"
     )
@@ -32,48 +34,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=None,
         metavar=("ROW", "COLUMN"),
-        help="the query whose sight is measured; the middle without it",
+        help="the query whose footprint is measured; default: the middle",
     )
-    measuring.add_arguments(parser, plot="draw where the query looks, one panel a pattern")
+    measuring.add_setting(parser, plot="draw where the query looks, one panel a pattern")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print and draw."""
-    from slideformer.bench import (
-        DTYPES,
-        PATTERNS,
-        Maps,
-        Setting,
-        available_bytes,
-        compare,
-        comparison_markdown,
-        comparison_text,
-        comparison_to_dict,
-        conditions,
-        pattern_layers,
-    )
+    from slideformer import bench
+    from slideformer.bench.comparison import Maps, compare, pattern_layers
+    from slideformer.bench.patterns import PATTERNS
 
     check(arguments)
     size = arguments.size
     row, column = arguments.query or (size // 2, size // 2)
     maps = Maps(arguments.batch, size, arguments.dim, arguments.heads, (row, column))
-    setting = Setting(device=arguments.device, dtype=DTYPES[arguments.dtype])
-    # Footprints are taken on the CPU, wherever the layers are timed.
-    memory = 0.8 * min(available_bytes(device) for device in {"cpu", arguments.device})
-    layers, notes = pattern_layers(
-        maps, only=arguments.only, memory=memory, number_bytes=setting.dtype.itemsize
-    )
+    setting = measuring.setting_of(arguments)
+    # Footprints are computed on the CPU, wherever the layers are timed.
+    setting = replace(setting, memory=min(setting.memory, 0.8 * bench.available_bytes("cpu")))
+    layers, notes = pattern_layers(maps, setting)
     if not layers:
         names = ", ".join(pattern.name for pattern in PATTERNS)
         raise UserError(f"no pattern is left; {'; '.join(notes) or f'--only takes parts of {names}'}")
-    comparison, footprints = compare(
-        layers, maps, setting, rounds=arguments.rounds, notes=notes, progress=measuring.progress
-    )
-    measuring.progress("")
-    facts = conditions(maps.subject, setting, rounds=arguments.rounds, command=command(arguments, maps))
-    show = comparison_markdown if arguments.markdown else comparison_text
-    print(show(comparison, facts))
-    measuring.write_json(arguments, comparison_to_dict(comparison, facts))
+    comparison, footprints = compare(layers, maps, setting, notes=notes)
+    facts = bench.conditions(maps.subject, setting, command(arguments, maps))
+    measuring.show(bench.COMPARISON.report(comparison, facts), arguments)
     if arguments.plot is not None:
         from slideformer.viz import pattern_map
 
@@ -82,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def captions(comparison: Comparison) -> dict[str, str]:
-    """What stands below each panel."""
+    """The line below each panel, by the pattern's name."""
     positions = comparison.maps.size**2
     return {
         row.name: f"{row.used_by}; sees {row.sees} of {positions}, reach {row.reach}"
@@ -91,12 +76,8 @@ def captions(comparison: Comparison) -> dict[str, str]:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuse arguments that do not fit together.
-
-    Raises:
-        UserError: what must hold, what came, what to do.
-    """
-    measuring.check(arguments)
+    """Check that arguments fit together."""
+    measuring.check_setting(arguments)
     if arguments.dim % arguments.heads:
         fitting = -(-arguments.dim // arguments.heads) * arguments.heads
         raise UserError(
@@ -109,7 +90,13 @@ def check(arguments: argparse.Namespace) -> None:
 
 def command(arguments: argparse.Namespace, maps: Maps) -> str:
     """The command that measures the same again."""
-    words = ["slideformer compare"]
-    words += [f"--{name} {getattr(maps, name)}" for name in ("size", "dim", "heads", "batch")]
-    words += [f"--query {maps.query[0]} {maps.query[1]}"] if arguments.query else []
+    words = [
+        "compare",
+        *option("--size", maps.size),
+        *option("--dim", maps.dim),
+        *option("--heads", maps.heads),
+        *option("--batch", maps.batch),
+        *option("--query", arguments.query),
+        *measuring.setting_words(arguments),
+    ]
     return measuring.command(words, arguments)

@@ -1,43 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`slideformer demo`: the whole way on handwritten digits, from training to pictures."""
+"""`slideformer demo`: train, evaluate and draw, on handwritten digits or on generated scenes."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slideformer.cli.dense_demo import REACHED, run_demo
 from slideformer.cli.ranges import whole
+from slideformer.cli.train import find_task
 from slideformer.console import print_line
 from slideformer.errors import UserError
-from slideformer.files import write_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from slideformer.runs import Run
+
+
 HELP = """Train a small model on one machine, evaluate and draw: a Slide-Swin on handwritten digits, with
 merging and export; or, on generated scenes, a Mask R-CNN (detect) or a Semantic FPN (segment)."""
 MARK = ".slideformer-demo"
-SHOWN = 40  # digits in the picture of predictions
+SHOWN = 40  # digits in the image of predictions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare task, folder and length."""
     parser.add_argument(
-        "task", nargs="?", choices=("classify", *REACHED), default="classify", help="what is learnt"
+        "task", nargs="?", choices=("classify", *REACHED), default="classify", help="what is learned"
     )
-    parser.add_argument("--output", type=Path, default=None, help="folder, made anew; runs/demo if not given")
-    parser.add_argument("--epochs", type=whole(1, 10_000), help="epochs; the recipe's if not given")
+    parser.add_argument("--output", type=Path, default=None, help="folder, made empty; default: runs/demo")
+    parser.add_argument("--epochs", type=whole(1, 10_000), help="default: the recipe's")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Go the whole way and print what was reached."""
     folder: Path = Path("runs/demo") if arguments.output is None else arguments.output
-    start_anew(folder)
+    empty(folder)
     if arguments.task != "classify":
         return run_demo(arguments.task, folder, arguments.epochs)
     return run_digits(folder, arguments.epochs)
@@ -45,54 +49,45 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_digits(folder: Path, epochs: int | None) -> int:
     """Classification: handwritten digits."""
-    from slideformer.cli import inputs
-    from slideformer.cli.exported import report_table
-    from slideformer.deploy import check_sizes, export
-    from slideformer.models import count, load_pretrained
-    from slideformer.tasks.classify.evaluate import evaluate_folder
-    from slideformer.tasks.classify.task import CLASSIFY
+    from slideformer.deploy import export
+    from slideformer.models import count
+    from slideformer.runs import open_run
+    from slideformer.tasks.classify.evaluate import ClassificationEvaluation
+    from slideformer.tasks.evaluate import evaluate
     from slideformer.tasks.training.fit import fit
-    from slideformer.viz import confusion_matrix, training_curves
+    from slideformer.viz import training_curves
 
     start = time.perf_counter()
     short = []
     if epochs is not None:  # with the warm-up that suits so many, not the recipe's
         short = [f"--trainer.max_epochs={epochs}", "--model.optimise.warmup_epochs=null"]
-    fit(CLASSIFY, ["--config", "digits", "--output", str(folder), "--resume=false", *short])
+    fit(find_task("classify"), ["--config", "digits", "--output", str(folder), "--resume=false", *short])
     seconds = time.perf_counter() - start
 
-    result = evaluate_folder(folder, "digits")
-    write_text(folder / "evaluation.json", json.dumps(result.to_dict(), indent=2) + "\n")
-    confusion_matrix(result.confusion, result.class_names, folder / "confusion.png")
+    opened = open_run(folder)
+    result = evaluate(opened, "digits")
+    assert isinstance(result, ClassificationEvaluation)
+    result.save(folder)
     training_curves(folder / "metrics.csv", folder / "curves.png")
-
-    model, info = load_pretrained(folder)
-    images, labels = hold_out(info)
-    merge_difference = difference_of_merging(model, images)
-    draw_predictions(model, images, labels, folder / "predictions.png")
-    draw_attention(model, images, folder / "attention.png")
-
-    shown, facts = inputs.bundled(), info.facts()
-    checks = [inputs.stretched(shown, facts, size) for size in check_sizes(*info.input_size[1:])]
-    report = export(model, folder / "model.onnx", "onnx", inputs=checks, facts=facts)
-    print(report_table(report))
+    images, labels = hold_out(opened)
+    merge_difference = difference_of_merging(opened.model, images)
+    draw_predictions(opened.model, images, labels, folder / "predictions.png")
+    draw_attention(opened.model, images, folder / "attention.png")
+    report = export(opened, "onnx")
+    print(report)
     print()
     print(f"accuracy on {result.images} held-out digits   {100 * result.top1:.2f} %")
     print(f"training                           {seconds:.0f} s")
-    print(f"parameters, merged                 {count(model).merged_parameters:,}")
+    print(f"parameters, merged                 {count(opened.model).merged_parameters:,}")
     print(f"merging changes a logit by         {merge_difference:.1e} at most")
     largest = max(row.largest for row in report.differences)
     print(f"exporting changes a logit by       {largest:.1e} of the largest one at most")
-    print_line(f"pictures, weights, model.onnx      {folder}")
+    print_line(f"images, weights, model.onnx        {folder}")
     return 0
 
 
-def start_anew(folder: Path) -> None:
-    """Make the folder, in place of an earlier demo's and of nothing else.
-
-    Raises:
-        UserError: there is something that is no demo's.
-    """
+def empty(folder: Path) -> None:
+    """Make an empty folder, in place of an earlier demo's only."""
     if folder.exists() and not (folder / MARK).exists():
         if not folder.is_dir() or any(folder.iterdir()):
             raise UserError(
@@ -104,24 +99,21 @@ def start_anew(folder: Path) -> None:
     (folder / MARK).touch()
 
 
-def hold_out(info: Any) -> tuple[Tensor, list[int]]:
+def hold_out(run: Run) -> tuple[Tensor, list[int]]:
     """The held-out digits as the model takes them, ``(N, 3, height, width)``, and their classes."""
     import torch
 
-    from slideformer.models.preprocessing import EvalTransform
+    from slideformer.runs import EvalTransform
     from slideformer.tasks.classify import digits
 
-    transform = EvalTransform(info)
+    assert run.preprocessing is not None  # every classifier has it
+    transform = EvalTransform(run.preprocessing)
     images, labels = digits.load("val")
     return torch.stack([transform(image) for image in images]), labels
 
 
 def difference_of_merging(model: nn.Module, images: Tensor) -> float:
-    """Largest change of a logit by merging the shifts.
-
-    Raises:
-        UserError: it is more than rounding.
-    """
+    """Largest change of a logit by merging the shifts."""
     import torch
 
     from slideformer.models import reparameterize
@@ -134,7 +126,7 @@ def difference_of_merging(model: nn.Module, images: Tensor) -> float:
 
 
 def draw_predictions(model: nn.Module, images: Tensor, labels: list[int], out: Path) -> None:
-    """The first held-out digits, and before them whichever were taken for another."""
+    """The first held-out digits, those classified wrongly first."""
     import torch
 
     from slideformer.tasks.classify import digits
@@ -154,7 +146,7 @@ def draw_predictions(model: nn.Module, images: Tensor, labels: list[int], out: P
 
 
 def draw_attention(model: Any, images: Tensor, out: Path) -> None:
-    """What the brightest position of one digit attends to in the first layer."""
+    """Draw the attention of the brightest position of one digit in the first layer."""
     import torch
 
     from slideformer.layers import SlideAttention
@@ -171,7 +163,7 @@ def draw_attention(model: Any, images: Tensor, out: Path) -> None:
     picture = digits.load("val")[0][0]
     patch = picture.height // weights.shape[0]
     ink = torch.nn.functional.avg_pool2d(images[:1].mean(1, keepdim=True), patch)[0, 0]
-    # Away from the border: the whole window lies on the picture.
+    # Away from the border: the window does not reach beyond the image.
     margin = layer.kernel_size // 2
     inner = ink[margin:-margin, margin:-margin]
     row, column = (place + margin for place in divmod(int(inner.argmax()), inner.shape[1]))
@@ -183,3 +175,67 @@ def draw_attention(model: Any, images: Tensor, out: Path) -> None:
         patch_size=patch,
         title="Slide attention in the first layer: weights of one position's window, %",
     )
+
+
+# Held-out images in the image of predictions.
+IMAGES_SHOWN = 12
+
+
+def detections(figures: Mapping[str, Any]) -> list[str]:
+    """Boxes and masks."""
+    return [
+        f"{kind} AP50 on {figures['images']} held-out images   {100 * figures[kind]['AP50']:.1f} %"
+        for kind in ("box", "mask")
+    ]
+
+
+def segmentations(figures: Mapping[str, Any]) -> list[str]:
+    """Classes of pixels."""
+    return [f"mIoU on {figures['pictures']} held-out images   {100 * figures['miou']:.1f} %"]
+
+
+# Task -> the lines that report the figures of evaluation.json.
+REACHED: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "detect": detections,
+    "segment": segmentations,
+}
+
+
+def run_demo(task: str, folder: Path, epochs: int | None) -> int:
+    """Generate scenes, train, evaluate, predict and draw.
+
+    Args:
+        task: a name in `REACHED`.
+        folder: empty.
+        epochs: of the training; the recipe's where None.
+    """
+    from slideformer.viz import image_grid, training_curves
+
+    data, trained, drawn = folder / "data", folder / "run", folder / "predictions"
+    say("scenes", str(data))
+    start = time.perf_counter()
+    short = (
+        [] if epochs is None else [f"--trainer.max_epochs={epochs}", "--model.optimise.warmup_epochs=null"]
+    )
+    say("train", task, "--config", "scenes", "--data", str(data), "--output", str(trained), *short)
+    seconds = time.perf_counter() - start
+    say("evaluate", str(trained), "--data", str(data))
+    pictures = sorted(str(path) for path in (data / "val").iterdir())[:IMAGES_SHOWN]
+    say("predict", str(trained), *pictures, "--output", str(drawn))
+    image_grid([drawn / f"{Path(path).stem}.png" for path in pictures], folder / "predictions.png")
+    training_curves(trained / "metrics.csv", folder / "curves.png")
+    print()
+    for line in REACHED[task](json.loads((trained / "evaluation.json").read_text(encoding="utf-8"))):
+        print(line)
+    print(f"training   {seconds:.0f} s")
+    print_line(f"images   {folder / 'predictions.png'}, {folder / 'curves.png'}, {drawn}")
+    return 0
+
+
+def say(*words: str) -> None:
+    """Print a command and run it."""
+    from slideformer.cli.main import dispatch
+
+    print()
+    print_line(f"$ slideformer {shlex.join(words)}")
+    dispatch(words)

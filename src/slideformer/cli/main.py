@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`slideformer`: the verbs, and how a mistake is told."""
+"""`slideformer`: the verbs, and how a mistake is reported."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
+from typing import NoReturn
 
 from slideformer.cli.ranges import NO_LIMITS
 from slideformer.console import accept_any_text, print_line
 from slideformer.errors import UserError
 from slideformer.version import __version__
 
-# Verb -> what it does. Its module, ``slideformer.cli.VERB`` with _ for -, is imported when it is called, so
-# that no verb waits for, or needs, what only another one imports.
+# Verb -> its description. Its module, ``slideformer.cli.VERB`` with _ for -, is imported when it is called,
+# so that no verb waits for the imports of another.
 VERBS = {
     "train": "train a classifier, a detector or a segmenter; resume a run",
-    "evaluate": "how good a trained model is on data whose answers are known",
-    "predict": "what a trained model sees in pictures",
-    "scenes": "write labelled pictures to try detection and segmentation on",
-    "check-data": "look for mistakes in a data set for detection or segmentation",
+    "evaluate": "measure a trained model on labelled data",
+    "predict": "apply a trained model to images",
+    "scenes": "generate labelled images to try detection and segmentation on",
+    "check-data": "check a data set for detection or segmentation",
     "export": "write a model for other runtimes and check it there",
-    "verify": "run an exported file beside the model that it was made of",
+    "verify": "compare an exported file with the model that it was exported from",
     "models": "list the models; count parameters and multiply-adds",
     "backends": "list the ways to run the operator, and what a call costs on each",
-    "bench": "measure operator, models and exported files beside their alternatives",
+    "bench": "measure operator, models and exported files next to alternatives",
     "compare": "compare attention patterns: cost, speed, memory, reach and runtimes",
     "demo": "train, evaluate and draw: on handwritten digits, or detect and segment on scenes",
 }
@@ -42,9 +43,9 @@ INTERRUPTED = 130
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]
+    def error(self, message: str) -> NoReturn:
         """Raise instead of printing the whole usage."""
-        # What our own types of options say reads on from the name of the option.
+        # The messages of our own types of options continue the name of the option.
         message = re.sub(r"^argument (?:\S+/)?(\S+): must ", r"\1 must ", message)
         raise UserError(f"{message}; `{self.prog} --help` lists the options")
 
@@ -64,11 +65,7 @@ def usage() -> str:
 
 
 def dispatch(words: Sequence[str]) -> int:
-    """Run a verb with the words after it.
-
-    Raises:
-        UserError: there is no such verb, or its options are wrong.
-    """
+    """Run a verb with the words after it."""
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return 0
@@ -85,7 +82,28 @@ def dispatch(words: Sequence[str]) -> int:
         return int(module.run_words(words[1:]))
     parser = Parser(prog=f"slideformer {verb}", description=module.HELP, formatter_class=HelpFormatter)
     module.add_arguments(parser)
-    return int(module.run(parser.parse_args(words[1:])))
+    arguments = parser.parse_args(words[1:])
+    try:
+        return int(module.run(arguments))
+    except UserError as error:
+        raise UserError(with_options(str(error), options_of(parser))) from error
+
+
+def options_of(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """Argument -> option of a parser and of those below it."""
+    options: dict[str, str] = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                options |= options_of(below)
+        elif action.option_strings:
+            options[action.dest] = action.option_strings[0]
+    return options
+
+
+def with_options(message: str, options: Mapping[str, str]) -> str:
+    """The message of the library in the words of the command line: `` `batch_size` `` is ``--batch-size``."""
+    return re.sub(r"`(\w+)`", lambda found: options.get(found[1], found[0]), message)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -109,7 +127,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print_line(f"interrupted{'; ' if interrupt.args else ''}{interrupt}", to_stderr=True)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away: nothing to tell
+    except BrokenPipeError:  # the reader of our output went away
         if debug:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -131,9 +149,6 @@ def stop(number: int, frame: FrameType | None) -> None:
     """Ctrl-C: as Python means it, but at once while a module is imported.
 
     What is imported may swallow the exception, or make another one of it, or go round in circles.
-
-    Raises:
-        KeyboardInterrupt: nothing is imported just now.
     """
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
@@ -147,8 +162,31 @@ def mistake(error: Exception) -> str | None:
     """The line for an error of the user or the system; None for a bug of ours, which keeps its traceback."""
     if isinstance(error, UserError | OSError):
         return str(error)
+    if isinstance(error, ImportError):
+        return missing(error)
     if isinstance(error, UnicodeEncodeError):  # a name that a library can only take as text
         return f"{error.object} must be a name in UTF-8, got other bytes; rename it"
     if isinstance(error, MemoryError):
         return "there must be memory for what was asked, but there is not; ask for less"
+    return None
+
+
+# The extra that brings a package, by the name that it is imported by.
+EXTRAS = {
+    "faster_coco_eval": "detect",
+    "skimage": "detect",
+    "segmentation_models_pytorch": "segment",
+    **dict.fromkeys(
+        ("jsonargparse", "lightning", "matplotlib", "rich", "sklearn", "tensorboard", "torchmetrics"), "train"
+    ),
+}
+
+
+def missing(error: ImportError) -> str | None:
+    """The line for a package that is not installed; None for a module of ours, which is a bug."""
+    package = (error.name or "").partition(".")[0]
+    if package in EXTRAS:
+        return f"this needs {package}, which is not installed; pip install 'slideformer[{EXTRAS[package]}]'"
+    if error.name is None:  # a library's own words, of a package that an option needs
+        return f"this needs a package that is not installed: {' '.join(str(error).split())}"
     return None

@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the verbs that measure have in common: setting, rounds, and the form of the answer."""
+"""Options, output and reproduction command that the verbs for measurements share."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import sys
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from slideformer.cli.ranges import whole
-from slideformer.errors import UserError, printable
+from slideformer.console import progress
+from slideformer.errors import UserError
 from slideformer.files import write_text
 
-BATCH = 8
-# What changes the figures without standing in the command: instruction sets and threads.
+if TYPE_CHECKING:
+    from slideformer.bench import Report, Setting
+    from slideformer.bench.candidate import Work
+
+# Variables that change the figures: instruction sets and threads.
 ENVIRONMENT = (
     "ATEN_CPU_CAPABILITY",
     "MKL_ENABLE_INSTRUCTIONS",
@@ -26,26 +30,22 @@ ENVIRONMENT = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, plot: str, batch: int | None = BATCH) -> None:
-    """Declare them.
-
-    Args:
-        parser: of the verb.
-        plot: what the picture shows.
-        batch: where it is not given; None where the verb decides.
-    """
-    parser.add_argument("--batch", type=whole(1, 4096), default=batch, help=f"batch B, {BATCH} unless told")
+def add_setting(parser: argparse.ArgumentParser, *, plot: str) -> None:
+    """Declare batch, device, dtype, candidates and output; ``plot`` says what the image shows."""
+    parser.add_argument("--batch", type=whole(1, 4096), default=8, help="batch B")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the maps"
     )
-    parser.add_argument("--only", nargs="+", default=(), metavar="WORD", help="candidates whose name has one")
+    parser.add_argument(
+        "--only", nargs="+", default=(), metavar="WORD", help="candidates whose name has one of the words"
+    )
     parser.add_argument("--plot", type=Path, default=None, metavar="PNG", help=plot)
-    add_answer(parser)
+    add_output(parser)
 
 
-def add_answer(parser: argparse.ArgumentParser) -> None:
-    """Declare rounds and the form of the answer, which every measurement has."""
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Declare rounds and output, which every measurement has."""
     parser.add_argument(
         "--rounds", type=whole(1, 10_000), default=10, help="how often each candidate is visited"
     )
@@ -53,67 +53,83 @@ def add_answer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Refuse what cannot be measured or written.
-
-    Raises:
-        UserError: what must hold, what came, what to do.
-    """
+def check_setting(arguments: argparse.Namespace) -> None:
+    """Check that the device exists, and that output can be written."""
     import torch
 
-    check_answer(arguments)
+    check_file("--json", arguments.json)
     check_file("--plot", arguments.plot)
     try:
         torch.empty(1, device=arguments.device)
     except (RuntimeError, AssertionError) as error:
-        # PyTorch appends all that it knows of its own build.
+        # PyTorch appends everything that it knows about its own build.
         reason = str(error).splitlines()[0].split(". ")[0]
         raise UserError(f"--device must be one that is here, got {arguments.device!r}: {reason}") from error
 
 
-def check_answer(arguments: argparse.Namespace) -> None:
-    """Refuse an answer that cannot be written.
+def setting_of(arguments: argparse.Namespace, work: Work = "forward", *, compiled: bool = False) -> Setting:
+    """The setting of a measurement in PyTorch, which may take most of the memory that there is."""
+    from slideformer import bench
 
-    Raises:
-        UserError: what must hold, what came, what to do.
-    """
-    check_file("--json", arguments.json)
+    return bench.Setting(
+        work,
+        arguments.device,
+        bench.DTYPES[arguments.dtype],
+        compiled,
+        arguments.rounds,
+        arguments.only,
+        0.8 * bench.available_bytes(arguments.device),
+        progress,
+    )
 
 
 def check_file(option: str, path: Path | None) -> None:
-    """Refuse a file that cannot be written, if one is named.
-
-    Raises:
-        UserError: what must hold, what came, what to do.
-    """
+    """Check that a file, if one is named, can be written."""
     if path is not None and not path.parent.is_dir():
-        raise UserError(f"{option} must lie in a folder that exists, got {path}; make the folder")
+        raise UserError(f"{option} must be in a folder that exists, got {path}; make the folder")
     if path is not None and path.is_dir():
         raise UserError(f"{option} must be a file, got the folder {path}; name a file in it")
 
 
-def progress(words: str) -> None:
-    """Tell a terminal what is being done, in place of what was told before."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{printable(words)}", end="", file=sys.stderr, flush=True)
-
-
-def write_json(arguments: argparse.Namespace, figures: Mapping[str, Any]) -> None:
-    """Write the figures where ``--json`` says, if it does."""
+def show(report: Report, arguments: argparse.Namespace) -> None:
+    """Print a report, and write its figures where ``--json`` says."""
+    progress("")
+    print(report.table.markdown() if arguments.markdown else report.table.text())
     if arguments.json is not None:
-        write_text(arguments.json, json.dumps(figures, indent=2) + "\n")
+        write_text(arguments.json, json.dumps(report.figures, indent=2) + "\n")
+
+
+def option(name: str, value: object, *, usual: object = None) -> list[str]:
+    """The words of an option; none where it has its usual value.
+
+    Args:
+        name: with its dashes.
+        value: one, several, or True for an option that takes none.
+        usual: the value that need not be given.
+    """
+    if value == usual or value is None or value is False:
+        return []
+    values = () if value is True else value if isinstance(value, list | tuple) else (value,)
+    return [name, *map(str, values)]
+
+
+def setting_words(arguments: argparse.Namespace) -> list[str]:
+    """The words of the options of `add_setting` that a command has at its end."""
+    return [
+        *option("--device", arguments.device, usual="cpu"),
+        *option("--dtype", arguments.dtype, usual="float32"),
+        *option("--only", arguments.only, usual=()),
+    ]
 
 
 def command(words: Sequence[str], arguments: argparse.Namespace) -> str:
-    """The command that measures the same again, from the words of the verb itself."""
-    words = list(words)
-    words += [f"--device {arguments.device}"] if arguments.device != "cpu" else []
-    words += [f"--dtype {arguments.dtype}"] if arguments.dtype != "float32" else []
-    words += [f"--only {' '.join(map(repr, arguments.only))}"] if arguments.only else []
-    return again(words, arguments.rounds)
+    """The command that measures the same again, as a shell takes it.
 
-
-def again(words: Sequence[str], rounds: int) -> str:
-    """A command with its rounds, and with what changes its figures without standing in it."""
-    environment = [f"{name}={os.environ[name]}" for name in ENVIRONMENT if name in os.environ]
-    return " ".join([*environment, *words, f"--rounds {rounds}"])
+    Args:
+        words: verb and options.
+        arguments: parsed, with the rounds.
+    """
+    environment = [f"{name}={shlex.quote(os.environ[name])}" for name in ENVIRONMENT if name in os.environ]
+    return " ".join(
+        [*environment, shlex.join(["slideformer", *words, *option("--rounds", arguments.rounds)])]
+    )

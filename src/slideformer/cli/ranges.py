@@ -81,11 +81,7 @@ def side_lengths(text: str) -> tuple[int, int]:
 
 
 def check_pixels(batch: int, sides: Sequence[int]) -> None:
-    """Refuse batches of square images that no usual machine has memory for.
-
-    Raises:
-        UserError: what must hold, what came, what to do.
-    """
+    """Refuse batches of square images that no usual machine has memory for."""
     pixels = batch * max(sides) ** 2
     if pixels > limit(BATCH_PIXELS):
         raise UserError(
@@ -94,7 +90,7 @@ def check_pixels(batch: int, sides: Sequence[int]) -> None:
 
 
 def refusal(wanted: str, text: str, hint: str = "") -> argparse.ArgumentTypeError:
-    """What is said of a value that an option does not take."""
+    """The error for a value that an option does not take."""
     came = text if len(text) <= 40 else f"{text[:37]}..."
     return argparse.ArgumentTypeError(f"must be {wanted}, got {came!r}{hint}")
 

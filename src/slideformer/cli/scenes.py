@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`slideformer scenes`: pictures with labelled objects, to try detection and segmentation on."""
+"""`slideformer scenes`: images with labelled objects, to try detection and segmentation on."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ For `slideformer train detect --data DIR` and `slideformer train segment --data 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare folder, numbers and seed."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="to be made, or an earlier set of scenes")
-    parser.add_argument("--train", type=whole(1, 100_000), default=400, help="pictures to train on")
-    parser.add_argument("--val", type=whole(1, 100_000), default=80, help="pictures to hold out")
-    parser.add_argument("--size", type=whole(32, SIDE), default=160, help="side of a picture in pixels")
+    parser.add_argument("--train", type=whole(1, 100_000), default=400, help="images to train on")
+    parser.add_argument("--val", type=whole(1, 100_000), default=80, help="images to hold out")
+    parser.add_argument("--size", type=whole(32, SIDE), default=160, help="side of an image in pixels")
     parser.add_argument("--seed", type=whole(0, LARGEST), default=0, help="another one gives other scenes")
 
 
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         progress=tell if sys.stderr.isatty() else None,
     )
     print_line(
-        f"{arguments.train} pictures to train on, {arguments.val} held out, {arguments.size} x "
+        f"{arguments.train} images to train on, {arguments.val} held out, {arguments.size} x "
         f"{arguments.size} pixels, classes {', '.join(CLASS_NAMES)}: {folder}"
     )
     return 0
@@ -46,4 +46,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 def tell(done: int, total: int) -> None:
     """Say on a terminal how far it is."""
-    print(f"\r{done} of {total} pictures", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    print(f"\r{done} of {total} images", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models for other runtimes, checked there."""
+"""Export to other runtimes, checked there."""
 
 from slideformer.deploy.card import PRECISIONS, Card, Sizes, fingerprint
-from slideformer.deploy.detections import DetectionDifference
-from slideformer.deploy.export import export
+from slideformer.deploy.export import default_file, export, export_model
 from slideformer.deploy.retina import RetinaGraph
 from slideformer.deploy.runtimes import RUNTIMES, Runtime, of_file
-from slideformer.deploy.verify import Difference, Report, check_sizes, verify
+from slideformer.deploy.verify import (
+    DetectionDifference,
+    Difference,
+    Report,
+    check_sizes,
+    mebibytes,
+    verify,
+    verify_run,
+)
 
 __all__ = [
     "PRECISIONS",
@@ -19,8 +26,12 @@ __all__ = [
     "Runtime",
     "Sizes",
     "check_sizes",
+    "default_file",
     "export",
+    "export_model",
     "fingerprint",
+    "mebibytes",
     "of_file",
     "verify",
+    "verify_run",
 ]

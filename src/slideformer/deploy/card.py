@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What travels with an exported file: what it is, how pictures are prepared, how its classes are called."""
+"""The metadata of an exported file: what it is, how images are prepared, the names of its classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from slideformer.errors import UserError
-from slideformer.models.fields import (
+from slideformer.runs import Facts
+from slideformer.runs.fields import (
     CATEGORY_IDS,
     CLASSES,
     NAMES,
@@ -26,13 +27,13 @@ from slideformer.models.fields import (
     parse_json,
     word,
 )
-from slideformer.models.preprocessing import FIELDS as PREPROCESSING_FIELDS
-from slideformer.models.preprocessing import read_preprocessing
+from slideformer.runs.preprocessing import read_preprocessing
+from slideformer.runs.run import TaskName
 from slideformer.version import __version__
 
-# Raised when a file of before can no longer be read as one of now.
+# Raised when files of an earlier format can no longer be read.
 FORMAT = "1"
-# What every file tells, by the name that it has in there.
+# The entries that every file has.
 ABOUT = ("slideformer_format", "slideformer")
 WORDS = ("task", "precision", "form", "weights")
 NUMBERS = ("batch", "height", "width")
@@ -50,20 +51,20 @@ FIELDS = {
     "weights": TEXT,
     **dict.fromkeys(NUMBERS, optional(integer(1, LARGEST))),
 }
-# What else a file may tell, where it tells it.
 FACTS = {
-    **PREPROCESSING_FIELDS,
-    "architecture": TEXT,
-    "source": TEXT,
-    "num_classes": CLASSES,
-    "class_names": NAMES,
+    "architecture": optional(TEXT, "unknown"),
+    "source": optional(TEXT, ""),
+    "num_classes": optional(CLASSES),
+    "class_names": optional(NAMES, ()),
     "category_ids": CATEGORY_IDS,
 }
+# The source of a model that was exported by its name.
+RANDOM = "random weights of seed 0"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The input that a file takes: a number where that alone will do, None where any does.
+    """The input that a file takes: a number where only that is possible, None for any.
 
     Attributes:
         batch: images.
@@ -90,30 +91,33 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Card:
-    """What a file says of itself.
+    """The metadata of an exported file.
 
     Attributes:
-        task: ``"classify"``, ``"segment"`` or ``"detect"``.
-        precision: ``"float32"``, ``"float16"`` or ``"int8"``.
+        precision: of weights and products, ``"float32"``, ``"float16"`` or ``"int8"``.
         form: how slide attention is written in it, a backend of the operator.
-        weights: `fingerprint` of the model that it was made of.
+        weights: `fingerprint` of the model that it was exported from.
+        facts: everything known about the model.
         sizes: of the input.
-        facts: what else the model tells: architecture, class names, preprocessing; plain values by name.
     """
 
-    task: str
     precision: str
     form: str
     weights: str
+    facts: Facts
     sizes: Sizes = field(default_factory=Sizes)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def task(self) -> TaskName:
+        """The task of the model."""
+        return self.facts.task
 
     def texts(self) -> dict[str, str]:
-        """Everything as text by name: words as they are, other values as JSON."""
-        own = {name: getattr(self, name) for name in WORDS}
+        """Everything as text by name: words unchanged, other values as JSON."""
+        own = {"task": self.task, "precision": self.precision, "form": self.form, "weights": self.weights}
         sizes = {name: getattr(self.sizes, name) for name in NUMBERS}
         about = dict(zip(ABOUT, (FORMAT, __version__), strict=True))
-        values = {**self.facts, **own, **sizes, **about}
+        values = {**values_of(self.facts), **own, **sizes, **about}
         return {name: x if isinstance(x, str) else json.dumps(x) for name, x in values.items()}
 
     @classmethod
@@ -121,48 +125,82 @@ class Card:
         """Read what `texts` wrote.
 
         Raises:
-            UserError: the file is none of ours, or of another format.
+            UserError: the file is not of slideformer, or of another format.
         """
-        if not isinstance(texts, Mapping) or not all(isinstance(text, str) for text in texts.values()):
-            raise UserError(f"{file} must tell texts by name, but tells something else; export it again")
-        if "slideformer_format" not in texts:
-            raise UserError(
-                f"{file} must be a file that `slideformer export` wrote, but says nothing of it; export anew"
-            )
-        if texts["slideformer_format"] != FORMAT:
-            raise UserError(
-                f"{file} must have the format {FORMAT}, got {texts['slideformer_format']}, of slideformer "
-                f"{texts.get('slideformer', 'unknown')}; export it anew with this version, {__version__}"
-            )
+        check_format(texts, file)
         own = (*WORDS, *NUMBERS)
         missing = [name for name in own if name not in texts]
         if missing:
-            raise UserError(f"{file} must tell its {', '.join(missing)}, but does not; export it anew")
-        # A fingerprint of digits alone is no number.
+            raise UserError(f"{file} must state its {', '.join(missing)}, but does not; export it again")
+        # A fingerprint that happens to be digits stays a text.
         words = {name: texts[name] for name in WORDS}
         known = check_fields({**words, **{name: plain(texts[name]) for name in NUMBERS}}, FIELDS, file)
-        facts = {name: plain(text) for name, text in texts.items() if name not in (*own, *ABOUT)}
-        check_fields(facts, {name: field for name, field in FACTS.items() if name in facts}, file)
+        rest = {name: plain(text) for name, text in texts.items() if name not in (*own, *ABOUT)}
+        facts = facts_of(known["task"], rest, file)
         sizes = Sizes(*(known[name] for name in NUMBERS))
-        sides = (1, *read_preprocessing(facts, file).input_size[1:]) if "input_size" in facts else (1, 1, 1)
-        if math.prod(sizes.of(*sides)) > MOST_PIXELS:
+        sides = (1, 1) if facts.preprocessing is None else facts.preprocessing.input_size[1:]
+        if math.prod(sizes.of(1, *sides)) > MOST_PIXELS:
             raise UserError(
                 f"batch x height x width of {file} must be at most {MOST_PIXELS}, got {sizes}; "
                 "export it again"
             )
-        return cls(**words, sizes=sizes, facts=facts)
+        return cls(texts["precision"], texts["form"], texts["weights"], facts, sizes)
+
+
+def check_format(texts: Mapping[str, str], file: Path) -> None:
+    """Check that a file is of slideformer, in this format."""
+    if not isinstance(texts, Mapping) or not all(isinstance(text, str) for text in texts.values()):
+        raise UserError(f"the metadata of {file} must be texts by name, got others; export it again")
+    if "slideformer_format" not in texts:
+        raise UserError(
+            f"{file} must be a file that `slideformer export` wrote, but has none of its metadata; "
+            "export it again"
+        )
+    if texts["slideformer_format"] != FORMAT:
+        raise UserError(
+            f"{file} must have the format {FORMAT}, got {texts['slideformer_format']}, of slideformer "
+            f"{texts.get('slideformer', 'unknown')}; export it again with this version, {__version__}"
+        )
+
+
+def values_of(facts: Facts) -> dict[str, Any]:
+    """Facts as plain values by the names that files have."""
+    values: dict[str, Any] = {"architecture": facts.architecture, "class_names": list(facts.class_names)}
+    if facts.num_classes is not None:
+        values["num_classes"] = facts.num_classes
+    if facts.random:
+        values["source"] = RANDOM
+    if facts.preprocessing is not None:
+        return {**values, **facts.preprocessing.values()}
+    ids = None if facts.category_ids is None else list(facts.category_ids)
+    return {**values, "category_ids": ids, "input": "RGB, pixels from 0 to 1; the model normalises"}
+
+
+def facts_of(task: TaskName, values: Mapping[str, Any], file: Path) -> Facts:
+    """Facts from the plain values of a file."""
+    known = check_fields(values, FACTS, file)
+    ids = known["category_ids"]
+    return Facts(
+        task=task,
+        architecture=known["architecture"],
+        num_classes=known["num_classes"],
+        class_names=tuple(known["class_names"]),
+        category_ids=None if ids is None else tuple(ids),
+        preprocessing=read_preprocessing(values, file) if "input_size" in values else None,
+        random=known["source"] == RANDOM,
+    )
 
 
 def plain(text: str) -> Any:
-    """The value that a text was made of."""
+    """The value that a text stands for."""
     try:
         return parse_json(text)
-    except ValueError:  # a word is no JSON
+    except ValueError:  # a word is not JSON
         return text
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Tells whether two models, not merged, have the same weights: 16 hexadecimal digits."""
+    """A digest of the weights of a model that is not merged: 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -3,39 +3,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from slideformer.deploy.card import Card, Sizes, fingerprint
+from slideformer.deploy.inputs import CALIBRATION, CHECKED, prepared, read_images, stretched
 from slideformer.deploy.job import Job
 from slideformer.deploy.retina import RetinaGraph
 from slideformer.deploy.runtimes import RUNTIMES, Runtime
-from slideformer.deploy.verify import Report, verify
+from slideformer.deploy.verify import Report, check_sizes, verify
 from slideformer.errors import UserError
 from slideformer.files import staged
 from slideformer.layers import SlideAttention
 from slideformer.models import reparameterize
+from slideformer.runs import Facts, Run
+from slideformer.runs.run import TaskName
+from slideformer.tasks.predict import Source
 
 
 def export(
+    run: Run,
+    runtime: str,
+    file: str | Path | None = None,
+    *,
+    precision: str = "float32",
+    size: tuple[int, int] | None = None,
+    fixed: bool = False,
+    calibrate: Sequence[Source] = (),
+    images: Sequence[Source] = (),
+) -> Report:
+    """Export a run for another runtime, and check the file there against the model.
+
+    Learned shifts are merged in a copy. The file is written under another name and renamed once it has
+    passed, so that a file that exists is a file that was checked.
+
+    Args:
+        run: from `slideformer.open_run`.
+        runtime: ``"onnx"``, ``"openvino"``, ``"executorch"``, ``"coreml"`` or ``"torch"``.
+        file: to write, with the runtime's ending; default: ``model`` in the folder of the run.
+        precision: of weights and products: ``"float32"``, ``"float16"`` or ``"int8"``.
+        size: height and width of the image to trace with, or that a file of fixed size takes; default: the
+            model's own.
+        fixed: whether the file takes only one image of that size, where the runtime takes any: its graph is
+            simpler, and some runtimes run it faster.
+        calibrate: images like those that the model will get, for int8: paths, folders, globs, images of
+            Pillow or arrays.
+        images: to check with; default: photographs.
+
+    Returns:
+        The differences found, and the path as ``file``; printed, a table.
+
+    Raises:
+        UserError: a package is missing, the runtime does not take the model or the precision, or the file
+            differs from the model by more than the precision may.
+
+    Example:
+        ::
+
+            report = slideformer.export(run, "onnx")
+            print(report.file, report.differences)
+    """
+    row = find_runtime(runtime)
+    file = default_file(run, runtime, precision) if file is None else Path(file)
+    check_target(row, file, run.task, precision, bool(calibrate))
+    size = run.input_size[1:] if size is None else size
+    return export_model(
+        run.model,
+        file,
+        runtime,
+        inputs=[
+            stretched(read_images(images, CHECKED), run.preprocessing, shape)
+            for shape in checked_shapes(row, run, size, precision, fixed)
+        ],
+        facts=run.facts,
+        precision=precision,
+        calibration=(
+            prepared(read_images(calibrate, CALIBRATION), run.preprocessing, size)
+            if precision == "int8"
+            else ()
+        ),
+        fixed=fixed,
+    )
+
+
+def export_model(
     model: nn.Module,
     file: str | Path,
     runtime: str,
     *,
     inputs: Sequence[Tensor],
-    facts: Mapping[str, Any],
+    facts: Facts,
     precision: str = "float32",
     calibration: Sequence[Tensor] = (),
     form: str | None = None,
     fixed: bool = False,
 ) -> Report:
-    """Write a model for a runtime, and check the file there against the model.
-
-    Learned shifts are merged in a copy; the model stays as it is. The file is written under another name
-    and renamed once it has passed, so that a file that exists is a file that was checked.
+    """Export any model, and check the file against it; `export` does so for a run.
 
     Args:
         model: maps ``(B, channels, height, width)`` to logits ``(B, classes)`` or, a segmenter's,
@@ -43,66 +109,74 @@ def export(
         file: to write, with the runtime's ending.
         runtime: a name in `RUNTIMES`.
         inputs: to check with ``(B, channels, height, width)``, of several sizes where the runtime takes any,
-            prepared as the model wants them; the first one has the size that is traced, and that a file
-            for a runtime of fixed sizes takes.
-        facts: what travels with the file beside what is known here: ``task``, ``"classify"`` unless told,
-            architecture, class names and preprocessing, plain values by name.
+            prepared as the model wants them; the first one has the size that is traced.
+        facts: everything known about the model, which goes with the file.
         precision: of weights and products.
-        calibration: inputs of the size that is traced, one picture each, to whose ranges int8 is fitted.
+        calibration: inputs of the size that is traced, one image each, for int8.
         form: of slide attention, a backend of the operator; the runtime's own where None.
-        fixed: whether the file takes one image of the first input's size alone, where the runtime takes any:
-            its graph is simpler, and some runtimes run it faster.
-
-    Returns:
-        What was checked, and how far file and model are apart.
+        fixed: whether the file takes only one image of the first input's size, where the runtime takes any.
 
     Raises:
-        UserError: a package is missing, the runtime does not take the model or the precision, or the file
-            differs from the model by more than the precision may.
+        UserError: as of `export`.
     """
-    row = find(runtime)
-    file, task = Path(file), str(facts.get("task", "classify"))
-    refuse(row, file, task, precision, bool(calibration))
+    row, file = find_runtime(runtime), Path(file)
+    check_target(row, file, facts.task, precision, bool(calibration))
     fixed = fixed or precision in row.one_size
-    single = fixed or task == "detect"
-    channels, height, width = inputs[0].shape[1:]
+    single = fixed or facts.task == "detect"
+    height, width = inputs[0].shape[2:]
     sizes = Sizes(1, height, width) if fixed else Sizes(batch=1 if single else None)
-    if fixed and "input_size" in facts:  # what a picture is brought to before it is given to the file
-        facts = {**facts, "input_size": [channels, height, width]}
+    if fixed and facts.preprocessing is not None:
+        facts = replace(facts, preprocessing=facts.preprocessing.for_size((height, width)))
     if not fixed and getattr(model, "pretrained_cfg", {}).get("fixed_input_size", False):
-        raise UserError("this model takes images of one size alone; export it with --fixed (fixed=True)")
+        raise UserError("this model takes images of one size only; export it with `fixed`")
     chosen = row.form if form is None else form
-    card = Card(task, precision, chosen, fingerprint(model), sizes, facts)
     module = in_form(reparameterize(model), chosen)
-    if task == "detect":
-        module = RetinaGraph(module).eval()
-        model = RetinaGraph(model).eval()
+    card = Card(precision, chosen, fingerprint(model), facts, sizes)
+    if facts.task == "detect":
+        module, model = (RetinaGraph(detector).eval() for detector in (module, model))
     example = inputs[0][:1] if single else inputs[0][:1].repeat(2, 1, 1, 1)
     with staged(file) as unfinished:
         row.write(Job(module, example, card, calibration), unfinished)
         report = verify(row, unfinished, model, inputs)
         if report.fault is not None:
             raise UserError(f"{report.fault}; nothing was kept")
-    return report
+    return replace(report, file=file)
 
 
-def find(name: str) -> Runtime:
-    """The runtime of this name.
+def default_file(
+    run: Run, runtime: str, precision: str = "float32", size: tuple[int, int] | None = None
+) -> Path:
+    """The file of a run for a runtime: in its folder, or of the model's name; size None for a file of any.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such runtime.
     """
+    words = [run.blueprint.backbone if run.folder is None else "model"]
+    words += [] if precision == "float32" else [precision]
+    words += [] if size is None else [f"{size[0]}x{size[1]}"]
+    name = "-".join(words) + find_runtime(runtime).suffix
+    return Path(name) if run.folder is None else run.folder / name
+
+
+def checked_shapes(
+    row: Runtime, run: Run, size: tuple[int, int], precision: str, fixed: bool
+) -> list[tuple[int, int, int]]:
+    """Batch, height and width of the inputs that a file is checked with."""
+    shapes = check_sizes(*size)
+    if fixed or precision in row.one_size:
+        return [shapes[0]]
+    return [(1, *shape[1:]) for shape in shapes] if run.task == "detect" else list(shapes)
+
+
+def find_runtime(name: str) -> Runtime:
+    """The runtime of this name."""
     if name not in RUNTIMES:
         raise UserError(f"the runtime must be one of {', '.join(RUNTIMES)}, got {name!r}")
     return RUNTIMES[name]
 
 
-def refuse(row: Runtime, file: Path, task: str, precision: str, calibrated: bool) -> None:
-    """Refuse what a runtime cannot take, before anything is written.
-
-    Raises:
-        UserError: says what must hold.
-    """
+def check_target(row: Runtime, file: Path, task: TaskName, precision: str, calibrated: bool) -> None:
+    """Check that a runtime takes a model of a task in this precision, before anything is written."""
     if file.suffix != row.suffix:
         raise UserError(f"a file for {row.title} must end in {row.suffix}, got {file}; change its name")
     if task not in row.tasks:
@@ -112,10 +186,10 @@ def refuse(row: Runtime, file: Path, task: str, precision: str, calibrated: bool
         known = ", ".join(row.precisions)
         raise UserError(f"{row.title} has the precisions {known}, got {precision}; choose one of them")
     if task == "detect" and precision != "float32":
-        raise UserError(f"a detector is exported in float32, got {precision}; leave --precision out")
+        raise UserError(f"a detector is exported in float32, got {precision}; leave `precision` out")
     if precision == "int8" and not calibrated:
-        raise UserError("int8 needs pictures to fit its ranges to, got none; name some with --calibrate")
-    _ = row.implementation  # tells what is not installed
+        raise UserError("int8 needs images to be calibrated with, got none; name some with `calibrate`")
+    row.check_installed()
 
 
 def in_form(module: nn.Module, form: str) -> nn.Module:

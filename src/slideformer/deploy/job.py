@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a runtime is given to write: a merged model, an example, and what the file has to say."""
+"""The job of a runtime: a merged model, an example input, and the metadata of the file to write."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +17,9 @@ from torch import Tensor, nn
 from slideformer.deploy.card import Card
 
 INPUT = "image"
-# Names of what a model of each task gives.
+# An opened file: from images (B, channels, height, width), contiguous float32 on the CPU, to its outputs.
+Session = Callable[[Tensor], list[Tensor]]
+# Names of the outputs of each task.
 OUTPUTS = {"classify": ("logits",), "segment": ("logits",), "detect": ("boxes", "scores", "labels")}
 
 
@@ -24,7 +30,7 @@ class Job:
     Attributes:
         module: the merged model in evaluation mode, its slide attention in the runtime's form.
         example: an input ``(B, channels, height, width)`` to trace with.
-        card: what the file says of itself.
+        card: the metadata of the file.
         calibration: inputs like the example, whose ranges int8 is fitted to; empty for other precisions.
     """
 
@@ -39,13 +45,13 @@ class Job:
         return OUTPUTS[self.card.task]
 
     def dynamic_shapes(self) -> tuple[dict[int, Any]]:
-        """The axes of the input that stay open, as ``torch.export`` wants to be told."""
+        """The axes of the input that stay dynamic, for ``torch.export``."""
         sizes = self.card.sizes
         axes = {0: sizes.batch, 2: sizes.height, 3: sizes.width}
         return ({axis: torch.export.Dim.DYNAMIC for axis, size in axes.items() if size is None},)
 
     def program(self, module: nn.Module | None = None) -> torch.export.ExportedProgram:
-        """The graph of the model, or of a module in its place, without what only training needs."""
+        """The graph of the model, or of a module in its place, without its training-only parts."""
         traced = self.module if module is None else module
         with torch.no_grad():
             return torch.export.export(
@@ -55,8 +61,8 @@ class Job:
     def folded(self, module: nn.Module | None = None) -> torch.export.ExportedProgram:
         """The same for one size, with all that does not depend on the image computed once and kept.
 
-        Compilers for small devices take a linear layer or a mask as a constant only where it stands in the
-        graph as it is used.
+        Compilers for small devices take a linear layer or a mask as a constant only where the graph holds
+        it in the form in which it is used.
         """
         from torch._inductor.constant_folding import ConstantFolder, replace_node_with_constant
 
@@ -83,6 +89,19 @@ class InHalf(nn.Module):
         self.module = module.half()
 
     def forward(self, image: Tensor) -> Tensor:
-        """As the model's own."""
+        """Run the model: ``(B, channels, height, width)`` to its logits."""
         logits: Tensor = self.module(image.half())
         return logits.float()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without warnings, logs below errors, bars and what is printed; errors are raised as ever."""
+    before, said = logging.root.manager.disable, io.StringIO()
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

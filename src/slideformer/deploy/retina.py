@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RetinaNet as one graph: from a picture of any size to boxes, scores and labels, overlaps removed."""
+"""RetinaNet as one graph: from an image of any size to boxes, scores and labels, overlaps removed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 
+from slideformer.dense.retina import Retina
 from slideformer.errors import UserError
-from slideformer.models.dense.retina import Retina
 from slideformer.models.finite import check_finite
 
 
 class RetinaGraph(nn.Module):
-    """What a RetinaNet finds in one picture, of ordinary operators only.
+    """The detections of a RetinaNet in one image, computed by ordinary operators only.
 
-    The picture is taken in its own size, and the boxes are in its pixels: whoever wants it larger or smaller
+    The image is taken in its own size, and the boxes are in its pixels: whoever wants it larger or smaller
     resizes it before. The detector's threshold of scores is not applied, so that whoever calls sets one.
 
     Args:
@@ -26,7 +27,7 @@ class RetinaGraph(nn.Module):
 
     Shape: ``(1, 3, height, width) -> (N, 4), (N,), (N,)``, pixels in [0, 1]; boxes as left, top, right and
     bottom, their scores, in descending order, and labels from 1. N is what the detector gives at most, less
-    where the picture has no more.
+    where the image has no more.
 
     Raises:
         UserError: the detector is of another kind.
@@ -35,7 +36,7 @@ class RetinaGraph(nn.Module):
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
         if not isinstance(detector, Retina):
-            kind = getattr(getattr(detector, "blueprint", detector), "head", type(detector).__name__)
+            kind = "two-stage detector" if isinstance(detector, GeneralizedRCNN) else type(detector).__name__
             raise UserError(
                 f"a detector must be a retinanet to be exported, got a {kind}; train one, or run this one in "
                 "PyTorch"
@@ -68,7 +69,7 @@ class RetinaGraph(nn.Module):
         ]
         boxes, scores, labels = (torch.cat(parts) for parts in zip(*levels, strict=True))
         boxes = clip_boxes_to_image(boxes, (height, width))
-        # Boxes of two classes are put so far apart that they do not overlap.
+        # Boxes of two classes are shifted so that they never overlap.
         apart = boxes + labels[:, None] * (max(height, width) + 1)
         kept = nms(apart, scores, self.nms_threshold)[: self.detections]
         kept = kept[remove_small_boxes(boxes[kept], min_size=1e-2)]
@@ -80,7 +81,7 @@ class RetinaGraph(nn.Module):
         Args:
             x: the map ``(1, C, H, W)``.
             anchors: boxes around a position ``(A, 4)``.
-            image: the padded picture.
+            image: the padded image.
 
         Returns:
             Boxes ``(K, 4)``, scores ``(K,)`` and labels ``(K,)`` from 0.
@@ -102,7 +103,7 @@ def around(x: Tensor, anchors: Tensor, image: Tensor) -> Tensor:
     Args:
         x: the map ``(1, C, H, W)``.
         anchors: boxes around a position ``(A, 4)``.
-        image: what the map was made of; its strides are the picture's sides in whole maps, as torchvision has
+        image: what the map was made of; its strides are the image's sides in whole maps, as torchvision has
             them.
     """
     rows, columns = x.shape[-2:]

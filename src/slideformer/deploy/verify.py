@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an exported file computes what the model does."""
+"""Comparing an exported file with its model."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from slideformer.deploy.card import Card
-from slideformer.deploy.detections import DetectionDifference, compare_detections
-from slideformer.deploy.runtimes import Runtime
-from slideformer.deploy.runtimes.session import Run
+from slideformer.deploy.card import Card, fingerprint
+from slideformer.deploy.inputs import CHECKED, read_images, stretched
+from slideformer.deploy.job import Session
+from slideformer.deploy.retina import RetinaGraph
+from slideformer.deploy.runtimes import Runtime, of_file
 from slideformer.errors import UserError
 from slideformer.models.finite import check_finite
+from slideformer.runs import Run
+from slideformer.tasks.predict import Source
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far file and model are apart on one input.
+    """The difference of file and model on one input.
 
     Attributes:
         batch: images.
@@ -41,7 +44,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What a precision may change.
+    """The differences that a precision may cause.
 
     Attributes:
         largest: largest difference of a logit, relative to the largest logit.
@@ -65,14 +68,15 @@ UNMATCHED = 0.05
 
 @dataclass(frozen=True)
 class Report:
-    """What was checked.
+    """The differences between an exported file and its model; printed, a table.
 
     Attributes:
-        card: what the file says of itself.
-        ran: whether it ran; if not, only its structure was looked at.
+        card: the metadata of the file.
+        ran: whether it ran; if not, only its structure was checked.
         differences: a row an input.
         detections: the same of a detector.
         faults: of the structure, where nothing ran.
+        file: the file that was checked.
     """
 
     card: Card
@@ -80,6 +84,33 @@ class Report:
     differences: list[Difference] = field(default_factory=list)
     detections: list[DetectionDifference] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    file: Path = Path()
+
+    def __str__(self) -> str:
+        """One line a size that was checked."""
+        card = self.card
+        lines = [f"{card.task}, {card.precision}, slide attention as {card.form}, inputs of {card.sizes}"]
+        if not self.ran and not self.faults:
+            lines.append("converted, not run: its runtime is not on this system; its structure is sound")
+        if self.differences:
+            heads = f"{'largest difference':>20}{'mean':>12}{'same top-1':>12}"
+            lines.append(f"{'batch x height x width':<24}{heads}")
+        for row in self.differences:
+            size = f"{row.batch} x {row.height} x {row.width}"
+            lines.append(f"{size:<24}{row.largest:>20.2e}{row.mean:>12.2e}{100 * row.agreement:>10.1f} %")
+        if self.detections:
+            heads = f"{'detections':>12}{'unmatched':>11}{'box px':>10}{'score':>10}"
+            lines.append(f"{'height x width':<16}{heads}")
+        for found in self.detections:
+            size = f"{found.height} x {found.width}"
+            numbers = f"{found.detections:>12}{found.unmatched:>11}{found.box:>10.1e}{found.score:>10.1e}"
+            lines.append(f"{size:<16}{numbers}")
+        return "\n".join(lines)
+
+    @property
+    def file_mib(self) -> float:
+        """Size of the file with its weights, in MiB."""
+        return mebibytes(self.file)
 
     @property
     def fault(self) -> str | None:
@@ -113,7 +144,7 @@ def verify(
     *,
     threads: int | None = None,
 ) -> Report:
-    """Run a file in its runtime beside the PyTorch model.
+    """Run a file in its runtime and compare it with the PyTorch model.
 
     Args:
         runtime: of the file.
@@ -123,26 +154,73 @@ def verify(
         threads: of the runtime; None for all.
 
     Raises:
-        UserError: the file is broken, none of ours, or takes no input of one of these sizes, or an answer
-            is not finite.
+        UserError: the file is broken, not of slideformer, or does not take one of these sizes, or an
+            output is not finite.
     """
     card = runtime.card(file)
     if not runtime.runs_here:
-        return Report(card, ran=False, faults=runtime.implementation.faults(file))
-    run = runtime.open_file(file, threads)
+        return Report(card, ran=False, faults=runtime.faults(file), file=file)
+    session = runtime.open_file(file, threads)
     for image in inputs:
-        refuse_size(card, file, image)
+        check_size(card, file, image)
     if card.task == "detect":
-        return Report(card, ran=True, detections=[detection(run, model, image) for image in inputs])
-    return Report(card, ran=True, differences=[difference(run, model, image) for image in inputs])
+        return Report(
+            card, ran=True, detections=[detection(session, model, image) for image in inputs], file=file
+        )
+    return Report(
+        card, ran=True, differences=[difference(session, model, image) for image in inputs], file=file
+    )
 
 
-def refuse_size(card: Card, file: Path, image: Tensor) -> None:
-    """Refuse an input that a file of fixed size does not take.
+def verify_run(
+    run: Run,
+    file: Path,
+    *,
+    images: Sequence[Source] = (),
+    sizes: Sequence[tuple[int, int]] | None = None,
+    threads: int | None = None,
+) -> Report:
+    """Run an exported file in its runtime and compare it with the run that it was exported from.
+
+    Args:
+        run: from `slideformer.open_run`.
+        file: exported.
+        images: to run; default: photographs.
+        sizes: height and width of each input; default: several that the file takes.
+        threads: of the runtime; None for all.
 
     Raises:
-        UserError: says which it takes.
+        UserError: the file is broken, was exported from another model, or does not take a size.
     """
+    runtime = of_file(file)
+    card = runtime.card(file)
+    if run.task != card.task:
+        raise UserError(f"{file} must have its model's task, {run.task}, got {card.task}; export it again")
+    if fingerprint(run.model) != card.weights:
+        raise UserError(
+            f"{file} must be exported from the model it is compared with, but its weights are others; "
+            "give its own with `model`, or export it again"
+        )
+    if sizes is None:
+        shapes = [card.sizes.of(*shape) for shape in check_sizes(*run.input_size[1:])]
+    else:
+        batch = 1 if card.sizes.batch is None else card.sizes.batch
+        shapes = [(batch, *size) for size in sizes]
+    model = RetinaGraph(run.model).eval() if card.task == "detect" else run.model
+    shown = read_images(images, CHECKED)
+    inputs = [stretched(shown, run.preprocessing, shape) for shape in dict.fromkeys(shapes)]
+    return verify(runtime, file, model, inputs, threads=threads)
+
+
+def mebibytes(file: Path) -> float:
+    """Size of a file with the weights next to it, or of a folder, in MiB."""
+    parts = [file, *([file.with_suffix(".bin")] if file.suffix == ".xml" else [])]
+    files = [entry for part in parts for entry in ([part] if part.is_file() else part.rglob("*"))]
+    return sum(entry.stat().st_size for entry in files if entry.is_file()) / 2**20
+
+
+def check_size(card: Card, file: Path, image: Tensor) -> None:
+    """Check that a file takes an input of this size."""
     batch, _, *side = image.shape
     given = (batch, *side)
     if card.sizes.of(*given) != given:
@@ -153,11 +231,7 @@ def refuse_size(card: Card, file: Path, image: Tensor) -> None:
 
 
 def answers_like(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Sequence[Tensor]:
-    """What a file gives, if it has the form of what its model gives; detectors may find more or fewer.
-
-    Raises:
-        UserError: it is another number of tensors, or one has another shape.
-    """
+    """Check that outputs have the shapes of the model's; detectors may find more or fewer."""
     forms = [
         [tuple(x.shape) if len(wanted) == 1 else (x.ndim, *x.shape[1:]) for x in xs] for xs in (wanted, found)
     ]
@@ -168,10 +242,10 @@ def answers_like(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Sequence[
 
 
 @torch.inference_mode()
-def difference(run: Run, model: nn.Module, image: Tensor) -> Difference:
-    """How far the logits of file and model are apart."""
+def difference(session: Session, model: nn.Module, image: Tensor) -> Difference:
+    """Compare the logits of file and model."""
     wanted = model(image)
-    found = answers_like([wanted], run(image))[0]
+    found = answers_like([wanted], session(image))[0]
     check_finite(wanted)
     scale = float(wanted.abs().max())
     apart = (found - wanted).abs() / scale
@@ -181,11 +255,11 @@ def difference(run: Run, model: nn.Module, image: Tensor) -> Difference:
 
 
 @torch.inference_mode()
-def detection(run: Run, graph: nn.Module, image: Tensor) -> DetectionDifference:
-    """How far file and model are apart in what they find in one picture."""
+def detection(session: Session, graph: nn.Module, image: Tensor) -> DetectionDifference:
+    """Compare the detections of file and model in one image."""
     height, width = image.shape[-2:]
     wanted = graph(image)
-    found = answers_like(wanted, run(image))
+    found = answers_like(wanted, session(image))
     check_finite(wanted)
     return compare_detections(height, width, found, wanted)
 
@@ -193,3 +267,41 @@ def detection(run: Run, graph: nn.Module, image: Tensor) -> DetectionDifference:
 def check_sizes(height: int, width: int) -> tuple[tuple[int, int, int], ...]:
     """Three inputs to check with: the model's own size, a wide and an odd high one, in other batches."""
     return (1, height, width), (2, height * 5 // 4, width * 3 // 2), (3, height * 11 // 8 + 1, width)
+
+
+@dataclass(frozen=True)
+class DetectionDifference:
+    """The difference of file and model in the detections of one image.
+
+    Attributes:
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        detections: that the model finds.
+        unmatched: of these, and of the file's, those without a match.
+        box: largest difference of a side of two that match, in pixels.
+        score: largest difference of their scores.
+    """
+
+    height: int
+    width: int
+    detections: int
+    unmatched: int
+    box: float
+    score: float
+
+
+# Boxes match whose sides differ by this number of pixels at most.
+SAME_PLACE = 0.1
+
+
+def compare_detections(
+    height: int, width: int, found: Sequence[Tensor], wanted: Sequence[Tensor]
+) -> DetectionDifference:
+    """Compare two sets of boxes ``(N, 4)``, scores ``(N,)`` and labels ``(N,)``."""
+    apart = (found[0][:, None] - wanted[0]).abs().amax(-1)  # (found, wanted)
+    apart[found[2][:, None] != wanted[2]] = torch.inf
+    alone = (~(apart <= SAME_PLACE)).all(1).sum() + (~(apart <= SAME_PLACE)).all(0).sum()
+    first, second = (apart <= SAME_PLACE).nonzero(as_tuple=True)
+    scores = (found[1][first] - wanted[1][second]).abs()
+    largest = [float(x.max()) if len(x) else 0.0 for x in (apart[first, second], scores)]
+    return DetectionDifference(height, width, len(wanted[1]), int(alone), *largest)

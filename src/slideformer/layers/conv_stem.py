@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an image to a map by convolutions that each halve its side."""
+"""A stem of convolutions, each of which halves the side of the image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slideformer.layers.patch import check_image, pad_to_multiple
 class ConvStem(nn.Module):
     """Convolutions of kernel 3 and stride 2, one after the other, then a norm (NAT: Hassani et al., 2023).
 
-    An image with an odd side is seen with zeros on the right or at the bottom.
+    An image with an odd side is padded with zeros on the right or at the bottom.
 
     Args:
         in_chans: channels of the image.
@@ -26,7 +26,7 @@ class ConvStem(nn.Module):
     Shape: ``(B, in_chans, height, width) -> (B, H, W, C)``, any size but an empty one.
 
     Raises:
-        ValueError: a size is less than 1, or ``patch_size`` is no power of two, or C is not divisible often
+        ValueError: a size is less than 1, ``patch_size`` is not a power of two, or C is not divisible often
             enough; on a call, the image has another rank, other channels or no pixels.
     """
 
@@ -58,6 +58,6 @@ class ConvStem(nn.Module):
         check_image(image, first.weight.shape[1])
         x = image.permute(0, 2, 3, 1)
         for convolution in self.proj:
-            # The zeros that it would see anyway: an exported program divides an even side without a rest.
+            # The convolution would add these zeros; so an exported program divides an even side exactly.
             x = convolution(channels_first(pad_to_multiple(x, 2))).permute(0, 2, 3, 1)
         return self.norm(x)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from slideformer.layers.channels_first import channels_first
 from slideformer.layers.dot_product import dot_product_attention
 from slideformer.layers.linear import Linear
+from slideformer.layers.map_checks import check_heads, check_map
 from slideformer.layers.open_size import open_size
 
 # Weight and bias of a depthwise convolution.
@@ -24,24 +25,24 @@ class CrossWindowAttention(nn.Module):
     Stripes tile the map and are as long as it is. Position comes from a 3 x 3 depthwise convolution of the
     values, added to what attention gives (LePE); it sees each stripe by itself, with zeros around it.
 
-    Where the map is no multiple of the stripe, the last stripe is narrower: this implementation fills it
-    with positions that no query sees and that are zeros to the convolution. The authors' classifier
-    refuses such a map; their backbone for segmentation pads queries, keys and values with zeros, half on
-    either side, and every query of a stripe sees its zeros.
+    Where the map is not a multiple of the stripe, the last stripe is narrower: this implementation pads it
+    with positions that no query attends to and that are zeros to the convolution. The authors' classifier
+    rejects such a map; their backbone for segmentation pads queries, keys and values with zeros, half on
+    either side, and every query of a stripe attends to its zeros.
 
     Args:
         dim: channels C of the map, a multiple of ``num_heads``.
         num_heads: heads G, an even number unless there is but one stripe.
-        stripe_width: width of a stripe, in positions; None for one that is the whole map, of all heads.
+        stripe_width: width of a stripe, in positions; None for one that is all of the map.
         qkv_bias: whether the projection to query, key and value has a bias.
         attn_drop: dropout of the attention weights, a probability.
         proj_drop: dropout of the output, a probability.
 
-    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W``, other ones at every call.
+    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W`` at every call.
 
     Raises:
         ValueError: ``dim`` is not a multiple of ``num_heads``, heads cannot be halved, or ``stripe_width``
-            is less than 1; on a call, ``x`` is no map of C channels.
+            is less than 1; on a call, ``x`` is not a map of C channels.
     """
 
     def __init__(
@@ -55,16 +56,15 @@ class CrossWindowAttention(nn.Module):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
-        if num_heads < 1 or dim < 1 or dim % num_heads:
-            raise ValueError(f"dim must be a multiple of num_heads, got dim={dim} and num_heads={num_heads}")
+        check_heads(dim, num_heads)
         if stripe_width is not None and stripe_width < 1:
             raise ValueError(
-                f"stripe_width must be at least 1, got {stripe_width}; use None for the whole map"
+                f"stripe_width must be at least 1, got {stripe_width}; use None for all of the map"
             )
         if stripe_width is not None and num_heads % 2:
             raise ValueError(
                 f"num_heads must be even, half of them for each direction, got {num_heads}; "
-                "use stripe_width=None for the whole map"
+                "use stripe_width=None for all of the map"
             )
         self.dim = dim
         self.num_heads = num_heads
@@ -81,8 +81,7 @@ class CrossWindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: ``(B, H, W, C) -> (B, H, W, C)``."""
-        if x.ndim != 4 or x.shape[-1] != self.dim:
-            raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
+        check_map(x, self.dim)
         parts = self.qkv(x).chunk(3 * len(self.lepe), dim=-1)
         if self.stripe_width is None:
             out = self.attend(parts, kernel(self.lepe[0]))
@@ -97,7 +96,7 @@ class CrossWindowAttention(nn.Module):
         return self.proj_drop(self.proj(out))
 
     def attend(self, parts: Sequence[Tensor], lepe: Kernel, seen: Tensor | None = None) -> Tensor:
-        """Attend inside each map, to what is ``seen`` if given: ``3 (M, H, W, C') -> (M, H, W, C')``."""
+        """Attend inside each map where ``seen`` allows: ``3 (M, H, W, C') -> (M, H, W, C')``."""
         query, key, value = (
             self.heads(part).flatten(1, 2).transpose(1, 2) for part in parts
         )  # (M, G', N, D)
@@ -106,19 +105,10 @@ class CrossWindowAttention(nn.Module):
         return out.transpose(1, 2).reshape(parts[2].shape) + convolve(parts[2], lepe)
 
     def attend_in_stripes(self, parts: Sequence[Tensor], thickness: int, lepe: Kernel) -> Tensor:
-        """Attend inside stripes of whole rows.
-
-        Args:
-            parts: query, key and value of G' heads, each ``(B, H, W, C')``.
-            thickness: rows of a stripe.
-            lepe: weight and bias of the convolution of the values.
-
-        Returns:
-            ``(B, H, W, C')``.
-        """
+        """Attend inside stripes of ``thickness`` rows: ``3 (B, H, W, C') -> (B, H, W, C')``."""
         batch, height, width, channels = parts[0].shape
         missing = -height % thickness
-        # In full, because a batch of no images tells no size.
+        # Every size is given, because an empty batch leaves none to infer.
         count = (height + missing) // thickness
         seen = None
         if missing:
@@ -134,7 +124,7 @@ class CrossWindowAttention(nn.Module):
 
     def attend_any_size(self, parts: Sequence[Tensor], thickness: int, lepe: Kernel) -> Tensor:
         """`attend_in_stripes` as a program that holds for every H and W, to be exported."""
-        # A row of zeros below the map: what lies outside reads it.
+        # A row of zeros below the map, for positions outside it to read.
         parts = [F.pad(part, (0, 0, 0, 0, 0, 1)) for part in parts]
         heads = [self.heads(part) for part in parts]
         stripes = Stripes(heads[0], thickness)
@@ -143,12 +133,12 @@ class CrossWindowAttention(nn.Module):
         out = dot_product_attention(query, key, value, mask=stripes.seen()[None, :, None])
         number, position = stripes.targets()
         out = out[:, number, position].flatten(3)
-        # A row of zeros behind every stripe lets one convolution see each by itself.
+        # A row of zeros after every stripe lets one convolution see each by itself.
         before, after = stripes.spaced_rows()
         return out + convolve(parts[2].index_select(1, before), lepe).index_select(1, after)
 
     def heads(self, x: Tensor) -> Tensor:
-        """Tell the heads apart: ``(B, H, W, C') -> (B, H, W, G', D)``."""
+        """Split the channels into heads: ``(B, H, W, C') -> (B, H, W, G', D)``."""
         return x.unflatten(-1, (-1, self.dim // self.num_heads))
 
     def extra_repr(self) -> str:
@@ -169,10 +159,10 @@ def convolve(x: Tensor, kernel: Kernel) -> Tensor:
 
 
 class Stripes:
-    """Where each position of each stripe comes from, as index arithmetic in tensors.
+    """The source of each position of each stripe, as index arithmetic in tensors.
 
     An exported program may not depend on the size of its example, not even on whether one stripe covers
-    the map. So no axis here counts stripes alone, which are sometimes one: stripes and heads share one.
+    the map. So no axis here counts only stripes, of which there may be one: stripes and heads share one.
 
     Args:
         x: a map by heads with one row below it, ``(B, H + 1, W, G, D)``; only its size counts.
@@ -191,7 +181,7 @@ class Stripes:
 
     def numbers(self) -> tuple[Tensor, Tensor]:
         """Number of each stripe and head, ``(M G, 1)``, and of each position in a stripe, ``(N)``."""
-        # With one head they would count stripes alone, so there is one more, of nothing.
+        # With one head they would count only stripes, so there is one more, an empty one.
         stripes = self.count + 1 if self.heads == 1 else self.count
         number = torch.arange(stripes * self.heads, device=self.device)[:, None]
         return number, torch.arange(self.thickness * self.columns, device=self.device)
@@ -206,7 +196,7 @@ class Stripes:
         """Whether queries see each position of each stripe and head: ``(M G, N)``."""
         number, position = self.numbers()
         row = number // self.heads * self.thickness + position // self.width
-        # The first row always: a stripe without one is nothing, and a softmax over nothing not a number.
+        # The first row always: a softmax over an empty stripe would not be a number.
         return (row < self.height) | (position < self.width)
 
     def targets(self) -> tuple[Tensor, Tensor]:
@@ -217,7 +207,7 @@ class Stripes:
         return number, row % self.thickness * self.width + column
 
     def spaced_rows(self) -> tuple[Tensor, Tensor]:
-        """The map's rows with one of nothing, H, behind each stripe; and the place of each row among them."""
+        """The map's rows with an empty one, H, after each stripe; and the place of each row among them."""
         number = torch.arange(self.count * (self.thickness + 1), device=self.device)
         within = number % (self.thickness + 1)
         row = number // (self.thickness + 1) * self.thickness + within

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from slideformer.layers.channels_first import channels_first
 from slideformer.layers.dot_product import dot_product_attention
 from slideformer.layers.linear import Linear
+from slideformer.layers.map_checks import check_map
 
 
 class DeformableAttention(nn.Module):
@@ -20,8 +21,8 @@ class DeformableAttention(nn.Module):
     bilinearly. Channels and heads fall into R groups with offsets of their own. A learned table of position
     biases is read, bilinearly too, at the displacement of each query from each point.
 
-    As in the code of DAT++, and other than in the paper's text, reference points lie half a position
-    to the lower right of where positions of the smaller map would be: weights of theirs were trained so.
+    As in the code of DAT++, and unlike the paper's text, reference points are half a position to the lower
+    right of where positions of the smaller map would be: the authors' weights were trained so.
 
     Args:
         dim: channels C of the map, a multiple of ``num_heads``.
@@ -37,11 +38,11 @@ class DeformableAttention(nn.Module):
         attn_drop: dropout of the attention weights, a probability.
         proj_drop: dropout of the output, a probability.
 
-    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W``, other ones at every call.
+    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W`` at every call.
 
     Raises:
         ValueError: ``dim`` is not a multiple of ``num_heads``, or that of ``groups``, ``kernel_size`` is
-            even, or another size is less than 1; on a call, ``x`` is no map of C channels.
+            even, or another size is less than 1; on a call, ``x`` is not a map of C channels.
     """
 
     def __init__(
@@ -93,8 +94,7 @@ class DeformableAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: ``(B, H, W, C) -> (B, H, W, C)``."""
-        if x.ndim != 4 or x.shape[-1] != self.dim:
-            raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
+        check_map(x, self.dim)
         query = self.query(x)
         points = self.points(query)
         key, value = self.heads(self.key_value(self.sample(x, points))).chunk(2, dim=1)
@@ -105,12 +105,12 @@ class DeformableAttention(nn.Module):
             mask=self.position_bias(points, *x.shape[1:3]).to(query.dtype),
             dropout=self.attn_drop if self.training else 0.0,
         )
-        # A copy in any case: whether the transpose lies in order depends on the runtime's attention.
+        # Always a copy: whether the transpose is contiguous depends on the runtime's attention.
         out = out.transpose(1, 2).clone(memory_format=torch.contiguous_format)
         return self.proj_drop(self.proj(out.flatten(2).unflatten(1, x.shape[1:3])))
 
     def points(self, query: Tensor) -> Tensor:
-        """Where keys and values are sampled, as (row, column): ``(B, H, W, C) -> (B R, H', W', 2)``.
+        """Points where keys and values are sampled, as (row, column): ``(B, H, W, C) -> (B R, H', W', 2)``.
 
         Coordinates are -1 at the first and 1 at the last position of an axis.
         """
@@ -131,9 +131,9 @@ class DeformableAttention(nn.Module):
         return sampled.flatten(1, 2).transpose(1, 2)
 
     def position_bias(self, points: Tensor, height: int, width: int) -> Tensor:
-        """What positions add to the logits: ``(B R, H', W', 2) -> (B, G, N, M)``, N = H * W queries."""
+        """The positions' part of the logits: ``(B R, H', W', 2) -> (B, G, N, M)``, N = H * W queries."""
         queries = grid(height, width, 0.0, points).flatten(0, 1)  # (N, 2)
-        # A displacement of the whole map, which is 2, is the edge of the table.
+        # A displacement by the side of the map, which is 2, is the edge of the table.
         displacement = (queries[:, None] - points.flatten(1, 2)[:, None]) / 2  # (B R, N, M, 2)
         table = self.relative_position_bias_table.to(points.dtype).unflatten(0, (self.groups, -1))
         table = table.repeat(points.shape[0] // self.groups, 1, 1, 1)  # (B R, G / R, rows, columns)
@@ -157,7 +157,7 @@ class DeformableAttention(nn.Module):
 
 
 class OffsetNetwork(nn.Module):
-    """How far each point moves: a strided depthwise convolution, a norm, a GELU and a projection.
+    """The offset of each point: a strided depthwise convolution, a norm, a GELU and a projection.
 
     Args:
         channels: channels C' of the queries of one group.
@@ -176,7 +176,7 @@ class OffsetNetwork(nn.Module):
         self.proj = nn.Linear(channels, 2, bias=False)
 
     def forward(self, query: Tensor) -> Tensor:
-        """Find the offsets: ``(B, C', H, W) -> (B, H', W', 2)``."""
+        """Compute the offsets: ``(B, C', H, W) -> (B, H', W', 2)``."""
         return self.proj(F.gelu(self.norm(self.depthwise(query).permute(0, 2, 3, 1))))
 
 
@@ -187,20 +187,20 @@ def spacings(count: int, like: Tensor) -> Tensor:
 
 
 def grid(height: int, width: int, shift: float, like: Tensor) -> Tensor:
-    """Coordinates (row, column) of a map's positions: -1 for the first, 1 for the last, 0 for a lone one.
+    """Coordinates (row, column) of a map's positions: -1 for the first, 1 for the last, 0 for a single one.
 
     Args:
         height: rows H.
         width: columns W.
-        shift: added to each, in positions, unless there is but one.
-        like: whose dtype and device they get.
+        shift: added to each, in positions, unless there is only one.
+        like: gives the dtype and the device.
 
     Returns:
         ``(H, W, 2)``.
     """
     axes = []
     for size in (height, width):
-        # A tensor, so that an exported program tells a lone position when it runs.
+        # A tensor, so that an exported program recognises a single position when it runs.
         last = torch.full((), size - 1, dtype=like.dtype, device=like.device)
         place = torch.arange(size, dtype=like.dtype, device=like.device) + shift * last.clamp(max=1)
         axes.append((2 * place - last) / spacings(size, like))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class MergedShift(nn.Module):
-    """A shift whose fixed and learned kernels are one: what `DeformedShift.merge` leaves.
+    """A shift whose fixed and learned kernels are merged, the result of `DeformedShift.merge`.
 
     Args:
         weight: ``(D, T, T)`` [channel, output tap, input tap].
@@ -30,7 +30,7 @@ class MergedShift(nn.Module):
 
 
 class DeformedShift(nn.Module):
-    """The learned part of the shift, beside the fixed one (Pan et al., 2023, section 4.2).
+    """The learned part of the shift and the fixed one (Pan et al., 2023, section 4.2).
 
     The paper runs two convolutions and adds their outputs; both are linear, so adding their kernels is
     the same function at half the price, in training too. Neither is constrained or normalised.
@@ -58,7 +58,7 @@ class DeformedShift(nn.Module):
         self.init_non_persistent_buffers()
 
     def init_non_persistent_buffers(self) -> None:
-        """Fill what is not in the state dict, by timm's name, for loaders that build on the meta device."""
+        """Fill the buffers that are not in the state dict: timm's hook for models from the meta device."""
         self.fixed_weight.zero_().fill_diagonal_(1)
 
     def forward(self) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The perceptron that looks at its neighbours."""
+"""The MLP with a depthwise convolution."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from slideformer.layers.linear import Linear, in_pieces
 
 
 class DepthwiseMlp(nn.Module):
-    """A perceptron with a 3 x 3 depthwise convolution before its GELU (PVTv2: Wang et al., 2022).
+    """An MLP with a 3 x 3 depthwise convolution before its GELU (PVTv2: Wang et al., 2022).
 
-    The zeros that pad the convolution tell positions where they are; no position embedding is needed.
+    The zeros that pad the convolution encode where a position is; no position embedding is needed.
 
     Args:
         dim: channels C in and out.
         hidden_dim: channels in between.
-        residual: whether the convolution is added to what it is of, as in DAT++ (Xia et al., 2023).
+        residual: whether the convolution is added to its input, as in DAT++ (Xia et al., 2023).
         drop: dropout after the activation and after the second linear map, a probability.
 
     Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W``.

@@ -20,14 +20,14 @@ def dot_product_attention(
         query: N vectors, ``(..., N, D)``.
         key: M vectors, ``(..., M, D)``.
         value: M vectors, ``(..., M, E)``.
-        mask: broadcasts to ``(..., N, M)``: added to the logits or, of bools, true where a query sees.
+        mask: broadcasts to ``(..., N, M)``: added to the logits or, if bool, true where a query attends.
         dropout: of the attention weights, a probability.
     """
-    # Of open sizes the fused operator asks nothing; written out, products would compare them.
+    # The fused operator does not compare open sizes; products that are written out would.
     if not exporting() or open_size(*query.shape, *key.shape):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-    # Exporters take the fused operator apart each in its own way: with tests for rows that see nothing, or as
-    # one of the runtime's own that knows fewer shapes of masks.
+    # Each exporter decomposes the fused operator in its own way: with tests for fully masked rows, or
+    # as an operator of the runtime that takes fewer shapes of masks.
     logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if mask is not None:
         logits = logits + mask if mask.dtype != torch.bool else logits.masked_fill(~mask, -torch.inf)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear maps of whole feature maps, in the form that a CPU runs fastest."""
+"""Linear maps of feature maps, in the form that a CPU runs fastest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slideformer.ops.exporting import tracing
 
 # From this many positions on, a convolution is faster than a linear layer.
 MANY_POSITIONS = 4096
-# Larger ones the C library takes from the system and gives back each time, and each page costs a fault.
+# The C library takes larger blocks from the system each time, and each page costs a fault.
 PIECE_BYTES = 2**23
 
 
@@ -28,21 +28,21 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map every position: ``(..., C) -> (..., C')``."""
-        if x.ndim == 4 and alone_on_cpu(x) and x[..., 0].numel() >= MANY_POSITIONS:
+        if x.ndim == 4 and runs_eagerly_on_cpu(x) and x[..., 0].numel() >= MANY_POSITIONS:
             kernel = self.weight[:, :, None, None]
             return F.conv2d(x.permute(0, 3, 1, 2), kernel, self.bias).permute(0, 2, 3, 1)
         return super().forward(x)
 
 
 def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, channels: int) -> Tensor:
-    """``function(x)``, a part of the first axis at a time where nothing has to be kept for gradients.
+    """Compute ``function(x)``, part of the first axis at a time where nothing is kept for gradients.
 
     Args:
-        function: treats every entry of the first axis by itself.
+        function: treats every entry of the first axis independently.
         x: ``(N, ..., C)``.
         channels: of the widest map that ``function`` lays out.
     """
-    if not alone_on_cpu(x):
+    if not runs_eagerly_on_cpu(x):
         return function(x)
     entry = x[0, ..., 0].numel() * channels * x.element_size() if len(x) else 1
     count = max(1, PIECE_BYTES // entry)
@@ -51,7 +51,7 @@ def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, channels: int) ->
     return torch.cat([function(piece) for piece in x.split(count)])
 
 
-def alone_on_cpu(x: Tensor) -> bool:
-    """Whether eager PyTorch runs a map on a CPU with nobody who asks for gradients or records a program."""
+def runs_eagerly_on_cpu(x: Tensor) -> bool:
+    """Whether a map is on a CPU in eager mode, and neither gradients nor a program are recorded."""
     recorded = torch.compiler.is_compiling() or tracing()
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not recorded

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two-layer perceptron of a transformer block."""
+"""The two-layer MLP of a transformer block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slideformer.layers.linear import Linear, in_pieces
 
 
 class Mlp(nn.Module):
-    """Two linear maps with a GELU in between, at every position by itself.
+    """Two linear maps with a GELU in between, applied at every position.
 
     Args:
         dim: channels C in and out.

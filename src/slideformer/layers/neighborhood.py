@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slideformer.layers.linear import Linear
+from slideformer.layers.map_checks import check_heads, check_map
 from slideformer.ops import checks, slide_attention, slide_attention_values, slide_attention_weights
 from slideformer.ops.window import Border
 
 
 class WindowOptions(TypedDict):
-    """The operator's arguments that tell where neighbours are."""
+    """The operator's arguments that say where neighbours are."""
 
     kernel_size: int
     dilation: int
@@ -25,9 +26,9 @@ class WindowOptions(TypedDict):
 class NeighborhoodAttention(nn.Module):
     """Self-attention whose window stays inside the map, with relative position bias (Hassani et al., 2023).
 
-    Every position attends to K x K neighbours that exist: in the middle of the window, but near the border,
-    where the window stops at the map. Where the map itself is smaller than the window, to all that there
-    are; the authors' models pad such a map with zeros instead.
+    Every position attends to K x K existing neighbours and is in the middle of them, except near the border,
+    where the window stops at the edge of the map. On a map that is smaller than the window it attends to all
+    positions; the authors' models pad such a map with zeros instead.
 
     Args:
         dim: channels C of the map, a multiple of ``num_heads``.
@@ -40,11 +41,11 @@ class NeighborhoodAttention(nn.Module):
         proj_drop: dropout of the output, a probability.
         backend: of the operator, see `slideformer.backends`.
 
-    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W``, other ones at every call.
+    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W`` at every call.
 
     Raises:
         ValueError: ``dim`` is not a multiple of ``num_heads``, ``kernel_size`` is even, or ``dilation`` is
-            less than 1; on a call, ``x`` is no map of C channels.
+            less than 1; on a call, ``x`` is not a map of C channels.
     """
 
     def __init__(
@@ -60,8 +61,7 @@ class NeighborhoodAttention(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        if num_heads < 1 or dim < 1 or dim % num_heads:
-            raise ValueError(f"dim must be a multiple of num_heads, got dim={dim} and num_heads={num_heads}")
+        check_heads(dim, num_heads)
         checks.window(kernel_size, dilation, "clamp")
         self.dim = dim
         self.num_heads = num_heads
@@ -93,13 +93,12 @@ class NeighborhoodAttention(nn.Module):
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Project to query, key and value, views of one tensor: ``(B, H, W, C) -> 3 (B, H, W, G, D)``."""
-        if x.ndim != 4 or x.shape[-1] != self.dim:
-            raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
+        check_map(x, self.dim)
         query, key, value = self.qkv(x).unflatten(-1, (3 * self.num_heads, -1)).chunk(3, dim=3)
         return query, key, value
 
     def attention_weights(self, x: Tensor) -> Tensor:
-        """How much each position attends to each tap: ``(B, H, W, C) -> (B, H, W, G, T)``, T = K * K."""
+        """Attention weights of each position and tap: ``(B, H, W, C) -> (B, H, W, G, T)``, T = K * K."""
         query, key, _ = self.heads(x)
         bias = self.relative_position_bias_table
         return slide_attention_weights(query, key, logit_bias=bias, **self.window())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a program that is being exported has to hold for more than one size of a map."""
+"""A test whether an exported program has to work for more than one size of a map."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from slideformer.ops.exporting import exporting
 
 
 def open_size(*sizes: int) -> bool:
-    """Whether one of some sizes stays open: then the example's must not decide what the program does."""
+    """Whether one of the sizes stays open: then the example's size must not decide what the program does."""
     if not exporting():
         return False
     # To a strict export every size is a number while it looks at the code.

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slideformer.layers.channels_first import channels_first
+from slideformer.layers.map_checks import check_map
 from slideformer.layers.open_size import open_size
 
 
 def pad_to_multiple(x: Tensor, multiple: int, value: float = 0.0) -> Tensor:
     """Append rows and columns until both sides are multiples: ``(B, H, W, C) -> (B, H', W', C)``."""
-    # Whole tiles first, so that a symbolic size is seen to be divisible without a guard; and of positive
-    # numbers alone, because ONNX rounds a negative quotient towards zero.
+    # Complete tiles first, so that a symbolic size is seen to be divisible without a guard; and only positive
+    # numbers, because ONNX rounds a negative quotient towards zero.
     rows, columns = ((size + multiple - 1) // multiple * multiple - size for size in x.shape[1:3])
     if open_size(rows, columns) or rows or columns:
         x = F.pad(x, (0, 0, 0, columns, 0, rows), value=value)
@@ -31,7 +32,7 @@ def strided_convolution(
     padding: int | None = None,
     bias: bool = True,
 ) -> nn.Conv2d:
-    """A convolution from each whole number of strides to as many positions, its kernels maybe overlapping.
+    """A convolution that gives one position for each stride; its kernels may overlap.
 
     Args:
         dim: channels in.
@@ -56,11 +57,7 @@ def strided_convolution(
 
 
 def check_image(image: Tensor, channels: int) -> None:
-    """Refuse what is no image with so many channels.
-
-    Raises:
-        ValueError: another rank, other channels or no pixels.
-    """
+    """Check that a tensor is an image with so many channels."""
     if image.ndim != 4 or image.shape[1] != channels:
         raise ValueError(
             f"an image must be (B, {channels}, height, width), got {tuple(image.shape)}; "
@@ -71,9 +68,9 @@ def check_image(image: Tensor, channels: int) -> None:
 
 
 class PatchEmbed(nn.Module):
-    """Cut an image into patches and project each one to C channels, then normalise.
+    """Split an image into patches, project each one to C channels and normalise.
 
-    An image whose sides are no multiples of the patch is padded with zeros on the right and at the bottom.
+    An image whose sides are not multiples of the patch is padded with zeros on the right and at the bottom.
     With a larger kernel patches overlap (PVTv2: Wang et al., 2022), and zeros surround the image.
 
     Args:
@@ -119,7 +116,7 @@ class PatchEmbed(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Join every 2 x 2 neighbours into one position (Swin): normalise their 4 C channels and project them.
+    """Merge every 2 x 2 neighbours into one position (Swin): normalise their 4 C channels and project them.
 
     A map with an odd side is padded with zeros on the right and at the bottom.
 
@@ -131,7 +128,7 @@ class PatchMerging(nn.Module):
     Shape: ``(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), C')``.
 
     Raises:
-        ValueError: a size is less than 1; on a call, ``x`` is no map of C channels.
+        ValueError: a size is less than 1; on a call, ``x`` is not a map of C channels.
     """
 
     def __init__(
@@ -146,8 +143,7 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Merge: ``(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), C')``."""
-        if x.ndim != 4 or x.shape[-1] != self.dim:
-            raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
+        check_map(x, self.dim)
         x = pad_to_multiple(x, 2)
         batch, height, width, channels = x.shape
         # The four neighbours in Swin's order: down the first column, then down the second.
@@ -157,7 +153,7 @@ class PatchMerging(nn.Module):
 
 
 class ConvMerging(nn.Module):
-    """Join neighbours into one position of half as many a side: a strided convolution, then a norm.
+    """Halve the sides of a map by a strided convolution, then normalise.
 
     PVT's has a kernel of 2, PVTv2's an overlapping one of 3. A map with an odd side is padded with zeros on
     the right and at the bottom.
@@ -172,7 +168,7 @@ class ConvMerging(nn.Module):
     Shape: ``(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), C')``.
 
     Raises:
-        ValueError: a size is less than 1, or another kernel; on a call, ``x`` is no map of C channels.
+        ValueError: a size is less than 1, or another kernel; on a call, ``x`` is not a map of C channels.
     """
 
     def __init__(
@@ -193,7 +189,6 @@ class ConvMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Merge: ``(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), C')``."""
-        if x.ndim != 4 or x.shape[-1] != self.dim:
-            raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
+        check_map(x, self.dim)
         x = pad_to_multiple(x, 2)
         return self.norm(self.proj(channels_first(x)).permute(0, 2, 3, 1))

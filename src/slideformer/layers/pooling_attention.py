@@ -10,15 +10,16 @@ from torch import Tensor, nn
 
 from slideformer.layers.dot_product import dot_product_attention
 from slideformer.layers.linear import Linear
+from slideformer.layers.map_checks import check_map
 from slideformer.layers.patch import pad_to_multiple
 
 
 class PoolingAttention(nn.Module):
     """Attention between pooled maps of queries, keys and values (Li et al., MViTv2, 2022, section 3).
 
-    Strided 3 x 3 depthwise convolutions pool the three, head by head with one kernel, and a norm follows
-    each. Pooled queries make the map smaller where their stride is not 1; they are added to what they
-    attend to (residual pooling). Relative positions are learned along rows and along columns, as vectors
+    Strided 3 x 3 depthwise convolutions, each with one kernel for all heads, pool the three, and a norm
+    follows each. Pooled queries make the map smaller where their stride is not 1; they are added to the
+    output (residual pooling). Relative positions are learned along rows and along columns, as vectors
     that meet the query; for maps of another size than they were made for they are interpolated.
 
     Args:
@@ -33,12 +34,12 @@ class PoolingAttention(nn.Module):
         proj_drop: dropout of the output, a probability.
         norm_layer: builds the norms from their number of channels.
 
-    Shape: ``(B, H, W, C) -> (B, ceil(H / query_stride), ceil(W / query_stride), C')``, any ``H`` and ``W``,
-    other ones at every call.
+    Shape: ``(B, H, W, C) -> (B, ceil(H / query_stride), ceil(W / query_stride), C')``, any ``H``
+    and ``W`` at every call.
 
     Raises:
         ValueError: ``out_dim`` is not a multiple of ``num_heads``, or a stride or ``map_size`` is less than
-            1; on a call, ``x`` is no map of C channels.
+            1; on a call, ``x`` is not a map of C channels.
     """
 
     def __init__(
@@ -90,8 +91,7 @@ class PoolingAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: ``(B, H, W, C) -> (B, H', W', C')``."""
-        if x.ndim != 4 or x.shape[-1] != self.dim:
-            raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
+        check_map(x, self.dim)
         pools = (self.query_pool, self.key_pool, self.value_pool)
         parts = self.qkv(x).chunk(3, dim=-1)
         maps = [pool(part) for pool, part in zip(pools, parts, strict=True)]  # (B G, H', W', D)
@@ -108,11 +108,11 @@ class PoolingAttention(nn.Module):
         return self.proj_drop(self.proj(out.unflatten(1, maps[0].shape[1:3])))
 
     def position_bias(self, query: Tensor, key: Tensor) -> Tensor:
-        """What positions add to the logits: maps ``(B G, H, W, D)`` of both ``-> (B G, N, M)``."""
+        """The positions' part of the logits: maps ``(B G, H, W, D)`` of both ``-> (B G, N, M)``."""
         _, height, width, _ = query.shape
         rows = relative_positions(self.relative_position_rows, height, key.shape[1])
         columns = relative_positions(self.relative_position_columns, width, key.shape[2])
-        # Where the axis is the first behind the batch, a product of matrices does it.
+        # With the axis moved next to the batch, this is a product of matrices.
         by_row = query @ rows.transpose(1, 2)  # (B G, H, W, H'), H' rows of keys
         by_column = (query.transpose(1, 2) @ columns.transpose(1, 2)).transpose(1, 2)  # (B G, H, W, W')
         return (by_row[..., None] + by_column[..., None, :]).flatten(3).flatten(1, 2)
@@ -141,20 +141,20 @@ class HeadPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool: ``(B, H, W, G D) -> (B G, H', W', D)``."""
-        # Zeros that the convolution would add, too; but so an exported program knows the size as a quotient.
+        # The convolution would add these zeros; so an exported program knows the size as a quotient.
         x = pad_to_multiple(x, self.stride).unflatten(-1, (-1, self.conv.in_channels))
         return self.norm(self.conv(x.permute(0, 3, 4, 1, 2).flatten(0, 1)).permute(0, 2, 3, 1))
 
 
 def flat(maps: list[Tensor]) -> list[Tensor]:
-    """Maps without their shape: each ``(B G, H, W, D) -> (B G, N, D)``."""
+    """Flatten maps: each ``(B G, H, W, D) -> (B G, N, D)``."""
     return [x.flatten(1, 2) for x in maps]
 
 
 def relative_positions(table: Tensor, queries: int, keys: int) -> Tensor:
     """The learned vector of each query and key along an axis: ``(L, D) -> (queries, keys, D)``.
 
-    Where one side has fewer positions, each of them stands at the first of those that it covers; distances
+    Where one side has fewer positions, each of them is at the first of those that it covers; distances
     are counted on the finer side, and rounded down where the coarser does not divide it. A table that was
     made for another number of distances is interpolated linearly.
     """

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.layers.map_checks import check_map
 from slideformer.layers.open_size import open_size
 
 
@@ -19,10 +20,10 @@ class PositionEmbedding(nn.Module):
         dim: channels C of the map.
         size: rows and columns of the learned map.
 
-    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W``, other ones at every call.
+    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W`` at every call.
 
     Raises:
-        ValueError: a size is less than 1; on a call, ``x`` is no map of C channels.
+        ValueError: a size is less than 1; on a call, ``x`` is not a map of C channels.
     """
 
     def __init__(self, dim: int, size: tuple[int, int]) -> None:
@@ -38,10 +39,7 @@ class PositionEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add to a map: ``(B, H, W, C) -> (B, H, W, C)``."""
-        if x.ndim != 4 or x.shape[-1] != self.weight.shape[-1]:
-            raise ValueError(
-                f"x must be a map (B, H, W, C) with C = {self.weight.shape[-1]}, got {tuple(x.shape)}"
-            )
+        check_map(x, self.weight.shape[-1])
         return x + self.resized(x)
 
     def resized(self, x: Tensor) -> Tensor:

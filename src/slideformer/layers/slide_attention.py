@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from slideformer.layers.deformed_shift import DeformedShift, MergedShift
 from slideformer.layers.linear import Linear
+from slideformer.layers.map_checks import check_heads, check_map
 from slideformer.ops import checks, slide_attention, slide_attention_values, slide_attention_weights
 from slideformer.ops.window import Border
 
 
 class ShiftOptions(TypedDict):
-    """The operator's arguments that keys and values have in common."""
+    """The operator's arguments that keys and values share."""
 
     kernel_size: int
     dilation: int
@@ -35,8 +36,8 @@ class SlideAttention(nn.Module):
         num_heads: heads G.
         kernel_size: odd side K of each position's window, in positions.
         dilation: spacing of the window's taps, in positions.
-        border: what lies outside the map: ``"zeros"`` (the paper), ``"mask"`` or ``"clamp"``; the last
-            two only with ``deform=False``.
+        border: treatment of positions outside the map: ``"zeros"`` (the paper), ``"mask"`` or ``"clamp"``;
+            the last two only with ``deform=False``.
         deform: whether a learned shift is added to the fixed one; without it this is plain local attention.
         qkv_bias: whether the projection to query, key and value has a bias.
         attn_drop: dropout of the attention weights, a probability. Above 0 and in training the weights are
@@ -44,7 +45,7 @@ class SlideAttention(nn.Module):
         proj_drop: dropout of the output, a probability.
         backend: of the operator, see `slideformer.backends`.
 
-    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W``, other ones at every call.
+    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W`` at every call.
 
     Raises:
         ValueError: ``dim`` is not a multiple of ``num_heads``, ``kernel_size`` is even, or ``deform`` with
@@ -71,8 +72,7 @@ class SlideAttention(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        if num_heads < 1 or dim < 1 or dim % num_heads:
-            raise ValueError(f"dim must be a multiple of num_heads, got dim={dim} and num_heads={num_heads}")
+        check_heads(dim, num_heads)
         if deform and border != "zeros":
             raise ValueError(f'deform=True needs border="zeros", got {border!r}; use deform=False')
         window = checks.window(kernel_size, dilation, border)
@@ -108,7 +108,7 @@ class SlideAttention(nn.Module):
         return self.proj_drop(self.proj(out.flatten(3)))
 
     def attention_weights(self, x: Tensor) -> Tensor:
-        """How much each position attends to each tap: ``(B, H, W, C) -> (B, H, W, G, T)``."""
+        """Attention weights of each position and tap: ``(B, H, W, C) -> (B, H, W, G, T)``."""
         query, key, _ = self.heads(x)
         return slide_attention_weights(query, key, key_bias=self.key_bias, **self.shift_options())
 
@@ -117,7 +117,7 @@ class SlideAttention(nn.Module):
         """Merge the learned shift into the fixed one (paper, section 4.3): same function, one stored kernel.
 
         Raises:
-            RuntimeError: the layer is in training mode, where the learned part must stay by itself.
+            RuntimeError: the layer is in training mode, where the learned part must stay separate.
         """
         if self.training:
             raise RuntimeError(
@@ -128,9 +128,8 @@ class SlideAttention(nn.Module):
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Project to query, key and value, views of one tensor: ``(B, H, W, C) -> 3 (B, H, W, G, D)``."""
-        if x.ndim != 4 or x.shape[-1] != self.dim:
-            raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
-        # Rank 5 at most: some runtimes take no more, so the three are told apart along the heads.
+        check_map(x, self.dim)
+        # Rank 5 at most, because some runtimes take no more: the three are split along the heads.
         query, key, value = self.qkv(x).unflatten(-1, (3 * self.num_heads, -1)).chunk(3, dim=3)
         return query, key, value
 

@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from slideformer.layers.channels_first import channels_first
 from slideformer.layers.dot_product import dot_product_attention
 from slideformer.layers.linear import Linear
+from slideformer.layers.map_checks import check_heads, check_map
 
 
 class SpatialReductionAttention(nn.Module):
-    """Every position attends to the whole map, whose keys and values a strided convolution made fewer.
+    """Every position attends to all of the map, whose keys and values a strided convolution reduces.
 
     Spatial-reduction attention of PVT (Wang et al., 2021) and PVTv2: the convolution's kernel
     is as wide as its stride R, so that each key stands for R x R positions, and a layer norm follows it. As
-    in both, rows and columns that fill no whole R x R square have no key. A side shorter than R, which
+    in both, rows and columns that do not fill an R x R square have no key. A side shorter than R, which
     would leave no key at all, is first padded with zeros to R. A program by ``torch.export`` holds for sides
     of 2 R positions and more: PyTorch takes no dynamic axis whose size may be 1.
 
@@ -28,11 +29,11 @@ class SpatialReductionAttention(nn.Module):
         attn_drop: dropout of the attention weights, a probability.
         proj_drop: dropout of the output, a probability.
 
-    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W``, other ones at every call.
+    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W`` at every call.
 
     Raises:
         ValueError: ``dim`` is not a multiple of ``num_heads``, or ``reduction`` is less than 1; on a call,
-            ``x`` is no map of C channels.
+            ``x`` is not a map of C channels.
     """
 
     def __init__(
@@ -46,8 +47,7 @@ class SpatialReductionAttention(nn.Module):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
-        if num_heads < 1 or dim < 1 or dim % num_heads:
-            raise ValueError(f"dim must be a multiple of num_heads, got dim={dim} and num_heads={num_heads}")
+        check_heads(dim, num_heads)
         if reduction < 1:
             raise ValueError(f"reduction must be at least 1, got {reduction}")
         self.dim = dim
@@ -64,8 +64,7 @@ class SpatialReductionAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: ``(B, H, W, C) -> (B, H, W, C)``."""
-        if x.ndim != 4 or x.shape[-1] != self.dim:
-            raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
+        check_map(x, self.dim)
         query = self.query(x.flatten(1, 2)).unflatten(-1, (self.num_heads, -1))  # (B, N, G, D)
         key, value = self.key_value(self.reduced(x)).unflatten(-1, (2 * self.num_heads, -1)).chunk(2, dim=2)
         out = dot_product_attention(
@@ -77,7 +76,7 @@ class SpatialReductionAttention(nn.Module):
         return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2).unflatten(1, x.shape[1:3])))
 
     def reduced(self, x: Tensor) -> Tensor:
-        """What keys and values are made of: ``(B, H, W, C) -> (B, M, C)``, M positions of a smaller map."""
+        """The smaller map, of M positions, that keys and values are projected from: ``-> (B, M, C)``."""
         if self.reduction == 1:
             return x.flatten(1, 2)
         height, width = x.shape[1:3]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from slideformer.layers.dot_product import dot_product_attention
 from slideformer.layers.linear import Linear
+from slideformer.layers.map_checks import check_heads, check_map
 from slideformer.layers.open_size import open_size
 from slideformer.layers.patch import pad_to_multiple
 
@@ -19,9 +20,9 @@ EXCLUDED = -100.0
 class WindowAttention(nn.Module):
     """Self-attention inside windows that tile the map, regular or shifted (Liu et al., 2021, section 3.2).
 
-    A map that is no multiple of the window is padded with zeros on the right and at the bottom; the
+    A map that is not a multiple of the window is padded with zeros on the right and at the bottom; the
     padding takes part in the attention, as in Swin. Shifted windows start half a window further, and
-    positions that only the cyclic shift brought together do not see each other. An axis no longer than
+    positions that only the cyclic shift brought together do not attend to each other. An axis no longer than
     the window is not shifted.
 
     Args:
@@ -33,11 +34,11 @@ class WindowAttention(nn.Module):
         attn_drop: dropout of the attention weights, a probability.
         proj_drop: dropout of the output, a probability.
 
-    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W``, other ones at every call.
+    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W`` at every call.
 
     Raises:
         ValueError: ``dim`` is not a multiple of ``num_heads``, or ``window_size`` is less than 1; on a call,
-            ``x`` is no map of C channels.
+            ``x`` is not a map of C channels.
     """
 
     relative_position_index: Tensor
@@ -54,8 +55,7 @@ class WindowAttention(nn.Module):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
-        if num_heads < 1 or dim < 1 or dim % num_heads:
-            raise ValueError(f"dim must be a multiple of num_heads, got dim={dim} and num_heads={num_heads}")
+        check_heads(dim, num_heads)
         if window_size < 1:
             raise ValueError(f"window_size must be at least 1, got {window_size}")
         self.dim = dim
@@ -77,14 +77,13 @@ class WindowAttention(nn.Module):
         self.init_non_persistent_buffers()
 
     def init_non_persistent_buffers(self) -> None:
-        """Fill what is not in the state dict, by timm's name, for loaders that build on the meta device."""
+        """Fill the buffers that are not in the state dict: timm's hook for models from the meta device."""
         index = self.relative_position_index
         index.copy_(relative_position_index(self.window_size, index.device))
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: ``(B, H, W, C) -> (B, H, W, C)``."""
-        if x.ndim != 4 or x.shape[-1] != self.dim:
-            raise ValueError(f"x must be a map (B, H, W, C) with C = {self.dim}, got {tuple(x.shape)}")
+        check_map(x, self.dim)
         height, width = x.shape[1:3]
         if open_size(height, width):
             return self.forward_any_size(x)
@@ -98,10 +97,10 @@ class WindowAttention(nn.Module):
         """Attend inside each window: ``(B, M, N, C) -> (B, M, N, C)``, ``bias`` as `bias` gives it."""
         batch, count, positions, _ = windows.shape
         heads = self.qkv(windows).unflatten(-1, (3 * self.num_heads, -1)).transpose(2, 3)  # (B, M, 3 G, N, D)
-        # Windows that differ in their bias stand beside the heads, and the images share it; windows that
-        # do not stand beside the images, which copies nothing. Rank 4 either way.
-        beside = 0 if bias.ndim == 3 else 1
-        query, key, value = (x.flatten(beside, beside + 1) for x in heads.chunk(3, dim=2))
+        # Windows with biases of their own share an axis with the heads, and all images share the bias; other
+        # windows share an axis with the images, which copies nothing. Rank 4 either way.
+        axis = 0 if bias.ndim == 3 else 1
+        query, key, value = (x.flatten(axis, axis + 1) for x in heads.chunk(3, dim=2))
         out = dot_product_attention(
             query,
             key,
@@ -109,22 +108,22 @@ class WindowAttention(nn.Module):
             mask=bias.reshape(1, -1, positions, positions).to(query.dtype),
             dropout=self.attn_drop if self.training else 0.0,
         )
-        # In full, because a batch of no images tells no size.
+        # Every size is given, because an empty batch leaves none to infer.
         channels = self.dim // self.num_heads
         out = out.reshape(batch, count, self.num_heads, positions, channels).transpose(2, 3)
         return self.proj_drop(self.proj(out.flatten(3)))
 
     def bias(self, padded: Tensor, rows: int, columns: int) -> Tensor:
-        """What is added to the logits: ``(G, N, N)``, or ``(M, G, N, N)`` with the mask of a shifted map."""
+        """The logits' offset: ``(G, N, N)``, or ``(M, G, N, N)`` with the mask of a shifted map."""
         bias = self.position_bias()
         if rows == 0 == columns:
             return bias
         _, height, width, _ = padded.shape
         row = torch.arange(height, device=padded.device)[:, None]
         column = torch.arange(width, device=padded.device)
-        region = came_around(row, column, (height - rows, width - columns))
+        region = region_numbers(row, column, (height - rows, width - columns))
         region = partition(region[None, :, :, None], self.window_size)[0, ..., 0]  # (M, N)
-        return bias + apart(region, bias.dtype)[:, None]
+        return bias + cross_region_mask(region, bias.dtype)[:, None]
 
     def position_bias(self) -> Tensor:
         """Relative position bias of every pair of positions: ``(G, N, N)``."""
@@ -134,12 +133,12 @@ class WindowAttention(nn.Module):
         """The same attention as a program that holds for every H and W: ``(B, H, W, C) -> (B, H, W, C)``.
 
         An exported program may not depend on the size of its example, not even on whether one window
-        covers the map. So no axis here counts windows alone, which are sometimes one, and one gather
-        each way stands for shift, padding and partition.
+        covers the map. So no axis here counts only windows, of which there may be one, and one gather
+        in each direction does shift, padding and partition.
         """
         tiling = Tiling(x, self.window_size, self.shift)
         positions, heads = tiling.positions, tiling.count * self.num_heads
-        # One row of zeros behind the map: what the padding reads.
+        # One row of zeros after the map, for the padding to read.
         rows = F.pad(x.flatten(1, 2), (0, 0, 0, 1)).index_select(1, tiling.sources())  # (B, N M, C)
         query, key, value = (
             part.flatten(1).unflatten(1, (positions, heads, self.dim // self.num_heads)).transpose(1, 2)
@@ -149,9 +148,9 @@ class WindowAttention(nn.Module):
             0, torch.arange(heads, device=x.device) % self.num_heads
         )  # (M G, N, N)
         if self.shift:
-            bias = bias + apart(tiling.regions(self.num_heads), bias.dtype)
+            bias = bias + cross_region_mask(tiling.regions(self.num_heads), bias.dtype)
         out = dot_product_attention(query, key, value, mask=bias[None].to(query.dtype))
-        # A copy in any case: whether the transpose lies in order depends on the runtime's attention.
+        # Always a copy: whether the transpose is contiguous depends on the runtime's attention.
         out = out.transpose(1, 2).clone(memory_format=torch.contiguous_format)
         out = out.flatten(1).unflatten(1, (positions * tiling.count, self.dim))
         out = out.index_select(1, tiling.targets()).unflatten(1, x.shape[1:3])
@@ -172,12 +171,12 @@ def relative_position_index(window_size: int, device: torch.device | None = None
     return rows * (2 * window_size - 1) + distance.repeat(window_size, window_size)
 
 
-def came_around(row: Tensor, column: Tensor, first: tuple[int | Tensor, int | Tensor]) -> Tensor:
-    """Number of the region of each position: rows and columns from ``first`` on came by the cyclic shift."""
+def region_numbers(row: Tensor, column: Tensor, first: tuple[int | Tensor, int | Tensor]) -> Tensor:
+    """Number of each position's region: the cyclic shift moved rows and columns from ``first`` on."""
     return 2 * (row >= first[0]).long() + (column >= first[1]).long()
 
 
-def apart(region: Tensor, dtype: torch.dtype) -> Tensor:
+def cross_region_mask(region: Tensor, dtype: torch.dtype) -> Tensor:
     """Mask of the pairs in different regions: ``(..., N) -> (..., N, N)``, 0 or far below 0."""
     return (region[..., :, None] != region[..., None, :]).to(dtype) * EXCLUDED
 
@@ -188,7 +187,7 @@ def roll(x: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def partition(x: Tensor, window_size: int) -> Tensor:
-    """Cut a map into M windows of N positions: ``(B, H, W, C) -> (B, M, N, C)``."""
+    """Split a map into M windows of N positions: ``(B, H, W, C) -> (B, M, N, C)``."""
     batch, height, width, channels = x.shape
     rows, columns = height // window_size, width // window_size
     # A row of a window is one run of memory, so rank 4 is enough.
@@ -205,7 +204,7 @@ def join(windows: Tensor, window_size: int, like: Tensor) -> Tensor:
 
 
 class Tiling:
-    """Where each position of each window comes from, as index arithmetic in tensors.
+    """The source of each position of each window, as index arithmetic in tensors.
 
     M windows of N = w * w positions tile the padded map; number ``n * M + m`` is position n of window m.
     """
@@ -253,4 +252,4 @@ class Tiling:
         window = torch.arange(self.count * num_heads, device=self.device)[:, None] // num_heads
         row, column = self.place(position, window)
         sides = (self.rows * self.window_size, self.across * self.window_size)
-        return came_around(row, column, (sides[0] - self.shift[0], sides[1] - self.shift[1]))
+        return region_numbers(row, column, (sides[0] - self.shift[0], sides[1] - self.shift[1]))

@@ -3,11 +3,7 @@
 
 from slideformer.models.convert import config_from_authors, load_authors, load_host, read_authors
 from slideformer.models.counts import HOST_TOP1, PUBLISHED, Counts, count
-from slideformer.models.dense.detector import create_detector
-from slideformer.models.dense.segmenter import create_segmenter
 from slideformer.models.merge import is_merged, reparameterize
-from slideformer.models.preprocessing import PREPROCESSING, Preprocessing
-from slideformer.models.pretrained import Pretrained, load_pretrained, save_pretrained
 from slideformer.models.pyramid import Pyramid
 from slideformer.models.slide_cswin import SlideCSwin
 from slideformer.models.slide_dat import SlideDat
@@ -19,11 +15,8 @@ from slideformer.models.slide_swin import SlideSwin
 
 __all__ = [
     "HOST_TOP1",
-    "PREPROCESSING",
     "PUBLISHED",
     "Counts",
-    "Preprocessing",
-    "Pretrained",
     "Pyramid",
     "SlideCSwin",
     "SlideDat",
@@ -34,13 +27,9 @@ __all__ = [
     "SlideSwin",
     "config_from_authors",
     "count",
-    "create_detector",
-    "create_segmenter",
     "is_merged",
     "load_authors",
     "load_host",
-    "load_pretrained",
     "read_authors",
     "reparameterize",
-    "save_pretrained",
 ]

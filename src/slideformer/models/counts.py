@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters and multiply-adds of a model, in the convention of the paper, and what the paper prints."""
+"""Parameters and multiply-adds of a model, in the convention of the paper, and the paper's figures."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Counts:
     """Size and cost of a model.
 
     Attributes:
-        parameters: as the paper trains it: the frozen kernel of every shift beside the learned one.
-        merged_parameters: after merging the two into one.
+        parameters: as the paper trains it: the frozen kernel of every shift and the learned one.
+        merged_parameters: after the two are merged into one.
         multiply_adds: of one image through the merged model.
     """
 
@@ -34,13 +34,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class Published:
-    """What the paper prints of a model, or where it has none, what the host's own paper prints of the host.
+    """Figures of a model in the paper, or where it has none, of the plain host in the host's own paper.
 
     Attributes:
         parameters_m: in millions; None where it prints none.
         multiply_adds_g: in billions.
         top1: in percent.
-        note: why ours differ, or where the paper's are from; empty if there is nothing to say.
+        note: the reason why ours differ, or the source of the paper's; empty for none.
         of_host: whether the figures are those of the plain host.
     """
 
@@ -83,8 +83,8 @@ PUBLISHED = {
     "slide_swin_base": Published(89, 15.5, 84.2, ADDED_UP),
 }
 
-# Top-1 of the plain hosts in percent, each by the name of ours that is it with ``slide_stages=()``: of their
-# own papers, which the paper's table repeats for those that it compares with.
+# Top-1 of the plain hosts in percent, by the name of our model with ``slide_stages=()``, from
+# their own papers; the paper's table repeats those that it compares with.
 HOST_TOP1 = {
     "slide_cswin_tiny": 82.7,
     "slide_cswin_small": 83.6,
@@ -102,12 +102,6 @@ HOST_TOP1 = {
     "slide_swin_tiny": 81.3,
     "slide_swin_small": 83.0,
     "slide_swin_base": 83.5,
-}
-
-# The backend whose products are those that the paper counts; others compute the same by other sums.
-COUNTED: dict[type[nn.Module], str] = {
-    SlideAttention: "conv",  # the merged convolutions, logits and output
-    NeighborhoodAttention: "reference",  # logits and output
 }
 
 
@@ -133,15 +127,18 @@ def count(model: nn.Module | str, image_size: int | None = None) -> Counts:
 
 
 def multiply_adds(merged: nn.Module, x: Tensor | list[Tensor] | dict[str, Tensor]) -> int:
-    """Those of convolutions and matrix products of a merged module, which gets the backends that are counted.
+    """Count those of convolutions and matrix products of a merged module, whose backends are changed.
 
     Args:
         merged: on the meta device, in evaluation mode.
-        x: what it takes, there, too.
+        x: its input, on the meta device.
     """
     for module in merged.modules():
-        if type(module) in COUNTED:
-            module.backend = COUNTED[type(module)]  # type: ignore[assignment]
+        # The backends whose products the paper counts; others compute the same numbers by other sums.
+        if isinstance(module, SlideAttention):
+            module.backend = "conv"  # the merged convolutions, logits and output
+        if isinstance(module, NeighborhoodAttention):
+            module.backend = "reference"  # logits and output
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         merged(x)
     return counter.get_total_flops() // 2
@@ -153,5 +150,5 @@ def size(model: nn.Module) -> int:
 
 
 def frozen(model: nn.Module) -> int:
-    """Parameters of the paper's fixed convolutions, each of the shape of the learned one beside it."""
+    """Parameters of the paper's fixed convolutions, each of the shape of its learned one."""
     return sum(size(module) for module in model.modules() if isinstance(module, DeformedShift))

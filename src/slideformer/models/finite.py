@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from slideformer.errors import UserError
 
@@ -18,11 +18,7 @@ class NotFiniteError(UserError):
 
 
 def check_finite(answers: Any) -> None:
-    """Refuse answers that are not finite: a tensor, or several in a tuple, list or mapping.
-
-    Raises:
-        NotFiniteError: a number is NaN or infinite.
-    """
+    """Refuse answers that are not finite: a tensor, or several in a tuple, list or mapping."""
     if isinstance(answers, Tensor):
         # A graph that is being written down has no numbers to look at.
         if answers.is_meta or not answers.is_floating_point() or torch.compiler.is_compiling():
@@ -41,8 +37,13 @@ def check_finite(answers: Any) -> None:
         check_finite(x)
 
 
-def check_rows(model: nn.Module, answers: Tensor, images: Sequence[object]) -> None:
+def check_rows(model: str, answers: Tensor, images: Sequence[object]) -> None:
     """Refuse answers ``(B, ...)`` for a batch of images, of which the first bad one is named.
+
+    Args:
+        model: what to call the model in the error.
+        answers: of the model.
+        images: name of each.
 
     Raises:
         UserError: a number is NaN or infinite.
@@ -56,11 +57,11 @@ def check_rows(model: nn.Module, answers: Tensor, images: Sequence[object]) -> N
 
 
 @contextmanager
-def naming_image(model: nn.Module, image: object) -> Iterator[None]:
-    """Say of which file and image answers are that are not finite.
+def naming_image(model: str, image: object) -> Iterator[None]:
+    """Say for which model and image answers are not finite.
 
     Args:
-        model: as it was loaded.
+        model: what to call it in the error.
         image: its path.
 
     Raises:
@@ -69,5 +70,4 @@ def naming_image(model: nn.Module, image: object) -> Iterator[None]:
     try:
         yield
     except NotFiniteError as error:
-        source = getattr(model, "loaded_from", type(model).__name__)
-        raise UserError(f"{source}, {image}: {error}") from error
+        raise UserError(f"{model}, {image}: {error}") from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Merging every learned shift into the fixed one, over a whole model."""
+"""Merging of every learned shift of a model into its fixed one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slideformer.layers.deformed_shift import MergedShift
 
 
 def reparameterize(model: nn.Module) -> nn.Module:
-    """A copy of the model with every learned shift merged (paper, section 4.3): same function, one kernel.
+    """Copy a model with every learned shift merged (paper, section 4.3): same function, one kernel.
 
     Raises:
         RuntimeError: the model is in training mode.
@@ -19,5 +19,5 @@ def reparameterize(model: nn.Module) -> nn.Module:
 
 
 def is_merged(model: nn.Module) -> bool:
-    """Whether a shift of the model was merged, so that its weights mean something else."""
+    """Whether a shift of the model was merged, so that its weights have another meaning."""
     return any(isinstance(module, MergedShift) for module in model.modules())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models by the name that a user types."""
+"""Timm's facts about models by the name that a user types."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from slideformer.errors import UserError
 
 
 def pretrained_cfg(name: str) -> dict[str, Any]:
-    """Timm's facts about a registered model: input size, mean, deviation and so on.
-
-    Raises:
-        UserError: there is no such model; the nearest names are told.
-    """
+    """Timm's facts about a registered model: input size, mean, std and so on."""
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "`slideformer models` lists ours"

@@ -1,46 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all families have in common: four stages on ever smaller maps, and what timm asks of a model."""
+"""The model that all families are: stages on ever smaller maps, with the methods that timm calls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from timm.layers import ClassifierHead, DropPath
 from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
 from slideformer.models.initialise import init_linear
+from slideformer.models.plan import Plan
 
 # Timm's names of what pools a map, each with or without "fast" before it, which changes nothing here.
 POOLINGS = ("avg", "max", "avgmax", "catavgmax", "")
 
 
-class AttentionOptions(TypedDict):
-    """Options that every kind of attention has."""
-
-    qkv_bias: bool
-    attn_drop: float
-    proj_drop: float
-
-
 class Block(nn.Module):
-    """Attention, then a perceptron, each normalised before and added to what came in.
+    """Attention, then an MLP, both residual and with a norm before them.
 
     Args:
-        attention: maps ``(B, H, W, C)`` to ``(B, H, W, C)``, as the perceptron does.
-        mlp: the perceptron.
-        norms: before the attention, and before the perceptron.
+        dim: channels C.
+        attention: maps ``(B, H, W, C)`` to ``(B, H, W, C)``.
+        mlp: does so, too.
+        norm_layer: builds the norms from their number of channels.
         drop_path: probability that an image skips either of the two in training.
 
     Shape: ``(B, H, W, C) -> (B, H, W, C)``.
     """
 
     def __init__(
-        self, attention: nn.Module, mlp: nn.Module, norms: tuple[nn.Module, nn.Module], drop_path: float
+        self,
+        dim: int,
+        attention: nn.Module,
+        mlp: nn.Module,
+        norm_layer: Callable[[int], nn.Module],
+        drop_path: float,
     ) -> None:
         super().__init__()
-        self.norm1, self.norm2 = norms
+        self.norm1, self.norm2 = norm_layer(dim), norm_layer(dim)
         self.attention = attention
         self.mlp = mlp
         self.drop_path = DropPath(drop_path)
@@ -55,9 +54,9 @@ class Stage(nn.Module):
     """Blocks on maps of one size.
 
     Args:
-        downsample: what comes before the blocks: from the map of the stage before to this stage's.
+        downsample: applied before the blocks, from the map of the previous stage to this stage's.
         blocks: each maps ``(B, H', W', C')`` to the same shape.
-        norm: what comes after them; None for nothing.
+        norm: applied after the blocks; None for nothing.
 
     Shape: ``(B, H, W, C) -> (B, H', W', C')``.
     """
@@ -83,18 +82,17 @@ class Stage(nn.Module):
 class Pyramid(nn.Module):
     """A hierarchical transformer, as timm builds its models: stem, stages, normalisation, classifier.
 
-    A family derives from it, builds the parts from its own flat arguments and hands them on.
+    A family derives from it and builds the parts from a `Plan` of its own arguments and the shared ones.
 
     Args:
+        plan: the stages and the options of all families.
         patch_embed: the stem, from an image ``(B, in_chans, height, width)`` to a map ``(B, H, W, C)``.
-        stages: in order; each takes the map of the one before, the first that of the stem.
+        stages: in order; each takes the map of the previous one, the first that of the stem.
         norm: of the last map, at every position.
-        dims: channels of each stage.
-        patch_size: pixels a side that the stem makes one position of; each further stage doubles them.
-        in_chans: channels of an image.
-        num_classes: classes; 0 for no classifier.
-        global_pool: timm's name of the pooling before the classifier; ``""`` for none.
-        drop_rate: dropout before the classifier.
+
+    Attributes:
+        arguments: the arguments with which timm's registry built the model, to build it again; absent from
+            a model that was built otherwise.
 
     Shape: ``(B, in_chans, height, width) -> (B, num_classes)``.
 
@@ -105,29 +103,20 @@ class Pyramid(nn.Module):
     output_fmt = "NHWC"
     head: Any
     global_pool: str
+    arguments: Mapping[str, Any]
 
     def __init__(
-        self,
-        *,
-        patch_embed: nn.Module,
-        stages: Sequence[Stage],
-        norm: nn.Module,
-        dims: Sequence[int],
-        patch_size: int,
-        in_chans: int,
-        num_classes: int,
-        global_pool: str,
-        drop_rate: float,
+        self, plan: Plan, *, patch_embed: nn.Module, stages: Sequence[Stage], norm: nn.Module
     ) -> None:
         super().__init__()
-        self.in_chans = in_chans
-        self.drop_rate = drop_rate
-        self.num_features = dims[-1]
+        self.in_chans = plan.options["in_chans"]
+        self.drop_rate = plan.options["drop_rate"]
+        self.num_features = plan.dims[-1]
         self.patch_embed = patch_embed
         self.stages = nn.Sequential(*stages)
         self.norm = norm
-        self.feature_info = feature_info(dims, patch_size)
-        self.reset_classifier(num_classes, global_pool)
+        self.feature_info = feature_info(plan.dims, plan.patch_size)
+        self.reset_classifier(plan.options["num_classes"], plan.options["global_pool"])
         self.apply(init_linear)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -177,7 +166,7 @@ class Pyramid(nn.Module):
         return x if stop_early and chosen[-1] < last else self.norm(x), maps
 
     def as_map(self, x: Tensor, before: Tensor) -> Tensor:
-        """What a stage made of the map ``before``, as a map: a family whose stages add tokens drops them."""
+        """A stage's output for the map ``before``, as a map: a family whose stages add tokens drops them."""
         return x
 
     def prune_intermediate_layers(
@@ -208,12 +197,12 @@ class Pyramid(nn.Module):
         pool = self.global_pool if global_pool is None else global_pool
         like = next(self.patch_embed.parameters())
         head = self.make_head(num_classes, pool).apply(init_linear).to(like).train(self.training)
-        # Nothing changes before all that may fail is done.
+        # Nothing changes before everything that may fail is done.
         self.num_classes, self.global_pool, self.head = num_classes, pool, head
         self.head_hidden_size = self.head.num_features
 
     def make_head(self, num_classes: int, global_pool: str) -> nn.Module:
-        """Pooling and classifier, which has the name ``fc``."""
+        """Pooling and classifier, which is named ``fc``."""
         if global_pool.removeprefix("fast") not in POOLINGS:
             raise ValueError(
                 f"global_pool must be one of {', '.join(map(repr, POOLINGS))}, got {global_pool!r}"
@@ -224,11 +213,12 @@ class Pyramid(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute every block in the backward pass instead of keeping its activations."""
-        for stage in self.stages.children():
-            stage.grad_checkpointing = enable  # type: ignore[assignment]
+        for stage in self.stages:
+            assert isinstance(stage, Stage)
+            stage.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay leaves alone, beside those of one dimension."""
+        """Names of the parameters without weight decay, in addition to those of one dimension."""
         return self.parameters_named("relative_position_bias_table", "key_bias", "shift.bias")
 
     def parameters_named(self, *endings: str) -> set[str]:
@@ -236,68 +226,30 @@ class Pyramid(nn.Module):
         return {name for name, _ in self.named_parameters() if name.endswith(endings)}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """How timm groups the parameters, stem first, for a learning rate that decays by layer."""
+        """Timm's groups of parameters, stem first, for a learning rate that decays by layer."""
         blocks = [
             (r"^stages\.(\d+)\.blocks\.(\d+)", None),
             # Timm's sign for the group before: the last block's.
             (r"^stages\.(\d+)\.norm", (99999,)),
-            # What else a stage has comes before its first block.
+            # The rest of a stage comes before its first block.
             (r"^stages\.(\d+)", (0,)),
             (r"^norm", (99999,)),
         ]
         return {"stem": r"^patch_embed", "blocks": r"^stages\.(\d+)" if coarse else blocks}
 
 
-def check_stages(
-    depths: Sequence[int],
-    per_stage: Mapping[str, Sequence[Any]],
-    slide_stages: Sequence[int],
-    *,
-    last_stays: str = "",
-) -> None:
-    """Refuse stages that do not fit together.
-
-    Args:
-        depths: blocks of each stage, at least one.
-        per_stage: further arguments that have one entry for each stage, by name.
-        slide_stages: the stages that slide.
-        last_stays: why the last stage cannot slide, where it cannot.
-
-    Raises:
-        ValueError: says what must hold.
-    """
-    for name, entries in {"depths": depths, **per_stage, "slide_stages": slide_stages}.items():
-        if not isinstance(entries, Sequence) or isinstance(entries, str):
-            raise ValueError(
-                f"{name} must be a sequence of numbers, got {entries!r}; use ({entries!r},) for one"
-            )
-    if not depths or any(len(entries) != len(depths) for entries in per_stage.values()):
-        *names, last = ("depths", *per_stage)
-        *given, final = (str(tuple(entries)) for entries in (depths, *per_stage.values()))
-        raise ValueError(
-            f"{', '.join(names)} and {last} must have one entry for each stage, "
-            f"got {', '.join(given)} and {final}"
-        )
-    if min(depths) < 1:
-        raise ValueError(f"depths must be at least 1 block in each stage, got {tuple(depths)}")
-    sliding = range(len(depths) - bool(last_stays))
-    if not set(slide_stages) <= set(sliding):
-        bounds = f"from 0, the first, to {len(sliding) - 1}" if sliding else "()"
-        reason = f", because {last_stays}" if last_stays else ""
-        raise ValueError(f"slide_stages must be {bounds}{reason}, got {tuple(slide_stages)}")
-
-
-def drop_path_rates(last: float, depths: Sequence[int]) -> list[list[float]]:
-    """Stochastic depth of each block of each stage: it grows linearly from 0 to that of the last block."""
-    total = max(sum(depths) - 1, 1)
+def make_stages(
+    plan: Plan, make_block: Callable[[int, int], nn.Module], make_merging: Callable[[int], nn.Module]
+) -> list[Stage]:
+    """Build the stages of a plan; ``make_block`` takes the numbers of stage and block."""
     return [
-        [last * (sum(depths[:stage]) + block) / total for block in range(depth)]
-        for stage, depth in enumerate(depths)
+        Stage(make_merging(stage) if stage else nn.Identity(), plan.blocks(stage, make_block))
+        for stage in plan.stages
     ]
 
 
 def feature_info(dims: Sequence[int], patch_size: int) -> list[dict[str, Any]]:
-    """What timm wants to know about the map after each stage: channels, reduction of the side, module."""
+    """Timm's facts about the map after each stage: channels, reduction of the side, name of the module."""
     return [
         {"num_chs": dim, "reduction": patch_size * 2**stage, "module": f"stages.{stage}"}
         for stage, dim in enumerate(dims)

@@ -16,8 +16,9 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 
 from slideformer import layers
+from slideformer.models.pyramid import Pyramid
 
-# torch.fx cannot follow a layer that looks at the size of its map, so all of ours stay whole.
+# torch.fx cannot trace a layer that depends on the size of its map, so it takes each of ours as one node.
 for _layer in layers.__all__:
     register_notrace_module(getattr(layers, _layer))
 
@@ -41,9 +42,9 @@ class Variant(Protocol):
 
 
 def default_cfgs(variants: Mapping[str, Variant], first_conv: str = "patch_embed.proj") -> Mapping[str, Any]:
-    """What timm wants to know about each variant: image size, normalisation, first and last layer.
+    """Timm's facts about each variant: image size, normalisation, first and last layer.
 
-    They must stand in the family's module under the name ``default_cfgs`` before `register` runs.
+    A family's module must have them under the name ``default_cfgs`` before `register` runs.
 
     Args:
         variants: of one family, by name.
@@ -53,7 +54,7 @@ def default_cfgs(variants: Mapping[str, Variant], first_conv: str = "patch_embed
 
 
 def facts(variant: Variant, first_conv: str) -> dict[str, Any]:
-    """What timm wants to know about one variant, without weights."""
+    """Timm's facts about one variant without weights."""
     side = -(-variant.img_size // (variant.patch_size * 2 ** (len(variant.depths) - 1)))
     return {
         "url": "",
@@ -61,7 +62,7 @@ def facts(variant: Variant, first_conv: str) -> dict[str, Any]:
         "input_size": (3, variant.img_size, variant.img_size),
         "pool_size": (side, side),
         "fixed_input_size": False,
-        # The paper tests on the centre 224 of 256; a small image is taken whole.
+        # The paper tests on the centre 224 of 256; a small image is not cropped.
         "crop_pct": 224 / 256 if variant.img_size >= 224 else 1.0,
         "interpolation": "bicubic",
         "mean": IMAGENET_DEFAULT_MEAN,
@@ -73,7 +74,7 @@ def facts(variant: Variant, first_conv: str) -> dict[str, Any]:
     }
 
 
-def register(model: type[nn.Module], variants: Mapping[str, Variant], module: str) -> None:
+def register(model: type[Pyramid], variants: Mapping[str, Variant], module: str) -> None:
     """Make every variant a model of timm's registry, as if written in the family's module."""
     for name, variant in variants.items():
         create = entrypoint(model, name, variant)
@@ -82,10 +83,10 @@ def register(model: type[nn.Module], variants: Mapping[str, Variant], module: st
         setattr(sys.modules[module], name, register_model(create))
 
 
-def entrypoint(model: type[nn.Module], name: str, variant: Variant) -> Callable[..., nn.Module]:
+def entrypoint(model: type[Pyramid], name: str, variant: Variant) -> Callable[..., nn.Module]:
     """The function that timm calls to build a variant."""
 
-    # Open arguments because timm hands on its own beside the model's.
+    # Any arguments, because timm adds its own to the model's.
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         return build_model_with_cfg(
             partial(build, model),
@@ -99,15 +100,14 @@ def entrypoint(model: type[nn.Module], name: str, variant: Variant) -> Callable[
 
 
 def build(
-    model: type[nn.Module],
+    model: type[Pyramid],
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     **arguments: Any,
 ) -> nn.Module:
-    """A model on a device and in a dtype, which timm hands on with the model's own arguments."""
+    """Build a model on a device and in a dtype, which timm passes with the model's own arguments."""
     with nullcontext() if device is None else torch.device(device):
         built = model(**arguments)
-    # To build it again from a saved folder.
-    built.arguments = arguments  # type: ignore[assignment]
+    built.arguments = arguments
     return built if dtype is None else built.to(dtype)

@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from timm.layers import LayerNorm, get_norm_layer
+from timm.layers import LayerNorm
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from slideformer.layers.mlp import Mlp
 from slideformer.layers.patch import ConvMerging, PatchEmbed
 from slideformer.layers.position_embedding import PositionEmbedding
-from slideformer.layers.slide_attention import SlideAttention
 from slideformer.layers.spatial_reduction import SpatialReductionAttention
 from slideformer.models import registry
-from slideformer.models.pyramid import AttentionOptions, Block, Pyramid, Stage, check_stages, drop_path_rates
+from slideformer.models.plan import Plan, SharedArguments
+from slideformer.models.pyramid import Block, Pyramid, Stage
 
 
 @dataclass(frozen=True)
 class Config:
-    """One variant: the arguments of `SlidePvt` that tell it from its siblings."""
+    """One variant: the arguments of `SlidePvt` that distinguish it from its siblings."""
 
     depths: tuple[int, ...]
     drop_path_rate: float
@@ -40,10 +41,10 @@ VARIANTS = {
 class TokenStage(Stage):
     """A stage on the positions of a map and, before them, one class token.
 
-    The blocks see a map of one row, so their attention must not ask where a position lies.
+    The blocks see a map of one row, so their attention must not depend on where a position is.
 
     Args:
-        downsample: what comes before the blocks: from the map of the stage before to this stage's.
+        downsample: applied before the blocks, from the map of the previous stage to this stage's.
         blocks: each maps ``(B, 1, 1 + N, C')`` to the same shape.
         dim: channels C' of this stage.
 
@@ -72,7 +73,7 @@ class TokenHead(nn.Module):
     Args:
         dim: channels C.
         num_classes: classes; 0 for no classifier.
-        pool: ``"token"``, ``"avg"`` for the mean of the positions, ``""`` for all as they are.
+        pool: ``"token"``, ``"avg"`` for the mean of the positions, ``""`` for no pooling.
         drop: dropout before the classifier, a probability.
 
     Shape: ``(B, 1 + N, C) -> (B, num_classes)``.
@@ -104,129 +105,97 @@ class SlidePvt(Pyramid):
     Each stage has a learned position embedding, and the last one a class token, which is what is classified:
     `forward_features` gives ``(B, 1 + N, C)``, the token first, as timm's models with a class token do.
 
+    ``global_pool`` is ``"token"`` (the default), ``"avg"`` for the mean of the positions or ``""`` for none.
+    By default ``norm_layer``, of the blocks and the last map, is timm's layer norm, which has the epsilon of
+    1e-6 that the authors use there.
+
     A program by ``torch.export`` with dynamic sizes holds for images from 49 pixels a side, that of the plain
     host from 61: PyTorch takes no dynamic axis whose size may be 1, and keys are fewer than positions.
 
     Args:
-        img_size: side, or height and width, of the images that the position embeddings are made for; the
-            model takes images of every size at every call and interpolates them.
-        in_chans: channels of an image.
-        num_classes: classes; 0 for no classifier.
-        global_pool: ``"token"``, ``"avg"`` for the mean of the positions, ``""`` for none.
         patch_size: side of a patch, in pixels.
         embed_dims: channels of each stage.
         depths: blocks of each stage.
         num_heads: heads of each stage.
         reductions: positions a side that one key stands for, of each stage, where it does not slide.
-        mlp_ratios: hidden channels of the perceptrons, in multiples of their input, of each stage.
-        kernel_size: side of the neighbourhood in the stages that slide.
-        slide_stages: the stages, from 0, whose blocks are slide attention; ``()`` is the plain PVT.
-        deform: whether slide attention has a learned shift.
-        qkv_bias: whether the projections to query, key and value have a bias.
-        drop_rate: dropout before the classifier.
-        proj_drop_rate: dropout after projections and perceptrons.
-        attn_drop_rate: dropout of attention weights.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
-        norm_layer: normalisation in blocks and at the end, by timm's name or as a class; that of
-            timm has the epsilon of 1e-6 that the authors use there.
-        backend: of the slide attention operator.
+        mlp_ratios: hidden channels of the MLPs, in multiples of their input, of each stage.
+        shared: see `SharedArguments`.
 
     Shape: ``(B, in_chans, height, width) -> (B, num_classes)``.
 
     Raises:
-        ValueError: what is given for each stage, or ``slide_stages``, does not fit together, or the last
-            stage slides or reduces, whose class token lies nowhere on the map.
+        ValueError: arguments of the stages or ``slide_stages`` do not fit together, or the last stage slides
+            or reduces, whose class token has no place on the map.
     """
 
     def __init__(
         self,
-        img_size: int | tuple[int, int] = 224,
-        in_chans: int = 3,
-        num_classes: int = 1000,
-        global_pool: str = "token",
+        *,
         patch_size: int = 4,
         embed_dims: Sequence[int] = (64, 128, 320, 512),
         depths: Sequence[int] = (2, 2, 2, 2),
         num_heads: Sequence[int] = (1, 2, 5, 8),
         reductions: Sequence[int] = (8, 4, 2, 1),
         mlp_ratios: Sequence[float] = (8, 8, 4, 4),
-        kernel_size: int = 3,
-        slide_stages: Sequence[int] = (0, 1),
-        deform: bool = True,
-        qkv_bias: bool = True,
-        drop_rate: float = 0.0,
-        proj_drop_rate: float = 0.0,
-        attn_drop_rate: float = 0.0,
-        drop_path_rate: float = 0.1,
-        norm_layer: str | type[nn.Module] = LayerNorm,
-        backend: str = "auto",
+        **shared: Unpack[SharedArguments],
     ) -> None:
-        per_stage = {
-            "embed_dims": embed_dims,
-            "num_heads": num_heads,
-            "reductions": reductions,
-            "mlp_ratios": mlp_ratios,
-        }
-        # Its class token lies nowhere on the map, and attention that slides or reduces asks where it lies.
-        check_stages(depths, per_stage, slide_stages, last_stays="the last stage has the class token")
+        plan = Plan(
+            {"global_pool": "token", "norm_layer": LayerNorm, **shared},
+            embed_dims,
+            depths,
+            num_heads,
+            patch_size,
+            {"embed_dims": embed_dims, "reductions": reductions, "mlp_ratios": mlp_ratios},
+            # Its class token has no place on the map, and attention that slides or reduces needs one.
+            last_stays="the last stage has the class token",
+        )
         if reductions[-1] != 1:
             raise ValueError(
                 f"the last of reductions must be 1, for the class token's sake, got {tuple(reductions)}"
             )
-        norm = get_norm_layer(norm_layer)
-        shared = AttentionOptions(qkv_bias=qkv_bias, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)
-        drop_paths = drop_path_rates(drop_path_rate, depths)
-        sides = (img_size, img_size) if isinstance(img_size, int) else img_size
-
-        def make_attention(stage: int) -> nn.Module:
-            dim, heads = embed_dims[stage], num_heads[stage]
-            if stage in slide_stages:
-                return SlideAttention(dim, heads, kernel_size, deform=deform, backend=backend, **shared)
-            return SpatialReductionAttention(dim, heads, reductions[stage], **shared)
 
         def make_block(stage: int, block: int) -> Block:
             dim = embed_dims[stage]
-            mlp = Mlp(dim, int(dim * mlp_ratios[stage]), drop=proj_drop_rate)
-            return Block(make_attention(stage), mlp, (norm(dim), norm(dim)), drop_paths[stage][block])
+            mlp = Mlp(dim, int(dim * mlp_ratios[stage]), drop=plan.drop)
+            attention = (
+                plan.slide_attention(stage)
+                if stage in plan.slide_stages
+                else SpatialReductionAttention(dim, num_heads[stage], reductions[stage], **plan.attention)
+            )
+            return Block(dim, attention, mlp, plan.norm, plan.drop_path(stage, block))
 
         def make_stage(stage: int) -> Stage:
-            dim, pixels = embed_dims[stage], patch_size * 2**stage
-            position = PositionEmbedding(dim, (-(-sides[0] // pixels), -(-sides[1] // pixels)))
+            dim = embed_dims[stage]
+            position = PositionEmbedding(dim, plan.map_size(stage))
             merging = ConvMerging(embed_dims[stage - 1], dim, kernel_size=2) if stage else nn.Identity()
-            blocks = [make_block(stage, block) for block in range(depths[stage])]
-            downsample = nn.Sequential(merging, position)
-            last = stage == len(depths) - 1
+            downsample, blocks = nn.Sequential(merging, position), plan.blocks(stage, make_block)
+            last = stage == plan.stages[-1]
             return TokenStage(downsample, blocks, dim) if last else Stage(downsample, blocks)
 
         super().__init__(
-            patch_embed=PatchEmbed(in_chans, embed_dims[0], patch_size),
-            stages=[make_stage(stage) for stage in range(len(depths))],
-            norm=norm(embed_dims[-1]),
-            dims=embed_dims,
-            patch_size=patch_size,
-            in_chans=in_chans,
-            num_classes=num_classes,
-            global_pool=global_pool,
-            drop_rate=drop_rate,
+            plan,
+            patch_embed=PatchEmbed(plan.options["in_chans"], embed_dims[0], patch_size),
+            stages=[make_stage(stage) for stage in plan.stages],
+            norm=plan.norm(embed_dims[-1]),
         )
 
     def as_map(self, x: Tensor, before: Tensor) -> Tensor:
-        """What a stage made of the map ``before``, without a class token: ``(B, H', W', C')``."""
+        """A stage's output for the map ``before``, without a class token: ``(B, H', W', C')``."""
         if x.ndim == 4:
             return x
-        # Only the first stage takes the stem's map as it is.
+        # Only the first stage keeps the size of the stem's map.
         stride = 2 if len(self.stages) > 1 else 1
         height, width = ((size + stride - 1) // stride for size in before.shape[1:3])
         return x[:, 1:].unflatten(1, (height, width))
 
     def make_head(self, num_classes: int, global_pool: str) -> nn.Module:
-        """Pooling and classifier, which has the name ``fc``."""
+        """Pooling and classifier, which is named ``fc``."""
         if isinstance(self.stages[-1], TokenStage):
             return TokenHead(self.num_features, num_classes, global_pool, self.drop_rate)
         return super().make_head(num_classes, global_pool)
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay leaves alone, beside those of one dimension."""
+        """Names of the parameters without weight decay, in addition to those of one dimension."""
         return super().no_weight_decay() | self.parameters_named("class_token")
 
 

@@ -6,20 +6,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from timm.layers import get_norm_layer
 from torch import nn
+from typing_extensions import Unpack
 
 from slideformer.layers.mlp import Mlp
 from slideformer.layers.patch import PatchEmbed, PatchMerging
-from slideformer.layers.slide_attention import SlideAttention
 from slideformer.layers.window_attention import WindowAttention
 from slideformer.models import registry
-from slideformer.models.pyramid import AttentionOptions, Block, Pyramid, Stage, check_stages, drop_path_rates
+from slideformer.models.plan import Plan, SharedArguments
+from slideformer.models.pyramid import Block, Pyramid, make_stages
 
 
 @dataclass(frozen=True)
 class Config:
-    """One variant: the arguments of `SlideSwin` that tell it from its siblings."""
+    """One variant: the arguments of `SlideSwin` that distinguish it from its siblings."""
 
     embed_dim: int
     depths: tuple[int, ...]
@@ -52,26 +52,13 @@ class SlideSwin(Pyramid):
     """Swin Transformer with slide attention in some stages, as timm builds its models.
 
     Args:
-        img_size: accepted as by timm's models; the model takes images of every size at every call.
-        in_chans: channels of an image.
-        num_classes: classes; 0 for no classifier.
-        global_pool: timm's name of the pooling before the classifier; ``""`` for none.
         patch_size: side of a patch, in pixels.
         embed_dim: channels of the first stage; every further stage doubles them.
         depths: blocks of each stage.
         num_heads: heads of each stage.
         window_size: side of a window in the stages that do not slide, of all stages or of each.
-        kernel_size: side of the neighbourhood in the stages that slide.
-        slide_stages: the stages, from 0, whose blocks are slide attention; ``()`` is the plain Swin.
-        deform: whether slide attention has a learned shift.
-        mlp_ratio: hidden channels of the perceptron, in multiples of its input.
-        qkv_bias: whether the projections to query, key and value have a bias.
-        drop_rate: dropout before the classifier.
-        proj_drop_rate: dropout after projections and perceptrons.
-        attn_drop_rate: dropout of attention weights.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
-        norm_layer: normalisation, by timm's name or as a class.
-        backend: of the slide attention operator.
+        mlp_ratio: hidden channels of the MLP, in multiples of its input.
+        shared: see `SharedArguments`.
 
     Shape: ``(B, in_chans, height, width) -> (B, num_classes)``.
 
@@ -81,62 +68,41 @@ class SlideSwin(Pyramid):
 
     def __init__(
         self,
-        img_size: int | tuple[int, int] | None = None,
-        in_chans: int = 3,
-        num_classes: int = 1000,
-        global_pool: str = "avg",
+        *,
         patch_size: int = 4,
         embed_dim: int = 96,
         depths: Sequence[int] = (2, 2, 6, 2),
         num_heads: Sequence[int] = (3, 6, 12, 24),
         window_size: int | Sequence[int] = 7,
-        kernel_size: int = 3,
-        slide_stages: Sequence[int] = (0, 1),
-        deform: bool = True,
         mlp_ratio: float = 4.0,
-        qkv_bias: bool = True,
-        drop_rate: float = 0.0,
-        proj_drop_rate: float = 0.0,
-        attn_drop_rate: float = 0.0,
-        drop_path_rate: float = 0.1,
-        norm_layer: str | type[nn.Module] = nn.LayerNorm,
-        backend: str = "auto",
+        **shared: Unpack[SharedArguments],
     ) -> None:
         own_windows = {} if isinstance(window_size, int) else {"window_size": window_size}
-        check_stages(depths, {"num_heads": num_heads, **own_windows}, slide_stages)
+        plan = Plan(shared, embed_dim, depths, num_heads, patch_size, own_windows)
         windows = [window_size] * len(depths) if isinstance(window_size, int) else window_size
-        norm = get_norm_layer(norm_layer)
-        shared = AttentionOptions(qkv_bias=qkv_bias, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)
-        drop_paths = drop_path_rates(drop_path_rate, depths)
-        dims = [embed_dim * 2**stage for stage in range(len(depths))]
 
         def make_attention(stage: int, block: int) -> nn.Module:
-            dim, heads = dims[stage], num_heads[stage]
-            if stage in slide_stages:
-                return SlideAttention(dim, heads, kernel_size, deform=deform, backend=backend, **shared)
+            if stage in plan.slide_stages:
+                return plan.slide_attention(stage)
             # Every second block looks across the borders of the windows before it.
-            return WindowAttention(dim, heads, windows[stage], shift=block % 2 == 1, **shared)
+            shift = block % 2 == 1
+            return WindowAttention(
+                plan.dims[stage], num_heads[stage], windows[stage], shift=shift, **plan.attention
+            )
 
         def make_block(stage: int, block: int) -> Block:
-            dim = dims[stage]
-            mlp = Mlp(dim, int(dim * mlp_ratio), drop=proj_drop_rate)
-            norms = norm(dim), norm(dim)
-            return Block(make_attention(stage, block), mlp, norms, drop_paths[stage][block])
+            dim = plan.dims[stage]
+            mlp = Mlp(dim, int(dim * mlp_ratio), drop=plan.drop)
+            return Block(dim, make_attention(stage, block), mlp, plan.norm, plan.drop_path(stage, block))
 
-        def make_stage(stage: int) -> Stage:
-            merging = PatchMerging(dims[stage - 1], dims[stage], norm_layer=norm) if stage else nn.Identity()
-            return Stage(merging, [make_block(stage, block) for block in range(depths[stage])])
+        def make_merging(stage: int) -> PatchMerging:
+            return PatchMerging(plan.dims[stage - 1], plan.dims[stage], norm_layer=plan.norm)
 
         super().__init__(
-            patch_embed=PatchEmbed(in_chans, embed_dim, patch_size, norm_layer=norm),
-            stages=[make_stage(stage) for stage in range(len(depths))],
-            norm=norm(dims[-1]),
-            dims=dims,
-            patch_size=patch_size,
-            in_chans=in_chans,
-            num_classes=num_classes,
-            global_pool=global_pool,
-            drop_rate=drop_rate,
+            plan,
+            patch_embed=PatchEmbed(plan.options["in_chans"], embed_dim, patch_size, norm_layer=plan.norm),
+            stages=make_stages(plan, make_block, make_merging),
+            norm=plan.norm(plan.dims[-1]),
         )
 
 

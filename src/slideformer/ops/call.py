@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One checked call of the operator: what every backend receives."""
+"""One checked call of the operator, which every backend receives, and the list of its tensor arguments."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Call:
     """The arguments of `slide_attention` after they were checked and completed.
+
+    A new tensor argument is a new field before ``named``: its schema, its place in the flat arguments of the
+    fused operators and its derivative follow from `TENSORS`.
 
     Shapes: query, key ``(B, H, W, G, D)``, value ``(B, H, W, G, D')``, shift_weight ``(D, T, T)``,
     shift_bias ``(D, T)``, key_bias ``(G, T)``, logit_bias ``(G, T)`` or ``(G, 2K - 1, 2K - 1)``.
@@ -33,6 +37,12 @@ class Call:
     logit_bias: Tensor | None = None
     named: bool = False
 
+    @classmethod
+    def of(cls, tensors: Sequence[Any], window: Window, scale: float) -> Call:
+        """The call of tensors in the order of `TENSORS`."""
+        query, key, value, *parameters = tensors
+        return cls(query, key, value, window, scale, *parameters)
+
     @property
     def dtype(self) -> torch.dtype:
         """The dtype in which logits, softmax and sums are computed: float32 at least."""
@@ -49,27 +59,22 @@ class Call:
         return self.shift_weight is not None
 
     def tensors(self) -> tuple[Tensor | None, ...]:
-        """Every tensor argument, in the order of the fields."""
-        return (
-            self.query,
-            self.key,
-            self.value,
-            self.shift_weight,
-            self.shift_bias,
-            self.key_bias,
-            self.logit_bias,
-        )
+        """Every tensor argument, in the order of `TENSORS`."""
+        return tuple([getattr(self, name) for name in TENSORS])
 
     def logit_offset(self) -> Tensor | None:
-        """What is added to the logits whatever the query; broadcasts to ``(H, W, G, T)``."""
+        """The part of the logits that does not depend on the query; broadcasts to ``(H, W, G, T)``."""
         like = torch.empty(0, dtype=self.dtype, device=self.query.device)
         return self.window.logit_offset(*self.map_size, self.logit_bias, like)
 
     def upcast(self) -> Call:
         """The same call with every tensor in the dtype of the computation."""
-        tensors: dict[str, Any] = {
-            field.name: x.to(self.dtype)
-            for field in fields(self)
-            if isinstance(x := getattr(self, field.name), Tensor)
-        }
+        given = zip(TENSORS, self.tensors(), strict=True)
+        tensors: dict[str, Any] = {name: x.to(self.dtype) for name, x in given if x is not None}
         return replace(self, **tensors)
+
+
+# Read from the annotations of the fields once, here: the maps, which have a batch, then what may be absent.
+MAPS = tuple(field.name for field in fields(Call) if field.type == "Tensor")
+PARAMETERS = tuple(field.name for field in fields(Call) if field.type == "Tensor | None")
+TENSORS = MAPS + PARAMETERS

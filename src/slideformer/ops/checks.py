@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every refusal of a bad call: each message written once, saying what must hold, what came, what to do."""
+"""The checks of a call: each message is written once and says what must hold, what came, what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slideformer.ops.window import BORDERS, Border, Window
 
-# What a shape is called, and what it is for this call.
+# The sizes of this call by the description of a shape.
 Shapes = Mapping[str, tuple[int, ...]]
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -37,7 +37,7 @@ def window(
 
     Raises:
         ValueError: an even or too small ``kernel_size``, a ``dilation`` below 1, an unknown ``border``.
-        TypeError: sizes that are no integers.
+        TypeError: sizes that are not integers.
     """
     sides = pair("kernel_size", kernel_size)
     for side in sides:
@@ -49,7 +49,7 @@ def window(
 
 
 def strided(name: str, x: Tensor) -> None:
-    """Refuse what is not a tensor, and tensors without strides."""
+    """Check that an argument is a tensor with strides."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a Tensor, got {type(x).__name__}")
     if x.layout is not torch.strided:
@@ -57,7 +57,7 @@ def strided(name: str, x: Tensor) -> None:
 
 
 def maps(query: Tensor, key: Tensor, value: Tensor) -> None:
-    """Refuse maps whose shapes do not fit each other, or of other numbers than floating ones."""
+    """Check that the shapes of the maps fit each other, and that their numbers are floating."""
     for name, x in (("query", query), ("key", key), ("value", value)):
         strided(name, x)
         if x.ndim != 5:
@@ -82,7 +82,7 @@ def maps(query: Tensor, key: Tensor, value: Tensor) -> None:
 
 
 def one_dtype(query: Tensor, key: Tensor, value: Tensor) -> None:
-    """Refuse maps of different dtypes."""
+    """Check that all maps have one dtype."""
     if not query.dtype == key.dtype == value.dtype:
         raise TypeError(
             f"query, key and value must have one dtype, got {query.dtype}, {key.dtype} and {value.dtype}; "
@@ -91,7 +91,7 @@ def one_dtype(query: Tensor, key: Tensor, value: Tensor) -> None:
 
 
 def scale(x: float | Tensor) -> float | Tensor:
-    """The factor of the logits: a finite number, or one in a tensor, whose value is not looked at.
+    """The factor of the logits: a finite number, or one in a tensor, whose value is not read.
 
     Raises:
         TypeError: not a real number.
@@ -120,7 +120,7 @@ def scale(x: float | Tensor) -> float | Tensor:
 
 
 def parameter(name: str, x: Tensor | None, shapes: Shapes, query: Tensor) -> None:
-    """Refuse an optional tensor of another shape than the named ones, dtype or device."""
+    """Check the shape and the dtype of an optional tensor, where there is one."""
     if x is None:
         return
     if not isinstance(x, Tensor):
@@ -136,7 +136,7 @@ def parameter(name: str, x: Tensor | None, shapes: Shapes, query: Tensor) -> Non
 
 
 def weights(x: Tensor, value: Tensor, window: Window) -> None:
-    """Refuse attention weights of another map, number of heads or of taps, dtype or device."""
+    """Check that attention weights fit the value and the window, in dtype and device too."""
     strided("weights", x)
     if tuple(x.shape) != (*value.shape[:4], window.taps):
         wanted = (*value.shape[:4], window.taps)
@@ -149,7 +149,7 @@ def weights(x: Tensor, value: Tensor, window: Window) -> None:
 
 
 def devices(query: Tensor, **others: Tensor | None) -> None:
-    """Refuse tensors that lie on several devices."""
+    """Check that all tensors are on one device."""
     for name, x in others.items():
         if x is not None and x.device != query.device:
             raise ValueError(
@@ -168,7 +168,7 @@ def parameters(
     key_bias: Tensor | None,
     logit_bias: Tensor | None,
 ) -> None:
-    """Refuse optional tensors that do not fit the maps and the window."""
+    """Check that the optional tensors fit the maps and the window."""
     heads, channels, taps = query.shape[3], query.shape[4], window.taps
     rows, columns = window.kernel_size
     by_tap: Shapes = {"(heads, taps)": (heads, taps)}
@@ -184,7 +184,7 @@ def parameters(
     if window.border != "zeros":
         raise ValueError(
             f'a shift (shift_weight, shift_bias) needs border="zeros", got {window.border!r}: '
-            "a deformed tap mixes the whole window, so none of it can be left out"
+            "a deformed tap mixes all taps of the window, so none of them can be left out"
         )
     if value.shape[4] != channels:
         raise ValueError(

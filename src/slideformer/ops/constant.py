@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers that a compiler takes as they are."""
+"""A mark for functions whose result a compiler takes as a constant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Answer = TypeVar("Answer", bound=Callable[..., Any])
 
 
 def assumed_constant(function: Answer) -> Answer:
-    """A function whose inside the compiler does not trace; it asks once and keeps the answer.
+    """Mark a function that the compiler does not trace: it calls it once and keeps the result.
 
     The same mark as that of ``torch.compiler.assume_constant_result``, which imports all of the compiler, a
     second of work, to set it.

@@ -2,8 +2,8 @@
 """Derivatives of the fused kernels, and how they run under `torch.func`.
 
 The kernels compute the output and the first derivatives; `vmap` folds maps into the batch, or calls the
-kernels one sample at a time. All else (second and higher derivatives, forward mode) is computed by the same
-equations in ordinary operators, which PyTorch differentiates as often as wanted.
+kernels one sample at a time. Everything else (second and higher derivatives, forward mode) is computed by the
+same equations in ordinary operators, which PyTorch differentiates any number of times.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from slideformer.ops import shift
-from slideformer.ops.call import Call
+from slideformer.ops.call import MAPS, TENSORS, Call
 from slideformer.ops.constant import assumed_constant
 from slideformer.ops.precision import own_precision
 from slideformer.ops.window import Window
 
 Tensors = tuple[Tensor, ...]
-# Query, key and value, the first of `Call.tensors`, have a batch; the parameters after them have none.
-MAPS, PARAMETERS = 3, 4
+# The first of the tensors, the maps, have a batch; the parameters after them have none.
+BATCHED, COUNT = len(MAPS), len(TENSORS)
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Kernels:
 
     Attributes:
         name: the backend's.
-        forward: computes the output and, after it, what else the backward pass takes.
-        backward: computes the gradients that are wanted, in the order of `Call.tensors`, from the call, the
-            gradient of the output, what ``forward`` gave (nothing where that is the output alone) and whether
-            each gradient is wanted.
+        forward: computes the output and, after it, whatever else the backward pass takes.
+        backward: computes the gradients that are wanted, in the order of `TENSORS`, from the call, the
+            gradient of the output, the results of ``forward`` (nothing where that is the output alone) and
+            whether each gradient is wanted.
         compiled: computes the call under `torch.compile`, with first derivatives.
-        portable: whether the backend is one of ordinary operators itself: then these may compute the other
-            derivatives where it was chosen by name, too.
+        portable: whether the backend is made of ordinary operators itself: then these may compute the other
+            derivatives even where it was chosen by name.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Kernels:
 
 @dataclass(frozen=True)
 class Options:
-    """A call without its tensors, and which gradients of them are wanted."""
+    """A call without its tensors, and which of their gradients are wanted."""
 
     kernels: Kernels
     window: Window
@@ -60,12 +60,11 @@ class Options:
     wanted: tuple[bool, ...] = ()
 
     def call(self, tensors: Sequence[Any]) -> Call:
-        """The call of tensors in the order of `Call.tensors`."""
-        query, key, value, *parameters = tensors
-        return Call(query, key, value, self.window, self.scale, *parameters)
+        """The call of tensors in the order of `TENSORS`."""
+        return Call.of(tensors, self.window, self.scale)
 
     def require(self, derivatives: str) -> None:
-        """Refuse what the kernels cannot compute, where their backend was chosen by name."""
+        """Reject derivatives that the kernels cannot compute, where their backend was chosen by name."""
         if self.named and not self.kernels.portable:
             raise NotImplementedError(
                 f"backend {self.kernels.name!r} has no {derivatives}; "
@@ -77,22 +76,22 @@ class Options:
 Portable = Callable[[Sequence[Any], Options], Tensors]
 
 
-def places(needed: Sequence[bool]) -> list[int]:
-    """Where something is needed."""
+def true_indices(needed: Sequence[bool]) -> list[int]:
+    """Indices of the entries that are true."""
     return [place for place, here in enumerate(needed) if here]
 
 
-def spread(found: Sequence[Tensor], needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
-    """What was found, each where it is needed."""
+def scatter_to(found: Sequence[Tensor], needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    """Put the found tensors, in order, where one is needed, and None elsewhere."""
     rest = iter(found)
     return tuple(next(rest) if here else None for here in needed)
 
 
-def pulled(function: Callable[..., Tensors], inputs: Tensors, grads: Tensors) -> Tensors:
+def vector_jacobian(function: Callable[..., Tensors], inputs: Tensors, grads: Tensors) -> Tensors:
     """Gradients of the inputs (a vector-Jacobian product), each input taken by itself.
 
-    Where gradients are enabled they are differentiable with respect to the inputs as they are, whatever
-    graph joins these.
+    Where gradients are enabled, the result is differentiable with respect to the inputs, whatever graph
+    connects them.
     """
     again = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -106,21 +105,22 @@ def pulled(function: Callable[..., Tensors], inputs: Tensors, grads: Tensors) ->
     return gradients
 
 
-def attention(tensors: Sequence[Any], options: Options) -> Tensors:
-    """The output, of ordinary operators."""
+def portable_output(tensors: Sequence[Any], options: Options) -> Tensors:
+    """Compute the output by ordinary operators."""
     return (shift.attend(options.call(tensors)),)
 
 
-def gradients(tensors: Sequence[Any], options: Options) -> Tensors:
-    """The gradients that are wanted, of ordinary operators; the first tensor is that of the output."""
+def portable_gradients(tensors: Sequence[Any], options: Options) -> Tensors:
+    """Compute the wanted gradients by ordinary operators; the first tensor is the gradient of the output."""
     grad, *others = tensors
-    return pulled(*function_of(attention, others, options, places(options.wanted)), (grad,))
+    function, inputs = function_of(portable_output, others, options, true_indices(options.wanted))
+    return vector_jacobian(function, inputs, (grad,))
 
 
 def function_of(
     portable: Portable, tensors: Sequence[Any], options: Options, chosen: Sequence[int]
 ) -> tuple[Callable[..., Tensors], Tensors]:
-    """One of the two above as a function of some tensors only, and these."""
+    """A function of ordinary operators restricted to some of its tensors, and these tensors."""
 
     def function(*inputs: Tensor) -> Tensors:
         every = list(tensors)
@@ -131,7 +131,7 @@ def function_of(
     return function, tuple(tensors[place] for place in chosen)
 
 
-def pushed(
+def jacobian_vector(
     portable: Portable, tensors: Sequence[Any], options: Options, tangents: Sequence[Any], like: Tensors
 ) -> Tensors:
     """Tangents of the outputs (a Jacobian-vector product), which have the shapes of ``like``.
@@ -139,7 +139,7 @@ def pushed(
     The transpose of the transpose: `torch.func.jvp` cannot run inside `torch.autograd.forward_ad`.
     """
     options.require("forward mode")
-    chosen = places([x is not None for x in tangents])
+    chosen = true_indices([x is not None for x in tangents])
     # PyTorch switches forward mode off for a function's own tangents, and so for those of outer levels, which
     # would be zeros; this switches it on. Primals leave out the tangents of this level.
     with own_precision(like[0]), torch.inference_mode(False):
@@ -155,12 +155,12 @@ def pushed(
     return outputs
 
 
-def folded(x: Tensor, dim: int | None, size: int) -> Tensor:
-    """Make the dimension that is mapped over a part of the batch, which stands first."""
+def fold_into_batch(x: Tensor, dim: int | None, size: int) -> Tensor:
+    """Make the dimension that is mapped over part of the batch, the first dimension."""
     return (x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
 
 
-def mapped(
+def vmap_calls(
     function: Any, size: int, in_dims: Sequence[int | None], arguments: Sequence[Any], batched: int
 ) -> tuple[Tensors, tuple[int, ...]]:
     """Outputs of a function mapped over a dimension of its arguments.
@@ -168,7 +168,7 @@ def mapped(
     One call where only the first arguments are mapped over, as many as have a batch; otherwise one a sample.
     """
     if all(dim is None for dim in in_dims[batched:]):
-        maps = (folded(x, dim, size) for x, dim in zip(arguments[:batched], in_dims, strict=False))
+        maps = (fold_into_batch(x, dim, size) for x, dim in zip(arguments[:batched], in_dims, strict=False))
         outputs = tuple(x.unflatten(0, (size, -1)) for x in function.apply(*maps, *arguments[batched:]))
     else:
         samples = (
@@ -190,7 +190,7 @@ class Attention(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-        """Keep the arguments and, where the backward pass takes it, all that the kernels gave."""
+        """Keep the arguments and, where the backward pass takes them, all results of the kernels."""
         *tensors, ctx.options = inputs
         ctx.undefined = (None,) * (len(output) - 1)
         ctx.mark_non_differentiable(*output[1:])
@@ -204,22 +204,23 @@ class Attention(torch.autograd.Function):
         tensors, kept = saved[: len(wanted)], saved[len(wanted) :]
         options = replace(ctx.options, wanted=wanted)
         # Compiled autograd takes no function with a derivative in forward mode.
-        once = torch.compiler.is_compiling() or (not transformed() and final((grads[0], *tensors)))
+        once = torch.compiler.is_compiling() or (not in_transform() and is_final((grads[0], *tensors)))
         function = Gradients.forward if once else Gradients.apply
         found = function(grads[0], *kept, *tensors, options)
-        return (*spread(found, wanted), None)
+        return (*scatter_to(found, wanted), None)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
         """Tangent of the output."""
         tensors = ctx.saved_tensors
-        value = tensors[MAPS - 1]
-        return (*pushed(attention, tensors, ctx.options, tangents, (value,)), *ctx.undefined)
+        value = tensors[BATCHED - 1]
+        tangent = jacobian_vector(portable_output, tensors, ctx.options, tangents, (value,))
+        return (*tangent, *ctx.undefined)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Tensors, tuple[int, ...]]:
         """Outputs of several calls."""
-        return mapped(Attention, info.batch_size, in_dims, arguments, MAPS)
+        return vmap_calls(Attention, info.batch_size, in_dims, arguments, BATCHED)
 
 
 class Gradients(torch.autograd.Function):
@@ -227,21 +228,21 @@ class Gradients(torch.autograd.Function):
 
     @staticmethod
     def forward(grad: Tensor, *arguments: Any) -> Tensors:
-        """Run the kernels on the gradient of the output, what the forward pass kept, and the call."""
+        """Run the kernels on the gradient of the output, the results of the forward pass, and the call."""
         *tensors, options = arguments
-        kept, tensors = tensors[: -MAPS - PARAMETERS], tensors[-MAPS - PARAMETERS :]
+        kept, tensors = tensors[:-COUNT], tensors[-COUNT:]
         with own_precision(grad):
             # The older kind of vmap, of `torch.autograd.grad(is_grads_batched=True)`, knows no functions.
             if torch._C._functorch.is_legacy_batchedtensor(grad):
                 options.require("batched gradients")
-                return gradients((grad, *tensors), options)
+                return portable_gradients((grad, *tensors), options)
             return tuple(options.kernels.backward(options.call(tensors), grad, kept, options.wanted))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
         """Keep the gradient of the output and the call's tensors."""
         grad, *tensors, ctx.options = inputs
-        ctx.kept = len(tensors) - MAPS - PARAMETERS
+        ctx.kept = len(tensors) - COUNT
         ctx.save_for_backward(grad, *tensors[ctx.kept :])
         ctx.save_for_forward(grad, *tensors[ctx.kept :])
 
@@ -250,25 +251,27 @@ class Gradients(torch.autograd.Function):
         """Gradients of the gradient of the output and of the call's tensors."""
         ctx.options.require("second derivatives")
         first, *needed = ctx.needs_input_grad[:1] + ctx.needs_input_grad[1 + ctx.kept : -1]
-        function = function_of(gradients, ctx.saved_tensors, ctx.options, places((first, *needed)))
+        chosen = true_indices((first, *needed))
+        function, inputs = function_of(portable_gradients, ctx.saved_tensors, ctx.options, chosen)
         with own_precision(grads[0]):
-            grad, *others = spread(pulled(*function, grads), (first, *needed))
+            grad, *others = scatter_to(vector_jacobian(function, inputs, grads), (first, *needed))
         return (grad, *(None,) * ctx.kept, *others, None)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensors:
         """Tangents of the gradients."""
         tensors = ctx.saved_tensors
-        like = tuple(tensors[1 + place] for place in places(ctx.options.wanted))
-        return pushed(gradients, tensors, ctx.options, (tangents[0], *tangents[1 + ctx.kept :]), like)
+        like = tuple(tensors[1 + place] for place in true_indices(ctx.options.wanted))
+        tangents = (tangents[0], *tangents[1 + ctx.kept :])
+        return jacobian_vector(portable_gradients, tensors, ctx.options, tangents, like)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Tensors, tuple[int, ...]]:
         """Gradients of several calls."""
-        # A sum over the batch cannot be taken apart into the sums of its samples.
-        summed = any(arguments[-1].wanted[MAPS:])
-        batched = 0 if summed else len(arguments) - PARAMETERS - 1
-        return mapped(Gradients, info.batch_size, in_dims, arguments, batched)
+        # A sum over the batch cannot be split into the sums of its samples.
+        summed = any(arguments[-1].wanted[BATCHED:])
+        batched = 0 if summed else len(arguments) - (COUNT - BATCHED) - 1
+        return vmap_calls(Gradients, info.batch_size, in_dims, arguments, batched)
 
 
 class PlainAttention(Attention):
@@ -284,27 +287,27 @@ class PlainAttention(Attention):
         return output
 
 
-# Asked while a compiler traces, and nothing that its graph could hold.
+# Called while a compiler traces, which cannot put it into a graph.
 @assumed_constant
-def transformed() -> bool:
-    """Whether a transform of `torch.func` is at work."""
+def in_transform() -> bool:
+    """Whether a transform of `torch.func` is active."""
     return torch._C._functorch.maybe_current_level() is not None
 
 
-def dual(x: Tensor | None) -> bool:
+def has_tangent(x: Tensor | None) -> bool:
     """Whether a tensor has a tangent."""
     return x is not None and forward_ad.unpack_dual(x).tangent is not None
 
 
-def final(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether nobody differentiates what is made of these tensors, outside of transforms."""
+def is_final(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether nothing computed from these tensors is differentiated, outside of transforms."""
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         return False
-    return not any(map(dual, tensors))
+    return not any(map(has_tangent, tensors))
 
 
-def recomputed(name: str, form: Callable[[Call], Tensor]) -> Kernels:
-    """The passes of a backend of ordinary operators; the backward one computes the forward one again.
+def recomputing(name: str, form: Callable[[Call], Tensor]) -> Kernels:
+    """Passes of a backend made of ordinary operators; the backward pass computes the forward pass again.
 
     Args:
         name: the backend's.
@@ -316,24 +319,24 @@ def recomputed(name: str, form: Callable[[Call], Tensor]) -> Kernels:
             lambda tensors, options: (form(options.call(tensors)),),
             call.tensors(),
             Options(kernels, call.window, call.scale, call.named),
-            places(wanted),
+            true_indices(wanted),
         )
-        return pulled(function, inputs, (grad,))
+        return vector_jacobian(function, inputs, (grad,))
 
     kernels = Kernels(name, lambda call: (form(call),), backward, form, portable=True)
     return kernels
 
 
 def attend(call: Call, kernels: Kernels) -> Tensor:
-    """Slide attention by fused kernels, differentiable as often and in such ways as PyTorch can."""
-    tensors, plain = call.tensors(), not transformed()
+    """Slide attention by fused kernels, differentiable any number of times and in every mode of PyTorch."""
+    tensors, plain = call.tensors(), not in_transform()
     compiling = torch.compiler.is_compiling()
-    if plain and not compiling and final(tensors):
+    if plain and not compiling and is_final(tensors):
         return kernels.forward(call)[0]
     options = Options(kernels, call.window, call.scale, call.named)
     if compiling:
         # Compilers take no function with a derivative in forward mode, and operators have none.
-        if plain and not any(map(dual, tensors)):
+        if plain and not any(map(has_tangent, tensors)):
             return kernels.compiled(call)
         options.require("compiled transforms")
         return shift.attend(call)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which backend a call takes, why, and what each would cost."""
+"""An explanation of which backend a call takes, why, and what each would cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slideformer.ops.call import Call
 
 @dataclass(frozen=True)
 class Cost:
-    """What a forward pass costs.
+    """The cost of a forward pass.
 
     Attributes:
         flops: floating-point operations, a multiply-add counted as two (paper.md's 2 N C T^2 + 2 N C T).
@@ -27,10 +27,9 @@ def cost(backend: table.Backend, call: Call) -> Cost:
     batch, height, width, heads, channels = call.query.shape
     taps, positions = call.window.taps, batch * height * width * heads
     both = channels + call.value.shape[4]
-    # A convolution multiplies by its one-hot kernel, too, where nothing is deformed.
-    mixed = call.deformed or backend.name == "conv"
+    mixed = call.deformed or backend.one_hot
     multiply_adds = positions * both * (taps + taps * taps * mixed)
-    held = positions * both // 2 * backend.copies(taps) * call.dtype.itemsize
+    held = positions * both // 2 * (backend.maps + backend.maps_a_tap * taps) * call.dtype.itemsize
     return Cost(flops=2 * multiply_adds, memory_bytes=held)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a program is being exported, to run where this package is not."""
+"""Tests whether a program is being exported, to run without this package."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from slideformer.ops.constant import assumed_constant
 
 
 def tracing() -> bool:
-    """Whether ``torch.jit.trace`` is at work, to which every size is a tensor."""
+    """Whether ``torch.jit.trace`` is active, to which every size is a tensor."""
     return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
-# The flag itself: asked directly, the compiler of PyTorch 2.11 answers True to whoever compiles, too.
+# The flag itself: inside the compiler of PyTorch 2.11, the function is True while compiling, too.
 @assumed_constant
 def exporting() -> bool:
-    """Whether ``torch.export`` or ``torch.jit.trace`` is at work, and not ``torch.compile``."""
+    """Whether ``torch.export`` or ``torch.jit.trace`` is active, and not ``torch.compile``."""
     return torch.compiler.is_exporting() or tracing()

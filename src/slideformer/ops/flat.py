@@ -3,20 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, cast
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
 
 from torch import Tensor
 
-from slideformer.ops.call import Call
-from slideformer.ops.window import Border, Window
+from slideformer.ops.call import MAPS, PARAMETERS, TENSORS, Call
+from slideformer.ops.window import Window
 
 # As a schema of torch.library: first the tensors of a call, then its options.
-ARGUMENTS = (
-    "Tensor query, Tensor key, Tensor value, Tensor? shift_weight, Tensor? shift_bias, Tensor? key_bias, "
-    "Tensor? logit_bias, int[] kernel_size, int[] dilation, str border, float scale"
-)
-TENSORS = 7
+OPTIONS = "int[] kernel_size, int[] dilation, str border, float scale"
+ARGUMENTS = ", ".join((*(f"Tensor {x}" for x in MAPS), *(f"Tensor? {x}" for x in PARAMETERS), OPTIONS))
+COUNT = len(TENSORS)
 
 
 def flat(call: Call) -> tuple[Any, ...]:
@@ -27,25 +26,40 @@ def flat(call: Call) -> tuple[Any, ...]:
 
 def call_of(*arguments: Any) -> Call:
     """The call of such arguments."""
-    query, key, value, *parameters = arguments[:TENSORS]
-    rows, columns, border, scale = arguments[TENSORS:]
-    window = Window((rows[0], rows[1]), (columns[0], columns[1]), cast("Border", border))
-    return Call(query, key, value, window, scale, *parameters)
+    kernel_size, dilation, border, scale = arguments[COUNT:]
+    return Call.of(arguments[:COUNT], Window(tuple(kernel_size), tuple(dilation), border), scale)
 
 
-def multiply_adds(query: Sequence[int], value: Sequence[int], weight: Sequence[int] | None, taps: int) -> int:
-    """Of the logits and of the output, from shapes: T a channel, and T T to deform."""
-    positions = query[0] * query[1] * query[2] * query[3]
-    return positions * (query[4] + value[4]) * (taps if weight is None else taps + taps * taps)
+class MultiplyAdds(NamedTuple):
+    """Multiply-adds of one forward pass."""
+
+    logits: int
+    output: int
+    deformed: bool
+
+
+def multiply_adds(*arguments: Any) -> MultiplyAdds:
+    """Count those of a call, as flat arguments with shapes for tensors: T a channel, and T T to deform."""
+    shapes = dict(zip(TENSORS, arguments, strict=False))
+    query, taps = shapes["query"], math.prod(arguments[COUNT])
+    deformed = shapes["shift_weight"] is not None
+    each = math.prod(query[:-1]) * (taps + taps * taps * deformed)
+    return MultiplyAdds(each * query[-1], each * shapes["value"][-1], deformed)
+
+
+def forward_flops(*arguments: Any, **outputs: Any) -> int:
+    """Floating-point operations of the forward pass, a multiply-add counted as two."""
+    found = multiply_adds(*arguments)
+    return 2 * (found.logits + found.output)
 
 
 def no_second_derivative(backend: str) -> Callable[..., NoReturn]:
-    """What the derivative of a fused backward pass does: there is no kernel for it."""
+    """The derivative of a fused backward pass, for which there is no kernel: an error."""
 
-    def refuse(ctx: Any, *grads: Tensor) -> NoReturn:
+    def reject(ctx: Any, *grads: Tensor) -> NoReturn:
         raise NotImplementedError(
             f'slide attention has second derivatives with backend="matmul", got backend "{backend}"; '
-            'pass backend="matmul" to slide_attention, or enter the layers with it'
+            'pass backend="matmul" to slide_attention, or build the layers with it'
         )
 
-    return refuse
+    return reject

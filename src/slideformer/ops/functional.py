@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from slideformer.ops import backend as table
 from slideformer.ops import checks, derivatives, reference
-from slideformer.ops.call import Call
-from slideformer.ops.derivatives import recomputed
+from slideformer.ops.call import PARAMETERS, Call
+from slideformer.ops.derivatives import recomputing
 from slideformer.ops.explanation import Explanation, explain_call
 from slideformer.ops.precision import autocast_maps, autocast_parameter, autocasts, own_precision
-from slideformer.ops.window import Border
+from slideformer.ops.window import Border, Window
 
 Size = int | tuple[int, int]
 
@@ -21,26 +23,15 @@ def checked(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    window: Window,
+    parameters: Sequence[Tensor | None],
+    scale: float | Tensor | None = None,
     *,
-    kernel_size: Size,
-    dilation: Size,
-    border: Border,
-    shift_weight: Tensor | None,
-    shift_bias: Tensor | None,
-    key_bias: Tensor | None,
-    logit_bias: Tensor | None,
-    scale: float | Tensor | None,
     named: bool = False,
 ) -> Call:
-    """The arguments as a call that every backend can trust."""
+    """The arguments as a call that every backend can trust; ``parameters`` in the order of `PARAMETERS`."""
     checks.maps(query, key, value)
-    window = checks.window(kernel_size, dilation, border)
-    optional = {
-        "shift_weight": shift_weight,
-        "shift_bias": shift_bias,
-        "key_bias": key_bias,
-        "logit_bias": logit_bias,
-    }
+    optional = dict(zip(PARAMETERS, parameters, strict=True))
     if autocasts(query):
         query, key, value = autocast_maps(query, key, value)
         optional = {name: autocast_parameter(x, query) for name, x in optional.items()}
@@ -54,7 +45,7 @@ def checked(
 
 
 def scaled(query: Tensor, scale: Tensor) -> Tensor:
-    """The query times a number that may be learned, its product and gradient summed in float32 at least."""
+    """The query times a number that may be learned; product and gradient are summed in float32 at least."""
     wide = torch.promote_types(query.dtype, torch.float32)
     return (query.to(wide) * scale.to(query.device, wide)).to(query.dtype)
 
@@ -93,7 +84,7 @@ def slide_attention(
             run row by row.
         dilation: spacing of the taps in positions, or (rows, columns).
         border: ``"zeros"``: outside the map are zero vectors that take part in the softmax (the paper);
-            ``"mask"``: what lies outside is left out; ``"clamp"``: the window slides inward and holds T
+            ``"mask"``: taps outside are left out; ``"clamp"``: the window slides inward and holds T
             neighbours that exist (Neighborhood Attention), or all of them where the map is smaller.
         shift_weight: W, the merged shift, ``(D, T, T)`` [channel, output tap, input tap], for keys and
             values of all heads. Only with ``border="zeros"``.
@@ -103,7 +94,7 @@ def slide_attention(
             by position relative to the query.
         scale: factor of the logits, ``D ** -0.5`` if None: a finite real number of Python or NumPy, or one in
             a tensor, which may be learned. A tensor multiplies the query, in query's dtype.
-        backend: ``"auto"``, or a name that `backends` lists. A named one never falls back in silence.
+        backend: ``"auto"``, or a name that `backends` lists. A named one never falls back silently.
 
     Returns:
         ``(B, H, W, G, D)`` in the dtype of the arguments; logits and softmax are float32 at least.
@@ -120,26 +111,15 @@ def slide_attention(
         >>> slide_attention(q, k, v, kernel_size=3).shape
         torch.Size([1, 14, 14, 2, 32])
     """
-    call = checked(
-        query,
-        key,
-        value,
-        kernel_size=kernel_size,
-        dilation=dilation,
-        border=border,
-        shift_weight=shift_weight,
-        shift_bias=shift_bias,
-        key_bias=key_bias,
-        logit_bias=logit_bias,
-        scale=scale,
-        named=backend != "auto",
-    )
+    window = checks.window(kernel_size, dilation, border)
+    parameters = (shift_weight, shift_bias, key_bias, logit_bias)
+    call = checked(query, key, value, window, parameters, scale, named=backend != "auto")
     chosen = table.select(call, backend)
-    # The backward pass of ordinary operators has the precision of wherever it runs, which may be autocast's.
+    # The backward pass of ordinary operators runs in the precision of its surroundings, maybe autocast's.
     rounds = autocasts(query) and not chosen.automatic and not torch.compiler.is_compiling()
     with own_precision(query):
         return (
-            derivatives.attend(call, recomputed(chosen.name, chosen.attend))
+            derivatives.attend(call, recomputing(chosen.name, chosen.attend))
             if rounds
             else chosen.attend(call)
         )
@@ -158,7 +138,7 @@ def slide_attention_weights(
     logit_bias: Tensor | None = None,
     scale: float | Tensor | None = None,
 ) -> Tensor:
-    """How much each position attends to each tap of its window, by the plain formula.
+    """Compute how much each position attends to each tap of its window, by the plain formula.
 
     Arguments, errors and equations are those of `slide_attention`.
 
@@ -166,19 +146,9 @@ def slide_attention_weights(
         ``(B, H, W, G, T)``, float32 at least; sums to 1 over the taps. It holds T numbers a position and
         head, which `slide_attention` never does: use it to look, not to run.
     """
-    call = checked(
-        query,
-        key,
-        key,
-        kernel_size=kernel_size,
-        dilation=dilation,
-        border=border,
-        shift_weight=shift_weight,
-        shift_bias=shift_bias,
-        key_bias=key_bias,
-        logit_bias=logit_bias,
-        scale=scale,
-    )
+    window = checks.window(kernel_size, dilation, border)
+    parameters = (shift_weight, shift_bias, key_bias, logit_bias)
+    call = checked(query, key, key, window, parameters, scale)
     with own_precision(query):
         return reference.attention_weights(call)
 
@@ -195,34 +165,24 @@ def slide_attention_values(
 ) -> Tensor:
     """Sum the shifted values with given weights, by the plain formula: ``sum_t A_t V'_t``.
 
-    With the weights of `slide_attention_weights` this is `slide_attention`; between the two stands what
-    must change the weights, such as dropout.
+    With the weights of `slide_attention_weights` this is `slide_attention`; dropout and other changes of the
+    weights go between the two.
 
     Args:
         weights: ``(B, H, W, G, T)``, in float32 or value's dtype.
         value: ``(B, H, W, G, D)``.
         kernel_size: as in `slide_attention`, as are the other arguments and errors.
         dilation: spacing of the taps.
-        border: what lies outside the map.
+        border: treatment of positions outside the map.
         shift_weight: ``(D, T, T)`` or None.
         shift_bias: ``(D, T)`` or None.
 
     Returns:
         ``(B, H, W, G, D)``.
     """
-    call = checked(
-        value,
-        value,
-        value,
-        kernel_size=kernel_size,
-        dilation=dilation,
-        border=border,
-        shift_weight=shift_weight,
-        shift_bias=shift_bias,
-        key_bias=None,
-        logit_bias=None,
-        scale=None,
-    )
+    window = checks.window(kernel_size, dilation, border)
+    # Neither the biases of the logits nor the scale matter to values.
+    call = checked(value, value, value, window, (shift_weight, shift_bias, None, None))
     if autocasts(value):
         weights = autocast_parameter(weights, value)
     checks.weights(weights, value, call.window)
@@ -247,26 +207,16 @@ def explain(
 ) -> Explanation:
     """Say which backend `slide_attention` would take for these arguments, and what each would cost.
 
-    Nothing is computed; tensors on the device ``meta`` do. Arguments and errors are those of
+    Nothing is computed: tensors may be on the device ``meta``. Arguments and errors are those of
     `slide_attention`.
 
     Example:
         >>> q = torch.empty(8, 56, 56, 3, 32, device="meta")
         >>> print(explain(q, q, q, kernel_size=3))  # doctest: +SKIP
     """
-    call = checked(
-        query,
-        key,
-        value,
-        kernel_size=kernel_size,
-        dilation=dilation,
-        border=border,
-        shift_weight=shift_weight,
-        shift_bias=shift_bias,
-        key_bias=key_bias,
-        logit_bias=logit_bias,
-        scale=scale,
-    )
+    window = checks.window(kernel_size, dilation, border)
+    parameters = (shift_weight, shift_bias, key_bias, logit_bias)
+    call = checked(query, key, value, window, parameters, scale)
     return explain_call(call, backend)
 
 

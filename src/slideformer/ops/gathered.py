@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention over neighbours that lie in memory: what the paper's three views have in common.
+"""Attention over gathered neighbours, the part that the paper's three views share.
 
 The views differ only in how they gather the T neighbours of every position (Im2Col, feature shift,
 depthwise convolution); the sums that follow are these.

@@ -2,7 +2,7 @@
 """The same sums as matrix products, in tiles, at the memory of one tile instead of 2 T maps.
 
 The backward pass is made of the same sums as the forward pass (see `tiles`): it computes the weights
-anew, tile by tile, and keeps only the arguments.
+again, tile by tile, and keeps only the arguments.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import torch
 from torch import Tensor
 
 from slideformer.ops import derivatives, tap_linear, tap_rows
-from slideformer.ops.call import Call
+from slideformer.ops.call import TENSORS, Call
 from slideformer.ops.derivatives import Kernels, Tensors
 from slideformer.ops.exporting import exporting
-from slideformer.ops.tiles import Operands, Shift, Tile, parts, rows
-from slideformer.ops.window import Window
+from slideformer.ops.tiles import Operands, Shift, Tile, rows, split_into_tiles
 
 
-def attend_whole(call: Call, offset: Tensor | None) -> Tensor:
-    """Attention of the whole batch at once, of ordinary operators: to export, and for second derivatives."""
+def attend_at_once(call: Call, offset: Tensor | None) -> Tensor:
+    """Attention of the whole batch in one tile of ordinary operators, to be exported."""
     height, width = call.map_size
     tile = Tile(call.window, slice(0, height), call.window.starts(height, width, call.query.device))
     return Operands.of(call, offset).attend(tile).to(call.value.dtype)
@@ -42,7 +41,7 @@ class Gradients:
 
     @classmethod
     def zeros(cls, operands: Operands, earlier: Gradients | None) -> Gradients:
-        """Nothing summed yet for these maps; the parameters' sums go on from earlier maps'."""
+        """Start at zero for these maps; the parameters' sums continue those of earlier maps."""
 
         def zeros(x: Tensor) -> Tensor:
             return torch.zeros(x.shape, dtype=operands.dtype, device=x.device)
@@ -55,7 +54,7 @@ class Gradients:
         return cls(*maps, *shift, *others)
 
     def add_tile(self, operands: Operands, tile: Tile, grad_output: Tensor) -> Tensor:
-        """Add one tile's share and return the gradient of its queries; the weights are computed anew."""
+        """Add one tile's share and return the gradient of its queries; the weights are computed again."""
         query, shift = operands.scaled_query(tile), operands.shift
         weights = operands.weights(tile, query)
         grad_output = grad_output[:, tile.rows].to(operands.dtype)
@@ -98,7 +97,7 @@ class Gradients:
 def tiled(call: Call, offset: Tensor | None) -> Tensor:
     """The output, tile by tile: ``(B, H, W, G, D)``."""
     output = call.value.new_empty(call.value.shape)
-    for maps, part, tiles in parts(call):
+    for maps, part, tiles in split_into_tiles(call):
         operands = Operands.of(part, offset)
         for tile in tiles:
             output[maps, tile.rows] = operands.attend(tile)
@@ -106,22 +105,13 @@ def tiled(call: Call, offset: Tensor | None) -> Tensor:
 
 
 class TiledAttention(torch.autograd.Function):
-    """Both passes as a compiler takes them, which refuses functions with a derivative in forward mode."""
+    """Both passes for a compiler, which takes no functions with a derivative in forward mode."""
 
     @staticmethod
-    def forward(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        shift_weight: Tensor | None,
-        shift_bias: Tensor | None,
-        key_bias: Tensor | None,
-        offset: Tensor | None,
-        window: Window,
-        scale: float,
-    ) -> Tensor:
-        """The output, ``(B, H, W, G, D)``."""
-        return tiled(Call(query, key, value, window, scale, shift_weight, shift_bias, key_bias), offset)
+    def forward(*arguments: Any) -> Tensor:
+        """The output, ``(B, H, W, G, D)``, from the tensors of a call, its logit offset, window and scale."""
+        *tensors, offset, window, scale = arguments
+        return tiled(Call.of(tensors, window, scale), offset)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -133,19 +123,17 @@ class TiledAttention(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of every tensor argument."""
         *tensors, offset = ctx.saved_tensors
-        query, key, value, *parameters = tensors
-        call = Call(query, key, value, ctx.window, ctx.scale, *parameters)
-        needed = ctx.needs_input_grad[:7]
-        grads = gradients(call, offset, grad_outputs[0])
-        return (*(grad if wanted else None for grad, wanted in zip(grads, needed, strict=True)), None, None)
+        grads = gradients(Call.of(tensors, ctx.window, ctx.scale), offset, grad_outputs[0])
+        needed = zip((*TENSORS, "offset"), ctx.needs_input_grad, strict=False)
+        return (*(grads.get(name) if here else None for name, here in needed), None, None)
 
 
-def gradients(call: Call, offset: Tensor | None, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of query, key, value, shift weight and bias, key bias and offset, each in its own dtype."""
+def gradients(call: Call, offset: Tensor | None, grad_output: Tensor) -> dict[str, Tensor]:
+    """Gradients of the tensors of a call and of its logit offset, by name, each in its own dtype."""
     height, width = call.map_size
     query, key, value = (x.new_empty(x.shape) for x in (call.query, call.key, call.value))
     total = None
-    for maps, part, tiles in parts(call):
+    for maps, part, tiles in split_into_tiles(call):
         operands = Operands.of(part, offset)
         total = Gradients.zeros(operands, total)
         for tile in tiles:
@@ -153,35 +141,37 @@ def gradients(call: Call, offset: Tensor | None, grad_output: Tensor) -> tuple[T
         key[maps] = call.window.crop(total.key, height, width)
         value[maps] = call.window.crop(total.value, height, width)
     assert total is not None  # even a batch of none is one part
-    weight = None if total.weight is None else total.weight.permute(2, 1, 0)
-    bias = None if total.bias is None else total.bias.T
-    key_bias = None if total.key_bias is None else total.key_bias[:, 0, 0, 0].T
-    logit_offset = None if total.offset is None else total.offset[:, 0].permute(1, 2, 3, 0)
-    parameters = (call.shift_weight, call.shift_bias, call.key_bias, offset)
-    # Copies: PyTorch gives no tangents to views of what it cannot see.
-    cast = (
-        grad if grad is None or x is None else grad.to(x.dtype, copy=True)
-        for grad, x in zip((weight, bias, key_bias, logit_offset), parameters, strict=True)
-    )
-    return (query, key, value, *cast)
+    grads = {"query": query, "key": key, "value": value}
+
+    def add(name: str, x: Tensor | None, grad: Tensor | None) -> None:
+        # A copy: PyTorch gives no tangents to views of a tensor that it does not know.
+        if x is not None and grad is not None:
+            grads[name] = grad.to(x.dtype, copy=True)
+
+    add("shift_weight", call.shift_weight, None if total.weight is None else total.weight.permute(2, 1, 0))
+    add("shift_bias", call.shift_bias, None if total.bias is None else total.bias.T)
+    add("key_bias", call.key_bias, None if total.key_bias is None else total.key_bias[:, 0, 0, 0].T)
+    add("offset", offset, None if total.offset is None else total.offset[:, 0].permute(1, 2, 3, 0))
+    return grads
 
 
 def wanted_gradients(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Sequence[Tensor]:
-    """Those gradients that are wanted, in order."""
+    """The gradients that are wanted, in order."""
     bias = call.logit_bias
     with torch.enable_grad():
         bias = None if bias is None else bias.detach().requires_grad_()
         offset = replace(call, logit_bias=bias).logit_offset()
-    *found, grad_offset = gradients(call, None if offset is None else offset.detach(), grad)
-    if wanted[-1] and offset is not None and bias is not None:
-        (grad_offset,) = torch.autograd.grad(offset, bias, grad_offset)
-    return [x for x, here in zip((*found, grad_offset), wanted, strict=True) if here and x is not None]
+    grads = gradients(call, None if offset is None else offset.detach(), grad)
+    names = [name for name, here in zip(TENSORS, wanted, strict=True) if here]
+    if "logit_bias" in names and offset is not None and bias is not None:
+        (grads["logit_bias"],) = torch.autograd.grad(offset, bias, grads["offset"])
+    return [grads[name] for name in names]
 
 
 def compiled(call: Call) -> Tensor:
-    """The same as one function with first derivatives."""
-    maps, parameters = (call.query, call.key, call.value), (call.shift_weight, call.shift_bias, call.key_bias)
-    output: Tensor = TiledAttention.apply(*maps, *parameters, call.logit_offset(), call.window, call.scale)
+    """Slide attention under a compiler, as one function with first derivatives."""
+    tensors = replace(call, logit_bias=None).tensors()  # the offset has the bias
+    output: Tensor = TiledAttention.apply(*tensors, call.logit_offset(), call.window, call.scale)
     return output
 
 
@@ -197,5 +187,5 @@ def attend(call: Call) -> Tensor:
     if exporting() and call.shift_bias is None:
         return tap_rows.attend(call)
     if exporting():
-        return attend_whole(call, call.logit_offset())
+        return attend_at_once(call, call.logit_offset())
     return derivatives.attend(call, KERNELS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Autocast, and how the operator keeps its own precision under it."""
+"""Precision of the operator under autocast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-# Asked once, here: `torch.compile` of PyTorch 2.11 breaks the graph where it meets the question.
+# Computed once, here: `torch.compile` of PyTorch 2.11 breaks the graph at this call.
 AUTOCAST_DEVICES = frozenset(
     device for device in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(device)
 )
@@ -30,7 +30,7 @@ def own_precision(like: Tensor) -> AbstractContextManager[None]:
 
 
 def autocast_maps(*maps: Tensor) -> tuple[Tensor, ...]:
-    """Maps of different dtypes in that of autocast, as it casts for `F.scaled_dot_product_attention`.
+    """Cast maps of different dtypes to that of autocast, as it does for `F.scaled_dot_product_attention`.
 
     Maps of one dtype stay in it, and float64 is never cast.
     """
@@ -41,5 +41,5 @@ def autocast_maps(*maps: Tensor) -> tuple[Tensor, ...]:
 
 
 def autocast_parameter(x: Optional, like: Tensor) -> Optional:
-    """A parameter of a map of any dtype: half precision that the map does not share becomes float32."""
+    """A parameter for maps of any dtype: half precision that the maps do not share becomes float32."""
     return x.float() if isinstance(x, Tensor) and x.dtype in HALVES and x.dtype != like.dtype else x

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The law: slide attention as the formula says it, in any dtype, without cleverness.
+"""The definition of slide attention: the plain formula, in any dtype, without optimisation.
 
 A backend is right when its values and gradients agree with this file.
 """
@@ -15,7 +15,7 @@ from slideformer.ops.window import Window
 
 
 def neighbours(x: Tensor, window: Window) -> Tensor:
-    """What each tap reads, zero outside the map: ``(B, H, W, G, D) -> (B, H, W, T, G, D)``."""
+    """The map at each tap, zero outside the map: ``(B, H, W, G, D) -> (B, H, W, T, G, D)``."""
     height, width = x.shape[1:3]
     rows, columns = (axis.sources(x.device) for axis in window.axes(height, width))
     # Zeros wide enough for every tap on all four sides, so that an index is never negative.

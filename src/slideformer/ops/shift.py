@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The row view (feature shift): each row of the matrix is the whole map shifted by one tap (paper, 4.1)."""
+"""The row view (feature shift): each row of the matrix is the map shifted by one tap (paper, 4.1)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slide attention to be exported: a linear layer a tap, its weights constants of the graph.
 
-The sums are those of `tiles`; channels and taps stand last, as linear layers of every runtime take them, and
+The sums are those of `tiles`; channels and taps are last, the layout of linear layers in every runtime, and
 nothing is transposed or written in place.
 """
 
@@ -14,7 +14,7 @@ from slideformer.ops.call import Call
 
 
 def attend(call: Call) -> Tensor:
-    """Attention through a deformed shift, of few and ordinary operators."""
+    """Attention through a deformed shift, by few and ordinary operators."""
     dtype = call.value.dtype
     call = call.upcast()
     assert call.shift_weight is not None  # without one there is `tap_rows`
@@ -40,13 +40,13 @@ def attend(call: Call) -> Tensor:
 def taps(call: Call, x: Tensor) -> list[Tensor]:
     """A map seen through each tap: T of ``(B, H, W, G, D)``."""
     padded = call.window.pad(x)
-    # Asked of the padded map: the exporter of TorchScript takes the size of a view for the example's.
+    # From the padded map: the exporter of TorchScript takes the size of a view for a constant.
     rows = slice(0, padded.shape[1] - (call.window.kernel_size[0] - 1) * call.window.dilation[0])
     return [call.window.shifted(padded, tap, rows, None) for tap in range(call.window.taps)]
 
 
 def sum_of(parts: list[Tensor]) -> Tensor:
-    """Their sum, in order."""
+    """The sum of tensors, in order."""
     total, *others = parts
     for part in others:
         total = total + part

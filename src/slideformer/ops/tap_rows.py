@@ -29,7 +29,7 @@ class TapRows:
         self.left = (left[:, None] + torch.arange(self.columns, device=device) * spacing).flatten()  # (W K)
 
     def read(self, padded: Tensor, row: int) -> Tensor:
-        """What the taps of one row read: ``(B, H', W', G, D) -> (B, H, W K, G, D)``."""
+        """The map at the taps of one row: ``(B, H', W', G, D) -> (B, H, W K, G, D)``."""
         return padded.index_select(1, self.top + row * self.spacing).index_select(2, self.left)
 
     def repeat(self, x: Tensor) -> Tensor:
@@ -39,20 +39,20 @@ class TapRows:
     def pick(self, weights: Tensor, row: int) -> Tensor:
         """The weights of one row of taps, as `read` lays them out: ``(B, H, W, T, G) -> (B, H, W K, G)``."""
         number = self.number(weights)
-        # No flatten: that W and K may be joined must be known of every size of an exported program.
+        # No flatten, which would require that W and K can be joined for every size of an exported program.
         return weights[:, :, number // self.columns, row * self.columns + number % self.columns]
 
     def number(self, x: Tensor) -> Tensor:
-        """Number of each column and tap: ``(W K)``."""
+        """Index of each column and tap: ``(W K)``."""
         return torch.arange(x.shape[2] * self.columns, device=x.device)
 
     def split(self, x: Tensor) -> Tensor:
-        """Tell columns and taps apart: ``(B, H, W K, X) -> (B, H, W, K, X)``."""
+        """Split columns and taps: ``(B, H, W K, X) -> (B, H, W, K, X)``."""
         return x.unflatten(2, self.size)
 
 
 def attend(call: Call) -> Tensor:
-    """Local attention without a shift, of few and ordinary operators."""
+    """Local attention without a shift, by few and ordinary operators."""
     dtype = call.value.dtype
     call = call.upcast()
     taps = TapRows(call)

@@ -35,7 +35,7 @@ def rows(x: Tensor) -> Tensor:
 class Shift:
     """The deformed shift by input tap: weight ``(T, D, T)``, a (D x T) matrix a tap, and bias ``(D, T)``.
 
-    Numbers a tap stand with the taps first, ``(T, b, rows, W, G)``: softmax and products then run along
+    Logits and weights have the taps first, ``(T, b, rows, W, G)``: softmax and products then run along
     positions, which are many, and not along taps, which are few and of an odd number.
     """
 
@@ -44,15 +44,15 @@ class Shift:
 
     @classmethod
     def of(cls, weight: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Shift:
-        """From the operator's ``(D, T, T)`` [channel, output tap, input tap]."""
+        """The shift of the operator's ``(D, T, T)`` [channel, output tap, input tap]."""
         weight = None if weight is None else weight.to(dtype).permute(2, 0, 1).contiguous()
         return cls(weight, None if bias is None else bias.to(dtype))
 
     def contract(self, x: Tensor, taps: Iterator[Tensor]) -> Tensor:
         """``sum_u (x * m_u) W_u + x b``: ``(..., D)`` and a map's taps give ``(T, ...)``."""
-        bias = (
-            None if self.bias is None else (self.bias.T @ rows(x).T).view(self.bias.shape[1], *x.shape[:-1])
-        )
+        bias = None
+        if self.bias is not None:
+            bias = (self.bias.T @ rows(x).T).view(self.bias.shape[1], *x.shape[:-1])
         if self.weight is None:
             y = torch.stack([(x * tap).sum(-1) for tap in taps])
             return y if bias is None else y + bias
@@ -63,9 +63,9 @@ class Shift:
 
     def spread(self, y: Tensor, taps: Iterator[Tensor]) -> Tensor:
         """``sum_u (y W_u^T) * m_u + y b^T``: ``(T, ...)`` and a map's taps give ``(..., D)``."""
-        total = (
-            None if self.bias is None else (y.flatten(1).T @ self.bias.T).view(*y.shape[1:], len(self.bias))
-        )
+        total = None
+        if self.bias is not None:
+            total = (y.flatten(1).T @ self.bias.T).view(*y.shape[1:], len(self.bias))
         for tap, seen in enumerate(taps):
             factor = self.factor(y, tap)
             total = factor * seen if total is None else total.addcmul_(factor, seen)
@@ -73,7 +73,7 @@ class Shift:
         return total
 
     def factor(self, y: Tensor, tap: int) -> Tensor:
-        """``y W_u^T``: what multiplies one input tap of the map, ``(..., D)`` or ``(..., 1)``."""
+        """``y W_u^T``, the factor of one input tap of the map: ``(..., D)`` or ``(..., 1)``."""
         if self.weight is None:
             return y[tap, ..., None]
         matrix = self.weight[tap]
@@ -82,7 +82,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Tile:
-    """Some rows of positions, and how each tap reads a padded map there."""
+    """A tile of some rows of positions, and how each tap reads a padded map there."""
 
     window: Window
     rows: slice
@@ -94,7 +94,7 @@ class Tile:
             yield self.window.shifted(padded, tap, self.rows, self.starts)
 
     def add(self, padded: Tensor, tap: int, a: Tensor, b: Tensor) -> None:
-        """Add a product to what a tap reads, in place."""
+        """Add a product, in place, where a tap reads."""
         self.window.add_shifted(padded, tap, self.rows, self.starts, a, b)
 
     def of_offset(self, offset: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Operands:
-    """Some maps of the batch, padded, and the parameters in the dtype of the computation."""
+    """Part of the batch, its maps padded, and the parameters in the dtype of the computation."""
 
     query: Tensor
     key: Tensor  # padded
@@ -147,23 +147,23 @@ class Operands:
         return self.shift.spread(self.weights(tile, self.scaled_query(tile)), tile.taps(self.value))
 
 
-def cuts(length: int, longest: int) -> Iterator[slice]:
-    """Cut a length into the fewest pieces that are no longer than asked, all but equal."""
+def split_evenly(length: int, longest: int) -> Iterator[slice]:
+    """Split a length into the fewest pieces that are no longer than asked, equal up to one."""
     pieces = max(1, -(-length // max(1, longest)))
     for piece in range(pieces):
         yield slice(piece * length // pieces, (piece + 1) * length // pieces)
 
 
-def parts(call: Call) -> Iterator[tuple[slice, Call, list[Tile]]]:
-    """Cut the batch into some maps at a time, and these into tiles of some rows."""
+def split_into_tiles(call: Call) -> Iterator[tuple[slice, Call, list[Tile]]]:
+    """Split the batch into some maps at a time, and these into tiles of some rows."""
     batch, height, width, heads, channels = call.query.shape
     starts = call.window.starts(height, width, call.query.device)
-    # A compiler wants one short graph for any size, and plans the memory itself.
+    # A compiler needs one short graph for any size, and plans the memory itself.
     if torch.compiler.is_compiling():
         yield slice(0, batch), call, [Tile(call.window, slice(0, height), starts)]
         return
     elements = TILE_ELEMENTS.get(call.query.device.type, TILE_ELEMENTS_ELSEWHERE)
     row = width * heads * channels
-    tiles = [Tile(call.window, cut, starts) for cut in cuts(height, elements // row)]
-    for maps in cuts(batch, elements // (height * row)):
+    tiles = [Tile(call.window, rows, starts) for rows in split_evenly(height, elements // row)]
+    for maps in split_evenly(batch, elements // (height * row)):
         yield maps, replace(call, query=call.query[maps], key=call.key[maps], value=call.value[maps]), tiles

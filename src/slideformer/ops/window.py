@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The K x K window: the only place that knows kernel size, dilation, border and the order of taps.
 
-Every border is told in the same three steps, so that a backend needs no case of its own:
+Every border is handled in the same three steps, so that no backend has special cases:
 
 1. `Window.pad` surrounds the map with zeros,
 2. `Window.shifted` reads one tap for every position from the padded map,
-3. `Window.logit_offset` excludes taps that are not there by adding minus infinity to their logit.
+3. `Window.logit_offset` excludes taps outside the map by adding minus infinity to their logit.
 
 Taps run row by row: tap ``t`` is row ``t // K_cols`` and column ``t % K_cols`` of the window.
 """
@@ -47,11 +47,11 @@ class Axis:
 
     @property
     def padding(self) -> tuple[int, int]:
-        """Zeros that stand before and after the map, in positions."""
+        """Zeros before and after the map, in positions."""
         if self.border != "clamp":
             return self.span // 2, self.span // 2
         # A clamped window leaves the map only where the map is smaller than the window.
-        # Without dilation there is one grid whatever the size, said here for whoever exports a symbolic one.
+        # Without dilation there is one grid whatever the size, which matters where the size is symbolic.
         grids = 1 if self.dilation == 1 else clamped(self.size, most=self.dilation)
         return 0, clamped(grids + self.span - self.size, least=0)
 
@@ -73,7 +73,7 @@ class Axis:
         return self.starts(device)[:, None] + taps - self.padding[0]
 
     def inside(self, device: torch.device) -> Tensor:
-        """Whether each tap lies on the map: ``(size, K)``, bool."""
+        """Whether each tap is on the map: ``(size, K)``, bool."""
         sources = self.sources(device)
         return (sources >= 0) & (sources < self.size)
 
@@ -86,7 +86,7 @@ class Axis:
     @property
     def always_inside(self) -> bool:
         """Whether it is known, for this very size, that no tap leaves the map."""
-        # A symbolic size (while exporting) is no int: then nothing is known and the mask is built.
+        # A symbolic size (while exporting) is not an int: then nothing is known and the mask is built.
         return (
             self.border == "clamp"
             and isinstance(self.size, int)
@@ -96,7 +96,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Window:
-    """A K_rows x K_cols neighbourhood, its dilation and what happens at the border of the map."""
+    """A K_rows x K_cols neighbourhood, its dilation and its border."""
 
     kernel_size: tuple[int, int]
     dilation: tuple[int, int]
@@ -135,7 +135,7 @@ class Window:
         return rows.starts(device), columns.starts(device)
 
     def shifted(self, padded: Tensor, tap: int, rows: slice, starts: tuple[Tensor, Tensor] | None) -> Tensor:
-        """What this tap reads at every position of some rows of the map: ``(B, rows, W, ...)``.
+        """The map at this tap of every position of some rows: ``(B, rows, W, ...)``.
 
         A view for the borders ``"zeros"`` and ``"mask"``, a copy for ``"clamp"``.
         """
@@ -163,7 +163,7 @@ class Window:
         padded.index_add_(1, starts[0][rows] + row, wide.index_add_(2, starts[1] + column, update))
 
     def logit_offset(self, height: int, width: int, logit_bias: Tensor | None, like: Tensor) -> Tensor | None:
-        """What is added to the logits whatever the query: the bias, and minus infinity where no neighbour is.
+        """The logits' part that does not depend on the query: the bias, and minus infinity outside the map.
 
         Args:
             height: rows H of the map.
@@ -172,7 +172,7 @@ class Window:
             like: gives the device and the dtype.
 
         Returns:
-            A tensor that broadcasts to ``(H, W, G, T)``, or None where nothing is to be added.
+            A tensor that broadcasts to ``(H, W, G, T)``, or None where nothing is added.
         """
         rows, columns = self.axes(height, width)
         device = like.device

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from slideformer.errors import UserError
-from slideformer.tasks.pictures import File, open_image, orientation, read_turnable
+from slideformer.tasks.images import File, open_image, orientation, read_turnable
 from slideformer.tasks.training.findings import NOTE, Findings
 
 Drawn = Literal["upright", "stored"]
@@ -48,21 +48,13 @@ class Header:
 
 
 def read_with_header(file: File) -> tuple[Image.Image, Header]:
-    """Read an image as RGB of 8 bits as it is stored, and its header, in one opening.
-
-    Raises:
-        UnreadableImageError: it is not a complete image, or its file does not say how bright its pixels are.
-    """
+    """Read an image as RGB of 8 bits as it is stored, and its header, in one opening."""
     image, number = read_turnable(file)
     return image, header_of(image.size, number)
 
 
 def read_header(file: File) -> Header:
-    """Read how large an image is, and how EXIF turns it, without its pixels where its format allows that.
-
-    Raises:
-        UnreadableImageError: it is not an image.
-    """
+    """Read how large an image is, and how EXIF turns it, without its pixels where its format allows that."""
     with open_image(file) as image:
         tags = getattr(image, "tag_v2", None)
         # Pillow gives the size of a TIFF upright; its tags have it as it is stored.

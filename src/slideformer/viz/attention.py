@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where one position looks: its window on the picture, and the weights of every head."""
+"""Where one position looks: its window on the image, and the weights of every head."""
 
 from __future__ import annotations
 
@@ -78,17 +78,17 @@ def attention_map(
     patch_size: int,
     title: str = "attention, % of one position's weight",
 ) -> Path:
-    """Draw the K x K attention of one position as PNG; taps outside the picture are hatched.
+    """Draw the K x K attention of one position as PNG; taps outside the image are hatched.
 
     Args:
-        image: the picture, PIL's or an array ``(height, width, 3)``.
+        image: the image, PIL's or an array ``(height, width, 3)``.
         weights: ``(G, K * K)``, softmax weights of each head, taps row by row.
         position: row and column on the map.
         out: the file.
-        patch_size: pixels a position, of the picture.
-        title: above the picture.
+        patch_size: pixels a position, of the image.
+        title: above the image.
 
     Raises:
-        ValueError: the weights are no square window, or the position is not on the map.
+        ValueError: the weights are not a square window, or the position is not on the map.
     """
     return save(attention_figure(image, weights, position, patch_size=patch_size, title=title), out)

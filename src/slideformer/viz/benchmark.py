@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How time and memory grow with the size of the map."""
+"""Time and memory by the size of the map."""
 
 from __future__ import annotations
 
@@ -10,54 +10,57 @@ from typing import TYPE_CHECKING, Any
 from slideformer.viz.figure import COLOURS, GRID, INK, SOFT, new_figure, save
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MARKERS = "os^Dv<>P"
-# Panel -> the figure of a measurement that it shows.
+# Title of a panel -> the figure of a measurement that it shows.
 PANELS = {"time of a step, ms": "median_ms", "extra memory, MiB": "memory_mib"}
+# A logarithm has no place for zero: a page of memory is the least that is drawn, in MiB.
+LEAST = 2**-8
 
 
 def benchmark_figure(figures: Mapping[str, Any]) -> Figure:
     """The figure of `benchmark_curves`."""
-    groups = figures["groups"]
-    names = list(dict.fromkeys(row["name"] for group in groups for row in group["rows"]))
     figure = new_figure(9.0, 4.4)
     conditions = figures["conditions"]
     title = f"{conditions['work']}, {conditions['dtype']}; {conditions['processor']}"
     figure.suptitle(title, fontsize=10, color=INK)
     panels = figure.subplots(1, len(PANELS))
     for axes, (label, field) in zip(panels, PANELS.items(), strict=True):
-        for number, name in enumerate(names):
-            points = [
-                (group["size"], row[field])
-                for group in groups
-                for row in group["rows"]
-                # A logarithm has no place for nothing: a page of memory is the least.
-                if row["name"] == name and row[field] is not None and row[field] > 2**-8
-            ]
-            if points:
-                axes.plot(
-                    *zip(*points, strict=True),
-                    color=COLOURS[number % len(COLOURS)],
-                    marker=MARKERS[number % len(MARKERS)],
-                    markersize=4,
-                    linewidth=1.5,
-                    linestyle="-" if number < len(COLOURS) else "--",
-                    label=name,
-                )
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        sizes = sorted({group["size"] for group in groups})
-        axes.set_xticks(sizes, [str(size) for size in sizes])
-        axes.minorticks_off()
+        draw_panel(axes, figures["groups"], field)
         axes.set_title(label, fontsize=10, color=INK, loc="left")
-        axes.set_xlabel("side of the map or image", fontsize=9, color=SOFT)
-        axes.grid(color=GRID, linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8, colors=SOFT)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
+
+
+def draw_panel(axes: Axes, groups: list[Any], field: str) -> None:
+    """Draw one line a candidate."""
+    for number, name in enumerate(dict.fromkeys(row["name"] for group in groups for row in group["rows"])):
+        rows = [
+            (group["size"], row[field]) for group in groups for row in group["rows"] if row["name"] == name
+        ]
+        points = [(size, value) for size, value in rows if value is not None and value > LEAST]
+        if points:
+            axes.plot(
+                *zip(*points, strict=True),
+                color=COLOURS[number % len(COLOURS)],
+                marker=MARKERS[number % len(MARKERS)],
+                markersize=4,
+                linewidth=1.5,
+                linestyle="-" if number < len(COLOURS) else "--",
+                label=name,
+            )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    sizes = sorted({group["size"] for group in groups})
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.minorticks_off()
+    axes.set_xlabel("side of the map or image", fontsize=9, color=SOFT)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8, colors=SOFT)
 
 
 def benchmark_curves(figures: Mapping[str, Any], out: str | Path) -> Path:

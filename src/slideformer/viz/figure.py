@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How every picture is made and kept: one style, no global state, whole files only."""
+"""The style of all figures, and how they are written; no global state."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from slideformer.errors import UserError, printable
-from slideformer.files import whole
+from slideformer.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,25 +32,28 @@ def drawable(name: str) -> str:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, drawn without a window.
-
-    Raises:
-        UserError: matplotlib is not installed.
-    """
+    """An empty figure of this size in inches, drawn without a window."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError(
-            "pictures need matplotlib, which is not installed; pip install 'slideformer[train]'"
+            "figures need matplotlib, which is not installed; pip install 'slideformer[train]'"
         ) from error
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
+def rendered(figure: Figure) -> Image.Image:
+    """A figure as an RGB image."""
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
 def save(figure: Figure, out: str | Path) -> Path:
-    """Write a figure as PNG, whole or not at all."""
-    with whole(out) as unfinished:
+    """Write a figure as PNG, atomically."""
+    with atomic_write(out) as unfinished:
         figure.savefig(unfinished, format="png")
     return Path(out)

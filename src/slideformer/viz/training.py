@@ -13,7 +13,7 @@ from slideformer.viz.figure import COLOURS, GRID, INK, SOFT, new_figure, save
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Panel -> the columns of metrics.csv it shows, by their names in the picture, and their factor.
+# Panel -> the columns of metrics.csv it shows, by their names in the image, and their factor.
 PANELS = {
     "loss": {"train/loss": ("training", 1.0), "val/loss": ("hold-out", 1.0)},
     "accuracy, %": {"val/top1": ("top-1", 100.0), "val/top5": ("top-5", 100.0)},

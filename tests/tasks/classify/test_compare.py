@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slideformer.errors import UserError
+from slideformer.runs import Facts, Preprocessing
 from slideformer.tasks.classify.compare import Comparison, compare
 from tests.conftest import CLASSES
 
-FACTS = {
-    "class_names": list(CLASSES),
-    "input_size": (3, 24, 24),
-    "mean": (0.0, 0.0, 0.0),
-    "std": (1.0, 1.0, 1.0),
-    "interpolation": "bicubic",
-    "crop_pct": 1.0,
-}
+HOW = Preprocessing(
+    input_size=(3, 24, 24), mean=(0.0,) * 3, std=(1.0,) * 3, interpolation="bicubic", crop_pct=1.0
+)
+FACTS = Facts(task="classify", architecture="x", class_names=tuple(CLASSES), preprocessing=HOW)
 # In val/ there are three pictures of each class, class by class.
 RIGHT = (0, 0, 0, 1, 1, 1, 2, 2, 2)
 
@@ -60,7 +58,7 @@ def test_unreadable_pictures_are_left_out(photos: Path) -> None:
 
 
 def test_other_classes_are_refused(all_photos: Path) -> None:
-    facts = {**FACTS, "class_names": ["ant", "bee", "cat"]}
+    facts = replace(FACTS, class_names=("ant", "bee", "cat"))
     with pytest.raises(UserError, match="ant"):
         compare(answers(), answers(), str(all_photos), facts)
 

@@ -21,11 +21,11 @@ from slideformer.errors import UserError
 from slideformer.tasks.classify.data import Augment, ClassificationData
 from slideformer.tasks.classify.datasets import Images
 from slideformer.tasks.classify.timm_sources import TimmReader, TimmSource, TimmStream, as_image
-from slideformer.tasks.pictures import read_image
+from slideformer.tasks.images import read_image
 from slideformer.tasks.training.batches import Unreadable
 from slideformer.tasks.training.callbacks import EpochSeed
 from tests.conftest import CLASSES, COUNTS, train
-from tests.tasks.images import RAMP, REFUSED, SHOWN, encoded, turned_by
+from tests.tasks.odd_images import RAMP, REFUSED, SHOWN, encoded, turned_by
 
 
 def data(source: object, **options: object) -> ClassificationData:

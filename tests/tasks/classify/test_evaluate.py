@@ -11,8 +11,10 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, t
 from torch import nn
 
 from slideformer.errors import UserError
+from slideformer.runs import open_run
 from slideformer.tasks.classify.datasets import Batch
-from slideformer.tasks.classify.evaluate import Evaluation, evaluate, evaluate_folder
+from slideformer.tasks.classify.evaluate import ClassificationEvaluation, evaluate
+from slideformer.tasks.evaluate import evaluate as evaluate_run
 from tests.conftest import CLASSES, COUNTS
 
 NAMES = tuple("abcdefg")
@@ -26,13 +28,19 @@ def answers() -> tuple[torch.Tensor, torch.Tensor]:
     return logits, targets
 
 
-def evaluation(answers: tuple[torch.Tensor, torch.Tensor]) -> Evaluation:
+def evaluation(answers: tuple[torch.Tensor, torch.Tensor]) -> ClassificationEvaluation:
     logits, targets = answers
     batches = [
         Batch(images, truth, ("bad.jpg",) if start == 0 else ())
         for start, (images, truth) in enumerate(zip(logits.split(20), targets.split(20), strict=True))
     ]
     return evaluate(nn.Identity(), batches, NAMES)
+
+
+def evaluated(run: Path, data: Path | str, **options: int) -> ClassificationEvaluation:
+    result = evaluate_run(open_run(run), data, **options)
+    assert isinstance(result, ClassificationEvaluation)
+    return result
 
 
 def test_the_figures_are_scikit_learns(answers: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -60,7 +68,7 @@ def test_a_class_without_images_has_no_recall(answers: tuple[torch.Tensor, torch
 def test_a_batch_of_nothing_readable_is_left_out(finished_run: Path, photos: Path) -> None:
     bad = photos / "val" / "kiwi" / "0.jpg"
     bad.write_text("no picture")
-    found = evaluate_folder(finished_run, str(photos), batch_size=1)
+    found = evaluated(finished_run, photos, batch_size=1)
     assert found.unreadable == (str(bad),)
     assert found.images == 8
 
@@ -71,7 +79,7 @@ def test_nothing_to_evaluate_is_refused() -> None:
 
 
 def test_a_run_is_as_good_as_its_training_said(finished_run: Path, all_photos: Path) -> None:
-    result = evaluate_folder(finished_run, str(all_photos))
+    result = evaluated(finished_run, all_photos)
     assert result.top1 == 1.0
     assert result.class_names == tuple(sorted(CLASSES))
     assert result.images == len(CLASSES) * COUNTS["val"]
@@ -80,4 +88,4 @@ def test_a_run_is_as_good_as_its_training_said(finished_run: Path, all_photos: P
 def test_other_classes_are_refused(finished_run: Path) -> None:
     message = "must have the model's 3 classes, got without kiwi, lemon, .* and with the foreign 0, 1, 2"
     with pytest.raises(UserError, match=message):
-        evaluate_folder(finished_run, "digits")
+        evaluated(finished_run, "digits")

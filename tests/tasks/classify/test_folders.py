@@ -14,7 +14,7 @@ from PIL import Image
 from slideformer.errors import UserError
 from slideformer.tasks.classify.datasets import FolderReader
 from slideformer.tasks.classify.folders import class_names, shared_class_names
-from slideformer.tasks.pictures import image_paths
+from slideformer.tasks.images import image_paths
 from tests.conftest import CLASSES
 
 

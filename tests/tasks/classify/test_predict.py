@@ -10,10 +10,11 @@ import torch
 from timm.data import create_transform
 
 from slideformer.errors import UserError
-from slideformer.models import load_pretrained
+from slideformer.runs import open_run
 from slideformer.tasks.classify import predict as module
-from slideformer.tasks.classify.predict import predict
-from slideformer.tasks.pictures import find_images, read_image
+from slideformer.tasks.images import find_images, read_image
+from slideformer.tasks.predict import predict
+from slideformer.tasks.results import Classification, Unreadable
 
 
 def test_files_folders_and_globs_give_each_picture_once(
@@ -42,40 +43,36 @@ def test_predictions_are_the_models_in_order(
     finished_run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BATCH", 4)
-    model, info = load_pretrained(finished_run)
+    run = open_run(finished_run)
     paths = find_images([str(photos / "val")])
-    found = list(predict(model, info, paths, top=2))
+    found = list(predict(run, paths, top=2))
     assert [Path(p.path) for p in found] == paths
-    transform = create_transform(
-        info.input_size,
-        interpolation=info.interpolation,
-        mean=info.mean,
-        std=info.std,
-        crop_pct=info.crop_pct,
-    )
+    assert run.preprocessing is not None
+    transform = create_transform(**run.preprocessing.values())
     for prediction in found:
+        assert isinstance(prediction, Classification)
         with torch.inference_mode():
-            shares = model(transform(read_image(prediction.path))[None]).softmax(1)[0]
-        expected = [(info.label_names[i], float(shares[i])) for i in shares.argsort(descending=True)[:2]]
+            shares = run.model(transform(read_image(prediction.path))[None]).softmax(1)[0]
+        expected = [(run.class_names[i], float(shares[i])) for i in shares.argsort(descending=True)[:2]]
         assert [name for name, _ in prediction.classes] == [name for name, _ in expected]
         assert [p for _, p in prediction.classes] == pytest.approx([p for _, p in expected], abs=1e-5)
         assert prediction.classes[0][0] == Path(prediction.path).parent.name
 
 
 def test_an_unreadable_picture_is_told_or_stops(finished_run: Path, photos: Path) -> None:
-    model, info = load_pretrained(finished_run)
+    run = open_run(finished_run)
     bad, good = photos / "val/kiwi/0.jpg", photos / "val/kiwi/1.jpg"
     bad.write_bytes(bad.read_bytes()[:200])
-    first, second = predict(model, info, [bad, good])
-    assert first.error is not None
-    assert first.classes == ()
+    first, second = predict(run, [bad, good])
+    assert isinstance(first, Unreadable)
+    assert isinstance(second, Classification)
     assert second.classes[0][0] == "kiwi"
     with pytest.raises(UserError, match=r"must be complete and readable, got .*kiwi/0\.jpg"):
-        list(predict(model, info, [bad, good], on_bad_image="stop"))
+        list(predict(run, [bad, good], on_bad_image="stop"))
 
 
 def test_more_classes_than_there_are_gives_all(finished_run: Path, all_photos: Path) -> None:
-    model, info = load_pretrained(finished_run)
-    (prediction,) = predict(model, info, [all_photos / "val/kiwi/0.jpg"], top=50)
+    (prediction,) = predict(open_run(finished_run), all_photos / "val/kiwi/0.jpg", top=50)
+    assert isinstance(prediction, Classification)
     assert len(prediction.classes) == 3
     assert sum(share for _, share in prediction.classes) == pytest.approx(1)

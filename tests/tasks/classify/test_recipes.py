@@ -14,6 +14,7 @@ from slideformer.models.slide_swin import VARIANTS
 from slideformer.tasks.classify.task import CLASSIFY
 from slideformer.tasks.training.command_line import TrainCLI, expand, parse
 from slideformer.tasks.training.fit import quiet
+from tests.tiers import fast
 
 IMAGENET = [name for name in CLASSIFY.recipes() if name.startswith("imagenet")]
 
@@ -31,7 +32,7 @@ def parsed(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[TrainCLI]:
         yield parse(CLASSIFY, expand(CLASSIFY, [*words, "--trainer.accelerator=cpu"]), stack)
 
 
-@pytest.mark.parametrize("parsed", CLASSIFY.recipes(), indirect=True)
+@pytest.mark.parametrize("parsed", fast(CLASSIFY.recipes()), indirect=True)
 def test_every_recipe_builds_its_model_data_and_trainer(parsed: TrainCLI) -> None:
     assert parsed.model.hparams["num_classes"] == 10
     assert parsed.trainer.max_epochs == parsed.config.trainer.max_epochs

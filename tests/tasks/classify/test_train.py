@@ -22,7 +22,9 @@ from slideformer.tasks.classify.module import Classifier
 from slideformer.tasks.classify.task import CLASSIFY
 from slideformer.tasks.training.fit import fit
 from slideformer.tasks.training.run_folder import RunFolder
-from tests.conftest import CLASSES, QUICK, command, train
+from tests.conftest import CLASSES, QUICK, command, finish, train
+from tests.shared import made_once
+from tests.tiers import fast
 
 STEPS = 3  # an epoch: 24 images in batches of 8
 EPOCHS = 3
@@ -113,25 +115,31 @@ def test_the_best_epoch_is_kept_not_the_last(
     assert_same(saved, {name.removeprefix("model."): x for name, x in best["state_dict"].items()})
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        (),
-        ("--model.ema_decay=0.9", "--model.mix.mixup=0.4"),
-        ("--model.ema_decay=0.9", "--trainer.accumulate_grad_batches=2", "--data.batch_size=4"),
-        ("--data.num_workers=2", "--data.augment.repeats=2"),
-    ],
-    ids=["plain", "ema", "accumulated", "workers"],
-)
-@pytest.mark.parametrize("update", [1, STEPS + 1, 2 * STEPS])
+TRAININGS = {
+    "plain": (),
+    "ema": ("--model.ema_decay=0.9", "--model.mix.mixup=0.4"),
+    "accumulated": ("--model.ema_decay=0.9", "--trainer.accumulate_grad_batches=2", "--data.batch_size=4"),
+    "workers": ("--data.num_workers=2", "--data.augment.repeats=2"),
+}
+
+
+@pytest.mark.parametrize("kind", fast(TRAININGS))
+@pytest.mark.parametrize("update", fast([1, STEPS + 1, 2 * STEPS]))
 def test_a_broken_run_goes_on_as_if_nothing_had_happened(
-    all_photos: Path, tmp_path: Path, breaks_at: Any, update: int, options: tuple[str, ...]
+    all_photos: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    breaks_at: Any,
+    update: int,
+    kind: str,
 ) -> None:
-    whole = train(all_photos, tmp_path / "whole", "--trainer.log_every_n_steps=1", *options)
+    words = ("--trainer.log_every_n_steps=1", *TRAININGS[kind])
+    complete = made_once(tmp_path_factory, f"trained-{kind}", lambda f: train(all_photos, f / "run", *words))
+    whole = complete / "run"
     breaks_at(update, BrokenError())
     broken = tmp_path / "broken"
     with pytest.raises(BrokenError):
-        train(all_photos, broken, "--trainer.log_every_n_steps=1", *options)
+        train(all_photos, broken, *words)
     fit(CLASSIFY, ["--resume", str(broken)])
     assert_same(weights(broken), weights(whole))
     assert losses(broken) == losses(whole)
@@ -180,7 +188,12 @@ def test_ctrl_c_tells_how_to_go_on(all_photos: Path, tmp_path: Path, breaks_at: 
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_process_loses_no_more_than_its_epoch(
     all_photos: Path, tmp_path: Path, number: signal.Signals, code: int
@@ -189,10 +202,11 @@ def test_a_killed_process_loses_no_more_than_its_epoch(
     long = [word for word in QUICK if "max_epochs" not in word]
     process = command("train", *long, "--data", all_photos, "--output", run, "--trainer.max_epochs=500")
     folder = RunFolder(run)
-    while not folder.last.exists() and process.poll() is None:
+    deadline = time.monotonic() + 300
+    while not folder.last.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
-    _, err = process.communicate()
+    _, err = finish(process)
     assert process.returncode == code, err
     assert "Traceback" not in err
     if code == 130:
@@ -213,6 +227,7 @@ def test_a_run_is_not_trained_over(finished_run: Path, all_photos: Path) -> None
     assert (finished_run / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(all_photos: Path, tmp_path: Path) -> None:
     steady = ("--model.drop_path_rate=0", "--data.augment.hflip=0", "--data.augment.color_jitter=0")
     steady += ("--data.augment.scale=[1, 1]", "--data.augment.ratio=[1.2, 1.2]", "--model.ema_decay=0.9")
@@ -222,7 +237,7 @@ def test_two_processes_give_what_one_gives(all_photos: Path, tmp_path: Path) -> 
     process = command(
         "train", *words, "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.log_every_n_steps=1"
     )
-    out, err = process.communicate()
+    out, err = finish(process)
     assert process.returncode == 0, err
     assert out.count("best top-1 on the hold-out") == 1
     states = [torch.load(RunFolder(folder).last, weights_only=True) for folder in (one, two)]

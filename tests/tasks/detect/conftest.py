@@ -10,6 +10,7 @@ import pytest
 from slideformer.tasks.detect.task import DETECT
 from slideformer.tasks.scenes.generate import generate
 from slideformer.tasks.training.fit import fit
+from tests.shared import made_once
 
 # A training of seconds.
 QUICK = (
@@ -29,13 +30,15 @@ QUICK = (
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six scenes to train on, three held out; not to be changed."""
-    return generate(tmp_path_factory.mktemp("detect") / "scenes", train=6, val=3, size=64)
+    return (
+        made_once(tmp_path_factory, "scenes", lambda f: generate(f / "set", train=6, val=3, size=64)) / "set"
+    )
 
 
 @pytest.fixture(scope="session")
 def detection_run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run; not to be changed."""
-    return train(scenes, tmp_path_factory.mktemp("detect") / "run")
+    return made_once(tmp_path_factory, "detection", lambda f: train(scenes, f / "run")) / "run"
 
 
 def train(scenes: Path, folder: Path, *words: str) -> Path:

@@ -153,7 +153,8 @@ def test_a_detector_is_evaluated_on_every_picture_with_progress(tmp_path: Path) 
     table = result.table().splitlines()
     assert table[0].split() == ["%", *FIGURES]
     assert table[1].split()[:2] == ["box", f"{100 * result.scores['box'].figures['AP']:.1f}"]
-    assert table[-2].split() == ["never", "seen", "-", "-"]
+    assert table[-4].split() == ["never", "seen", "-", "-"]
+    assert table[-1] == "12 images"
     assert json.loads(json.dumps(result.to_dict()))["mask"]["AP50"] == result.scores["mask"].figures["AP50"]
 
 
@@ -209,5 +210,5 @@ def test_perfect_detections_score_one(tmp_path: Path) -> None:
 
 def test_nothing_to_evaluate_is_refused(tmp_path: Path) -> None:
     data = read_coco(examples.annotations(tmp_path, 1), Findings())
-    with pytest.raises(UserError, match="there must be a picture to evaluate, got none"):
+    with pytest.raises(UserError, match="there must be an image to evaluate, got none"):
         evaluate(Recorded([]), [], Evaluator(data, with_masks=True))

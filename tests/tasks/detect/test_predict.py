@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
-from slideformer.tasks.detect.predict import predict
-from tests.models.dense.small_detectors import pictures, small
+from slideformer.runs import Run
+from slideformer.tasks.predict import predict
+from slideformer.tasks.results import Detections
+from tests.dense.small_detectors import pictures, small_run
 
 
 @pytest.fixture
@@ -20,31 +24,40 @@ def photo(tmp_path: Path) -> Path:
     return tmp_path / "a.png"
 
 
+def found(run: Run, photo: Path, **options: float) -> Detections:
+    (result,) = predict(run, photo, **options)
+    assert isinstance(result, Detections)
+    return result
+
+
 @pytest.mark.parametrize("head", ["mask_rcnn", "cascade_mask_rcnn", "retinanet"])
-def test_what_is_told_is_what_is_found_of_that_score(head: str, photo: Path) -> None:
-    model = small(head)
-    (everything,) = predict(model, [photo], score=0.0)
-    scores = everything.output["scores"]
+def test_the_objects_are_those_of_at_least_the_score(head: str, photo: Path) -> None:
+    run = small_run(head)
+    everything = found(run, photo, score=0.0)
+    scores = everything.scores
     least = float(scores[len(scores) // 3])
-    (told,) = predict(model, [photo], score=least)
+    some = found(run, photo, score=least)
     count = int((scores >= least).sum())
     assert 0 < count < len(scores)
-    for name, x in told.output.items():
-        torch.testing.assert_close(x, everything.output[name][:count])
+    for name in ("boxes", "scores", "labels", "masks"):
+        value, every = getattr(some, name), getattr(everything, name)
+        assert (value is None) == (every is None)
+        if every is not None:
+            np.testing.assert_array_equal(value, every[:count])
 
 
-def test_masks_are_made_of_what_is_told_alone(photo: Path) -> None:
-    model = small("mask_rcnn")
-    (everything,) = predict(model, [photo], score=0.0)
-    least = float(everything.output["scores"][2])
+def test_masks_are_made_of_those_objects_only(photo: Path) -> None:
+    run = small_run("mask_rcnn")
+    everything = found(run, photo, score=0.0)
+    least = float(everything.scores[2])
     made = []
-    model.roi_heads.mask_predictor.register_forward_hook(lambda *call: made.append(len(call[-1])))
+    run.model.roi_heads.mask_predictor.register_forward_hook(lambda *call: made.append(len(call[-1])))
     for score in (least, 0.0):
-        assert len(list(predict(model, [photo], score=score))) == 1
-    assert made == [3, len(everything.output["scores"])]
+        found(run, photo, score=score)
+    assert made == [3, len(everything.scores)]
 
 
-def test_a_picture_is_brought_to_where_the_detector_is(photo: Path) -> None:
+def test_an_image_is_brought_to_the_device_of_the_detector(photo: Path) -> None:
     class Elsewhere(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -54,5 +67,5 @@ def test_a_picture_is_brought_to_where_the_detector_is(photo: Path) -> None:
             assert images[0].device.type == "meta"
             return [{"boxes": torch.zeros(1, 4), "labels": torch.ones(1).long(), "scores": torch.ones(1)}]
 
-    (told,) = predict(Elsewhere(), [photo])
-    assert told.output["scores"].tolist() == [1.0]
+    run = replace(small_run("retinanet"), model=Elsewhere())
+    assert found(run, photo).scores.tolist() == [1.0]

@@ -11,10 +11,11 @@ import pytest
 import torch
 import yaml
 
-from slideformer.models.dense.detector_counts import PUBLISHED_DETECTORS
+from slideformer.dense.counts import PUBLISHED_DETECTORS
 from slideformer.tasks.detect.task import DETECT
 from slideformer.tasks.training.command_line import expand, parse
 from slideformer.tasks.training.fit import quiet
+from tests.tiers import fast
 
 COCO = [name for name in DETECT.recipes() if name.startswith("coco_")]
 
@@ -23,7 +24,7 @@ def recipe(name: str) -> dict[str, Any]:
     return yaml.safe_load(Path(DETECT.recipe_path(name)).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", DETECT.recipes())
+@pytest.mark.parametrize("name", fast(DETECT.recipes(), "scenes"))
 def test_every_recipe_builds_its_model_data_and_trainer(name: str, scenes: Path, tmp_path: Path) -> None:
     words = ["--config", name, "--data", str(scenes), "--output", str(tmp_path), "--trainer.accelerator=cpu"]
     with quiet(), torch.device("meta"), ExitStack() as stack:

@@ -16,11 +16,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from slideformer.cli.main import main
-from slideformer.models.dense.features import Features
-from slideformer.models.dense.saved import load_dense
+from slideformer.dense.features import Features
 from slideformer.tasks.detect.module import DetectorLearner
 from slideformer.tasks.training.run_folder import RunFolder
+from tests.saved import opened
 from tests.tasks.detect.conftest import train
+from tests.tiers import fast
 
 STEPS = 3  # an epoch: 6 pictures in batches of 2
 
@@ -31,8 +32,8 @@ def figures(run: Path, name: str) -> list[float]:
 
 
 def test_a_finished_run_is_a_detector_with_its_classes(detection_run: Path) -> None:
-    model, info = load_dense(detection_run)
-    assert info.label_names == ("disc", "ring", "square", "triangle", "star")
+    model, info = opened(detection_run)
+    assert info.class_names == ("disc", "ring", "square", "triangle", "star")
     assert info.category_ids == (1, 2, 3, 4, 5)
     best = torch.load(RunFolder(detection_run).best, weights_only=True)["state_dict"]
     for name, x in model.state_dict().items():
@@ -52,7 +53,7 @@ def test_evaluate_gives_what_the_best_epoch_gave(
     assert {row["image_id"] for row in rows} == {1, 2, 3}
 
 
-@pytest.mark.parametrize("update", [1, STEPS + 1])
+@pytest.mark.parametrize("update", fast([1, STEPS + 1]))
 def test_a_broken_run_goes_on_as_if_nothing_had_happened(
     scenes: Path, detection_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: int
 ) -> None:

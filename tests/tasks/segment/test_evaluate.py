@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
+from slideformer.dense.segmenter import create_segmenter
+from slideformer.dense.sliding import Sliding
 from slideformer.errors import UserError
-from slideformer.models.dense.saved import save_dense
-from slideformer.models.dense.segmenter import create_segmenter
-from slideformer.models.dense.sliding import Sliding
+from slideformer.runs import Blueprint, Run
+from slideformer.tasks.evaluate import confusion_of
+from slideformer.tasks.evaluate import evaluate as evaluate_data
 from slideformer.tasks.segment.dataset import SegmentationBatch
 from slideformer.tasks.segment.evaluate import (
     SegmentationEvaluation,
-    confusion_of,
     evaluate,
-    evaluate_folder,
     segment,
 )
 from tests.tasks.segment.pictures import NAMES
@@ -88,12 +88,14 @@ def batches(count: int, size: tuple[int, int] = (8, 10)) -> list[SegmentationBat
 
 @pytest.mark.parametrize("sliding", [None, Sliding(4, 3)], ids=["whole", "sliding"])
 def test_every_picture_is_counted_once(sliding: Sliding | None) -> None:
-    done: list[int] = []
+    done: list[tuple[int, int]] = []
     given = [*batches(3), SegmentationBatch(torch.empty(0, 3, 1, 1), torch.empty(0, 1, 1), ("bad.jpg",))]
-    found = evaluate(Brightest(), given, NAMES, sliding=sliding, progress=done.append)
+    found = evaluate(
+        Brightest(), given, NAMES, sliding=sliding, images=list("abcd"), progress=lambda *x: done.append(x)
+    )
     assert (found.pictures, found.unreadable, found.miou) == (3, ("bad.jpg",), 1.0)
     assert int(found.confusion.sum()) == 3 * 80
-    assert done == [1, 2, 3, 4]
+    assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_logits_of_a_resized_picture_are_brought_to_its_own_size() -> None:
@@ -133,12 +135,14 @@ def test_nothing_to_count_is_told() -> None:
 
 def test_a_saved_model_is_evaluated_on_a_folder(labelled: Path, tmp_path: Path) -> None:
     model = create_segmenter("semantic_fpn", "slide_swin_nano", 3, channels=8, head_channels=8).eval()
-    save_dense(model, tmp_path / "run", label_names=NAMES, extra={"short_side": 20})
+    blueprint = Blueprint("segment", "slide_swin_nano", 3, "semantic_fpn")
+    run = Run(model=model, blueprint=blueprint, class_names=NAMES, short_side=20)
     seen: list[tuple[int, int]] = []
-    found = evaluate_folder(tmp_path / "run", labelled, progress=lambda *x: seen.append(x))
+    found = evaluate_data(run, labelled, progress=lambda *x: seen.append(x))
+    assert isinstance(found, SegmentationEvaluation)
     assert int(found.confusion.sum()) == 2 * 40 * 48
     assert seen == [(1, 2), (2, 2)]
     assert found.to_dict()["classes"][1]["name"] == "square"
     (labelled / "classes.txt").write_text("ground\nsquare\nring\n")
     with pytest.raises(UserError, match="must have the model's classes, ground, square, bar, got"):
-        evaluate_folder(tmp_path / "run", labelled)
+        evaluate_data(run, labelled)

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from slideformer.dense.features import Features
+from slideformer.dense.segmenter import Segmenter
 from slideformer.errors import UserError
-from slideformer.models.dense.features import Features
-from slideformer.models.dense.saved import load_dense
-from slideformer.models.dense.segmenter import Segmenter
+from slideformer.runs import open_run
+from slideformer.tasks.evaluate import evaluate
 from slideformer.tasks.segment.data import SegmentationData
 from slideformer.tasks.segment.dataset import SegmentationBatch
-from slideformer.tasks.segment.evaluate import evaluate_folder
+from slideformer.tasks.segment.evaluate import SegmentationEvaluation
 from slideformer.tasks.segment.module import SegmenterLearner, cross_entropy
 from slideformer.tasks.segment.task import SEGMENT
 from slideformer.tasks.training.fit import fit
@@ -93,11 +94,12 @@ def test_a_run_saves_and_is_evaluated_to_the_same_score(
     fit(SEGMENT, [*QUICK, f"--data={labelled}", f"--output={folder}", "--trainer.max_epochs=2"])
     said = capsys.readouterr().out
     assert "semantic_fpn over slide_swin_nano" in said
-    found = evaluate_folder(folder, labelled)
+    run = open_run(folder)
+    found = evaluate(run, labelled)
+    assert isinstance(found, SegmentationEvaluation)
     assert f"best mIoU on the hold-out: {100 * found.miou:.2f} %" in said
-    _, info = load_dense(folder)
-    assert info.label_names == ("ground", "square", "bar")
-    assert dict(info.extra) == {"short_side": None, "crop_size": 40}
+    assert run.class_names == ("ground", "square", "bar")
+    assert (run.short_side, run.crop_size) == (None, 40)
     with pytest.raises(UserError, match="holds a run; continue it with --resume"):
         fit(SEGMENT, [*QUICK, f"--data={labelled}", f"--output={folder}"])
 

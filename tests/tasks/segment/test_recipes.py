@@ -10,9 +10,10 @@ import yaml
 from slideformer.tasks.segment.task import SEGMENT
 from slideformer.tasks.training.command_line import expand, parse
 from slideformer.tasks.training.fit import quiet
+from tests.tiers import fast
 
 
-@pytest.mark.parametrize("recipe", SEGMENT.recipes())
+@pytest.mark.parametrize("recipe", fast(SEGMENT.recipes(), "scenes"))
 def test_a_recipe_can_be_read_and_is_what_it_says(recipe: str, labelled: Path, tmp_path: Path) -> None:
     words = [f"--config={recipe}", f"--data={labelled}", f"--output={tmp_path / 'run'}"]
     # The machine of the tests has neither the devices nor the precision of the recipes.

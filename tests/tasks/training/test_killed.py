@@ -9,6 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.tiers import fast
+
 ROOT = Path(__file__).parents[3]
 # Around the writes that decide: how, and before which write of a training of two epochs. All of them:
 # ``python -m tests.tasks.training.killed PHOTOS FOLDER {half,full,terminated}:{1..29}``.
@@ -42,12 +46,22 @@ EVENTS |= {
 }
 
 
-def test_a_run_that_is_killed_at_a_write_is_not_lost(all_photos: Path, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "tests.tasks.training.killed", all_photos, tmp_path, *CASES]
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("cases", fast([CASES[:2], CASES[2:]]), ids=["two", "others"])
+def test_a_run_that_is_killed_at_a_write_is_not_lost(
+    cases: tuple[str, ...], all_photos: Path, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-m", "tests.tasks.training.killed", all_photos, tmp_path, *cases]
     # No threads, which do not outlive a fork.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        list(map(str, words)), capture_output=True, text=True, env=environment, check=False, cwd=ROOT
+        list(map(str, words)),
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        cwd=ROOT,
+        timeout=1100,
     )
     assert done.returncode == 0, done.stderr
     events = (tmp_path / "events").read_text().splitlines()
@@ -55,7 +69,7 @@ def test_a_run_that_is_killed_at_a_write_is_not_lost(all_photos: Path, tmp_path:
         EVENTS, True
     )
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(results) == len(CASES)
+    assert len(results) == len(cases)
     for result in results:
         log = result.pop("log")
         assert "Traceback" not in log, log

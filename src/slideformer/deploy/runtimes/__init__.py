@@ -3,49 +3,58 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from torch import Tensor
 
 from slideformer.deploy.card import PRECISIONS, TASKS, Card
-from slideformer.deploy.job import Job
-from slideformer.deploy.runtimes.session import Run
+from slideformer.deploy.job import Job, Session
 from slideformer.errors import UserError
 from slideformer.files import regular_file
+
+
+class Implementation(Protocol):
+    """The functions of a runtime; each is a module with them."""
+
+    def write(self, job: Job, file: Path) -> None:
+        """Write a file, or several, of which this is the one that is opened."""
+
+    def read(self, file: Path) -> dict[str, str]:
+        """The texts of the card of a file, without running any of its code."""
+
+    def open_file(self, file: Path, threads: int | None) -> Session:
+        """A function that runs the file, on so many threads of the CPU; None for all."""
 
 
 @dataclass(frozen=True)
 class Runtime:
     """One way to run an exported model.
 
-    Its module, imported when it is wanted, has ``write(job, file)``, ``read(file)``, which gives the texts of
-    the card, and ``open_file(file, threads)``, which gives a `Run`.
-
     Attributes:
         name: the word to choose it by, and the extra that brings its packages.
         title: what it is called.
         suffix: what a file's name ends in.
-        module: in this package.
+        load: imports its implementation.
         packages: that must be installed, by the names they are imported by.
         one_size: the precisions whose files take one image of one size; others take any batch, height, width.
         form: of slide attention, a backend of the operator: the fastest measured (docs/deploy.md).
         precisions: that it has.
         tasks: whose models it takes.
         platform: the only system that runs it, as Python calls it; empty for every one.
-        holds_code: whether opening a file runs machine code that stands in it.
+        holds_code: whether opening a file runs machine code that is in it.
+        faults: finds, where the files cannot be run, what would keep them from running, as sentences.
     """
 
     name: str
     title: str
     suffix: str
-    module: str
+    load: Callable[[], Implementation]
     packages: tuple[str, ...]
     one_size: tuple[str, ...] = ()
     form: str = "matmul"
@@ -53,25 +62,34 @@ class Runtime:
     tasks: tuple[str, ...] = ("classify", "segment")
     platform: str = ""
     holds_code: bool = False
+    faults: Callable[[Path], list[str]] = lambda file: []
 
     @property
     def missing(self) -> list[str]:
         """Packages that it needs and that are not installed."""
         return [name for name in self.packages if find_spec(name) is None]
 
-    @property
-    def implementation(self) -> Any:
-        """Its module.
+    def check_installed(self) -> None:
+        """Check that all packages are installed.
 
         Raises:
-            UserError: a package is missing.
+            UserError: one is missing.
         """
         if self.missing:
             raise UserError(
                 f"{self.title} needs {', '.join(self.missing)}, which is not installed; "
                 f"pip install 'slideformer[{self.name}]'"
             )
-        return importlib.import_module(f"{__name__}.{self.module}")
+
+    @property
+    def implementation(self) -> Implementation:
+        """Its functions.
+
+        Raises:
+            UserError: a package is missing.
+        """
+        self.check_installed()
+        return self.load()
 
     @property
     def runs_here(self) -> bool:
@@ -83,15 +101,15 @@ class Runtime:
         self.implementation.write(job, file)
 
     def card(self, file: Path) -> Card:
-        """What a file says of itself; none of its code is run.
+        """The metadata of a file; none of its code is run.
 
         Raises:
-            UserError: the file is broken, or none of ours.
+            UserError: the file is broken, or not of slideformer.
         """
         with decoding(file, self.title):
             return Card.of(self.implementation.read(file), file)
 
-    def open_file(self, file: Path, threads: int | None = None) -> Run:
+    def open_file(self, file: Path, threads: int | None = None) -> Session:
         """A function from images to what the file gives for them.
 
         Args:
@@ -101,9 +119,9 @@ class Runtime:
         Raises:
             UserError: the file is broken.
         """
-        opener: Callable[[Path, int | None], Run] = self.implementation.open_file
+        implementation = self.implementation
         with decoding(file, self.title):
-            opened = opener(file, threads)
+            opened = implementation.open_file(file, threads)
 
         def run(image: Tensor) -> list[Tensor]:
             with decoding(file, self.title):
@@ -114,11 +132,7 @@ class Runtime:
 
 @contextmanager
 def decoding(file: Path, title: str) -> Iterator[None]:
-    """Say in one line what a runtime raises for a file, whose bytes may be anything.
-
-    Raises:
-        UserError: the block raises something.
-    """
+    """Say in one line what a runtime raises for a file, whose bytes may be anything."""
     try:
         yield
     except UserError:
@@ -126,8 +140,50 @@ def decoding(file: Path, title: str) -> Iterator[None]:
     except Exception as error:  # decoders of many libraries, given bytes that nobody has checked
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
-            f"{file} must be a whole file for {title}, but it fails ({reason}); export it again"
+            f"{file} must be a complete file for {title}, but it fails ({reason}); export it again"
         ) from error
+
+
+def load_onnx() -> Implementation:
+    """ONNX Runtime."""
+    from slideformer.deploy.runtimes import onnx
+
+    return onnx
+
+
+def load_openvino() -> Implementation:
+    """OpenVINO."""
+    from slideformer.deploy.runtimes import openvino
+
+    return openvino
+
+
+def load_executorch() -> Implementation:
+    """ExecuTorch."""
+    from slideformer.deploy.runtimes import executorch
+
+    return executorch
+
+
+def load_coreml() -> Implementation:
+    """Core ML."""
+    from slideformer.deploy.runtimes import coreml
+
+    return coreml
+
+
+def coreml_faults(file: Path) -> list[str]:
+    """List what would keep a package from running on Apple's devices."""
+    from slideformer.deploy.runtimes import coreml
+
+    return coreml.faults(file)
+
+
+def load_aoti() -> Implementation:
+    """AOTInductor."""
+    from slideformer.deploy.runtimes import aoti
+
+    return aoti
 
 
 RUNTIMES = {
@@ -137,7 +193,7 @@ RUNTIMES = {
             "onnx",
             "ONNX Runtime",
             ".onnx",
-            "onnx",
+            load_onnx,
             ("onnx", "onnxscript", "onnxruntime"),
             tasks=TASKS,
         ),
@@ -145,26 +201,27 @@ RUNTIMES = {
             "openvino",
             "OpenVINO",
             ".xml",
-            "openvino",
+            load_openvino,
             ("openvino", "nncf", "onnx", "onnxscript"),
             # OpenVINO 2026.4 does not compile what NNCF makes of a graph with open sizes.
             one_size=("int8",),
         ),
-        Runtime("executorch", "ExecuTorch", ".pte", "executorch", ("executorch",), one_size=PRECISIONS),
+        Runtime("executorch", "ExecuTorch", ".pte", load_executorch, ("executorch",), one_size=PRECISIONS),
         Runtime(
             "coreml",
             "Core ML",
             ".mlpackage",
-            "coreml",
+            load_coreml,
             ("coremltools",),
             one_size=PRECISIONS,
             platform="darwin",
+            faults=coreml_faults,
         ),
         Runtime(
             "torch",
             "AOTInductor",
             ".pt2",
-            "aoti",
+            load_aoti,
             (),
             precisions=("float32",),
             holds_code=True,

@@ -9,11 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from slideformer.deploy.job import Job
-from slideformer.deploy.runtimes.quiet import quiet
-from slideformer.deploy.runtimes.session import Run
+from slideformer.deploy.job import Job, Session, quiet
 from slideformer.errors import UserError
-from slideformer.models.fields import MOST_BYTES, parse_json
+from slideformer.runs.fields import MOST_BYTES, parse_json
 
 # The one entry of PyTorch's own metadata that is ours.
 CARD = "slideformer_card"
@@ -40,11 +38,7 @@ def write(job: Job, file: Path) -> None:
 
 
 def read(file: Path) -> dict[str, str]:
-    """What the package says of itself; none of its code is run.
-
-    Raises:
-        UserError: it is no package.
-    """
+    """The texts of the package's card; none of its code is run."""
     try:
         with zipfile.ZipFile(file) as package:
             names = [name for name in package.namelist() if name.endswith("_metadata.json")]
@@ -57,17 +51,13 @@ def read(file: Path) -> dict[str, str]:
                     return texts
     except (zipfile.BadZipFile, ValueError) as error:
         raise UserError(
-            f"{file} must be a whole package of PyTorch's AOTInductor, but is none ({error}); export it anew"
+            f"{file} must be a complete package of AOTInductor, but is not ({error}); export it again"
         ) from error
     return {}
 
 
-def open_file(file: Path, threads: int | None) -> Run:
-    """A function from images to what the package gives for them; its code is run: open only your own.
-
-    Raises:
-        UserError: the package was made for another machine or PyTorch.
-    """
+def open_file(file: Path, threads: int | None) -> Session:
+    """A function from images to what the package gives for them; its code is run: open only your own."""
     import torch._inductor
 
     if threads is not None:

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from slideformer.deploy.job import INPUT, Job
-from slideformer.deploy.runtimes.quiet import quiet
-from slideformer.deploy.runtimes.session import Run
+from slideformer.deploy.job import INPUT, Job, Session, quiet
 from slideformer.errors import UserError
 
 # No tensor of a higher rank is taken.
@@ -60,22 +58,14 @@ def with_int8_weights(model: Any) -> Any:
 
 
 def read(file: Path) -> dict[str, str]:
-    """What the package says of itself.
-
-    Raises:
-        UserError: it is no package of Core ML's.
-    """
+    """The texts of the package's card."""
     texts = dict(specification(file).description.metadata.userDefined)
-    # The converter writes of itself beside it.
+    # The converter adds entries of its own.
     return {name: text for name, text in texts.items() if not name.startswith("com.github.apple.")}
 
 
 def specification(file: Path) -> Any:
-    """The package's content, without weights.
-
-    Raises:
-        UserError: it is no package of Core ML's.
-    """
+    """The package's content, without weights."""
     with quiet():
         import coremltools
         from google.protobuf.message import DecodeError
@@ -85,11 +75,11 @@ def specification(file: Path) -> Any:
         except (RuntimeError, OSError, ValueError, DecodeError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"{file} must be a whole package of Core ML's, but is none ({reason}); export it anew"
+                f"{file} must be a complete package of Core ML's, but is not ({reason}); export it again"
             ) from error
 
 
-def open_file(file: Path, threads: int | None) -> Run:
+def open_file(file: Path, threads: int | None) -> Session:
     """A function from images to what the package gives for them, on a Mac, which chooses its threads."""
     import coremltools
 
@@ -103,11 +93,7 @@ def open_file(file: Path, threads: int | None) -> Run:
 
 
 def faults(file: Path) -> list[str]:
-    """What keeps the package from running on Apple's devices, as far as that shows without one; a line each.
-
-    Raises:
-        UserError: it is no package of Core ML's.
-    """
+    """List what would keep the package from running on Apple's devices, as far as that shows without one."""
     import coremltools.proto.FeatureTypes_pb2 as feature_types
 
     spec = specification(file)

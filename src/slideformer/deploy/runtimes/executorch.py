@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from slideformer.deploy.job import InHalf, Job
-from slideformer.deploy.runtimes.quiet import quiet
-from slideformer.deploy.runtimes.session import Run
+from slideformer.deploy.job import InHalf, Job, Session, quiet
 from slideformer.errors import UserError
-from slideformer.models.fields import parse_json
+from slideformer.runs.fields import parse_json
 
-# A method of the program that gives what the file says of itself, as the bytes of its JSON.
+# A method of the program that returns the card as the bytes of its JSON.
 CARD = "slideformer_card"
 
 
@@ -57,7 +55,7 @@ class SingleNorm(nn.Module):
         self.norm = norm.float()
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the norm's own."""
+        """Normalise over the channels, in single precision."""
         normalised: Tensor = self.norm(x.float())
         return normalised.to(x.dtype)
 
@@ -89,11 +87,7 @@ def quantized(job: Job) -> ExportedProgram:
 
 
 def read(file: Path) -> dict[str, str]:
-    """What the file says of itself.
-
-    Raises:
-        UserError: it is no ExecuTorch program.
-    """
+    """The texts of the file's card."""
     loaded = load(file)
     if CARD not in loaded.method_names:
         return {}
@@ -104,13 +98,9 @@ def read(file: Path) -> dict[str, str]:
 
 
 def load(file: Path) -> Any:
-    """The program.
-
-    Raises:
-        UserError: it is no ExecuTorch program.
-    """
+    """The program."""
     try:
-        # The runtime tells of the processor, and its errors twice.
+        # The runtime prints the processor, and its errors twice.
         with quiet():
             from executorch.runtime import Runtime
 
@@ -118,16 +108,12 @@ def load(file: Path) -> Any:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{file} must be a whole ExecuTorch program, but ExecuTorch refuses it ({reason}); export it anew"
+            f"{file} must be a complete ExecuTorch program, but it is rejected ({reason}); export it again"
         ) from error
 
 
-def open_file(file: Path, threads: int | None) -> Run:
-    """A function from images to what the file gives for them.
-
-    Raises:
-        UserError: it is no ExecuTorch program.
-    """
+def open_file(file: Path, threads: int | None) -> Session:
+    """A function from images to what the file gives for them."""
     loaded = load(file)
     with quiet():
         if threads is not None:

@@ -12,9 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slideformer.deploy.job import INPUT, InHalf, Job
-from slideformer.deploy.runtimes.quiet import quiet
-from slideformer.deploy.runtimes.session import Run
+from slideformer.deploy.job import INPUT, InHalf, Job, Session, quiet
 from slideformer.errors import UserError
 
 # What int8 makes smaller and faster; the rest stays as it is.
@@ -86,7 +84,7 @@ def quantize(source: Path, file: Path, calibration: Sequence[Tensor]) -> None:
 
 
 def sign(file: Path, texts: Mapping[str, str]) -> None:
-    """Write what a file says of itself into it."""
+    """Write the texts of the card into a file."""
     import onnx
 
     program = onnx.load(file)
@@ -95,20 +93,12 @@ def sign(file: Path, texts: Mapping[str, str]) -> None:
 
 
 def read(file: Path) -> dict[str, str]:
-    """What the file says of itself.
-
-    Raises:
-        UserError: it is no ONNX file that this version of ONNX Runtime takes.
-    """
+    """The texts of the file's card."""
     return dict(session_of(file, None).get_modelmeta().custom_metadata_map)
 
 
-def open_file(file: Path, threads: int | None) -> Run:
-    """A function from images to what the file gives for them.
-
-    Raises:
-        UserError: it is no ONNX file that this version of ONNX Runtime takes.
-    """
+def open_file(file: Path, threads: int | None) -> Session:
+    """A function from images to what the file gives for them."""
     session = session_of(file, threads)
 
     def run(image: Tensor) -> list[Tensor]:
@@ -119,11 +109,7 @@ def open_file(file: Path, threads: int | None) -> Run:
 
 
 def session_of(file: Path, threads: int | None) -> Any:
-    """ONNX Runtime's session on the CPU; all threads where None.
-
-    Raises:
-        UserError: it is no ONNX file that this version of ONNX Runtime takes.
-    """
+    """ONNX Runtime's session on the CPU; all threads where None."""
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -146,5 +132,5 @@ def session_of(file: Path, threads: int | None) -> Any:
     except refusals as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"{file} must be a whole ONNX file, but ONNX Runtime refuses it ({reason}); export it anew"
+            f"{file} must be a complete ONNX file, but ONNX Runtime refuses it ({reason}); export it again"
         ) from error

@@ -10,19 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slideformer.deploy.job import Job
+from slideformer.deploy.job import Job, Session, quiet
 from slideformer.deploy.runtimes import onnx
-from slideformer.deploy.runtimes.quiet import quiet
-from slideformer.deploy.runtimes.session import Run
 from slideformer.errors import UserError
 from slideformer.files import regular_file
 
-# Where the card stands in the file.
+# The section of the file with the card.
 SECTION = "slideformer"
 
 
 def write(job: Job, file: Path) -> None:
-    """Write the graph as ``file`` and the weights beside it, with the ending ``.bin``."""
+    """Write the graph as ``file`` and the weights next to it, with the ending ``.bin``."""
     import openvino
 
     single = file.with_suffix(".onnx")
@@ -55,11 +53,7 @@ def quantized(model: Any, job: Job) -> Any:
 
 
 def read(file: Path) -> dict[str, str]:
-    """What the file says of itself.
-
-    Raises:
-        UserError: it is no model of OpenVINO's.
-    """
+    """The texts of the file's card."""
     model = model_of(file)
     if not model.has_rt_info([SECTION]):
         return {}
@@ -67,32 +61,24 @@ def read(file: Path) -> dict[str, str]:
 
 
 def model_of(file: Path) -> Any:
-    """The model, not yet made for a device.
-
-    Raises:
-        UserError: it is no model of OpenVINO's, or its weights are not beside it.
-    """
+    """The model, not yet made for a device."""
     import openvino
 
     weights = file.with_suffix(".bin")
     if not weights.exists():
-        raise UserError(f"{file} must have its weights beside it, {weights}, which is not there; copy both")
+        raise UserError(f"{file} must have its weights next to it, {weights}, which is not there; copy both")
     regular_file(weights)
     try:
         return openvino.Core().read_model(file)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[-200:]
         raise UserError(
-            f"{file} must be a whole model of OpenVINO's, but it refuses it ({reason}); export it anew"
+            f"{file} must be a complete model of OpenVINO's, but it refuses it ({reason}); export it again"
         ) from error
 
 
-def open_file(file: Path, threads: int | None) -> Run:
-    """A function from images to what the file gives for them.
-
-    Raises:
-        UserError: it is no model of OpenVINO's.
-    """
+def open_file(file: Path, threads: int | None) -> Session:
+    """A function from images to what the file gives for them."""
     import openvino
 
     # Else some processors multiply in half precision, whatever the file says.
@@ -105,7 +91,7 @@ def open_file(file: Path, threads: int | None) -> Run:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[-200:]
         raise UserError(
-            f"{file} must be a model that OpenVINO can run here, but it refuses it ({reason}); export it anew"
+            f"{file} must be a model that OpenVINO can run here, but is not ({reason}); export it again"
         ) from error
 
     def run(image: Tensor) -> list[Tensor]:

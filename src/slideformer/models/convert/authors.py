@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slide-Swin weights of the paper's authors, told in our names and layouts; the numbers stay the same."""
+"""Slide-Swin weights of the paper's authors in our names and layouts; the numbers stay the same."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from slideformer.errors import UserError
 from slideformer.layers.window_attention import EXCLUDED, relative_position_index
-from slideformer.models.convert.state import check_apart, check_state, load_whole
+from slideformer.models.convert.state import check_state, check_unique, load_all_or_none
 from slideformer.models.merge import is_merged
 
-# Ours for theirs, where a name is all that differs; the first that fits counts.
+# Our names for theirs, where only the name differs; the first match counts.
 RENAMES = (
     (r"head\.(.*)", r"head.fc.\1"),
     (r"layers\.(\d+\.blocks\.\d+)\.attn\.(.*)", r"stages.\1.attention.\2"),
@@ -30,7 +30,7 @@ CONVOLUTIONS = tuple(f"{name}.{part}" for name in ("dep_conv", "dep_conv1") for 
 
 
 def config_from_authors(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments of `SlideSwin` that the shapes of the authors' weights tell.
+    """Infer the arguments of `SlideSwin` from the shapes of the authors' weights.
 
     Raises:
         UserError: the names are not those of the authors' Slide-Swin.
@@ -65,11 +65,11 @@ def config_from_authors(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' state dict in our names and layouts; unknown names stay as they are.
+    """Convert the authors' state dict to our names and layouts; unknown names stay unchanged.
 
     Raises:
         UserError: a constant that they store is not what our layers compute, the convolutions of a shift are
-            incomplete or do not fit together, or two names are one of ours.
+            incomplete or do not fit together, or two names become one of ours.
     """
     converted: dict[str, Tensor] = {}
     names: dict[str, str] = {}
@@ -95,7 +95,7 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             for part, tensor in zip(("weight", "bias"), shift(state, prefix), strict=True):
                 ours = names[f"{prefix}dep_conv1.{part}"] = rename(f"{prefix}shift.{part}")
                 converted[ours] = tensor
-    check_apart(names)
+    check_unique(names)
     return converted
 
 
@@ -108,9 +108,9 @@ def rename(name: str) -> str:
 
 
 def heads_inside(tensor: Tensor, heads: int) -> Tensor:
-    """A projection's rows, per head [q | k | v], as [q heads | k heads | v heads]: ``(3 C, ...)``.
+    """Reorder a projection's rows from [q | k | v] per head to [q heads | k heads | v heads]: ``(3 C, ...)``.
 
-    One that has no rows for each head stays, so that loading refuses it by name.
+    One without rows for each head stays, so that loading rejects it by name.
     """
     if not tensor.ndim or not heads or tensor.shape[0] % (3 * heads):
         return tensor
@@ -118,11 +118,7 @@ def heads_inside(tensor: Tensor, heads: int) -> Tensor:
 
 
 def shift(state: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor]:
-    """Learned shift ``(D, T, T)`` and bias ``(D, T)`` from the authors' two convolutions.
-
-    Raises:
-        UserError: one of their four tensors is missing or has another shape than its siblings.
-    """
+    """Learned shift ``(D, T, T)`` and bias ``(D, T)`` from the authors' two convolutions."""
     missing = [prefix + name for name in CONVOLUTIONS if prefix + name not in state]
     if missing:
         raise UserError(f"the weights must hold both convolutions of the shift, missing {', '.join(missing)}")
@@ -142,7 +138,7 @@ def shift(state: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor]:
 
 
 def check_constant(name: str, tensor: Tensor) -> None:
-    """Refuse a stored index or mask that is not what our windows compute."""
+    """Check that a stored index or mask is the one that our windows compute."""
     window = math.isqrt(tensor.shape[-1]) if tensor.ndim else 0
     if name.endswith("relative_position_index"):
         right = torch.equal(tensor, relative_position_index(window))
@@ -155,7 +151,7 @@ def check_constant(name: str, tensor: Tensor) -> None:
 
 
 def load_authors(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load the authors' weights into a model of the same structure, all of them or none.
+    """Load the authors' weights into a model of the same structure, either all of them or none.
 
     Raises:
         UserError: names or shapes do not fit, or the model was merged.
@@ -163,4 +159,4 @@ def load_authors(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     if is_merged(model):
         raise UserError("the authors' weights need a model that is not merged; load first, then merge")
     check_state(model, state)
-    load_whole(model, convert(state))
+    load_all_or_none(model, convert(state))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Public weights of the plain hosts: for each family a table of renames, and what renames cannot say."""
+"""Public weights of the plain hosts: for each family a table of renames, and changes of layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from slideformer.errors import UserError
 from slideformer.layers.slide_attention import SlideAttention
 from slideformer.models.convert.authors import check_constant
-from slideformer.models.convert.state import check_apart, check_state, load_whole
+from slideformer.models.convert.state import check_state, check_unique, load_all_or_none
 from slideformer.models.slide_cswin import SlideCSwin
 from slideformer.models.slide_dat import SlideDat
 from slideformer.models.slide_mvit_v2 import SlideMvitV2
@@ -24,31 +24,26 @@ from slideformer.models.slide_pvt_v2 import SlidePvtV2
 from slideformer.models.slide_swin import SlideSwin
 
 State = dict[str, Tensor]
-# A pattern of theirs, and what stands in its place here, or a function that tells it.
+# A pattern of their names, and its replacement or a function that computes it.
 Renames = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
-
-
-def as_it_is(state: State) -> State:
-    """No change: names are all that differs."""
-    return state
 
 
 @dataclass(frozen=True)
 class Host:
-    """How the public weights of one host differ from ours.
+    """The differences between the public weights of one host and ours.
 
     Attributes:
-        renames: applied to each name one after the other, every one that fits.
-        layout: what is left to do on the renamed state. It leaves alone what has another shape than it
-            expects, so that loading refuses it by name.
+        renames: applied to each name one after the other, all that match.
+        layout: further changes of the renamed state. It does not change a tensor of an unexpected shape, so
+            that loading rejects it by name.
     """
 
     renames: Renames
-    layout: Callable[[State], State] = as_it_is
+    layout: Callable[[State], State] = lambda state: state
 
 
 def drop_constants(state: State) -> State:
-    """Leave out Swin's indices and masks, which its older files hold and our layers compute."""
+    """Remove Swin's indices and masks, which its older files hold and our layers compute."""
     constants = ("relative_position_index", "attn_mask")
     for name, tensor in state.items():
         if name.endswith(constants):
@@ -57,7 +52,7 @@ def drop_constants(state: State) -> State:
 
 
 def unfold_positions(state: State) -> State:
-    """PVT's position embeddings ``(1, H W, C)`` as maps, and the class token's own added to the token."""
+    """Turn PVT's position embeddings ``(1, H W, C)`` into maps, and add the class token's to the token."""
     changed = dict(state)
     for name, position in state.items():
         if not name.endswith("downsample.1.weight") or position.ndim != 3:
@@ -76,12 +71,12 @@ def unfold_positions(state: State) -> State:
     return changed
 
 
-# DAT's convolutions of 1 x 1 that are linear maps here.
+# DAT's 1 x 1 convolutions that are linear maps here.
 LINEAR = re.compile(r"\.(query|proj_[kv]|attention\.proj|offsets\.proj|fc[12])\.weight$")
 
 
 def join_keys_and_values(state: State) -> State:
-    """DAT's projections to keys and to values as one, and its convolutions of 1 x 1 as linear maps."""
+    """Join DAT's projections to keys and values, and turn its 1 x 1 convolutions into linear maps."""
     changed = {
         name: x.flatten(1) if LINEAR.search(name) and x.shape[2:] == (1, 1) else x
         for name, x in state.items()
@@ -95,7 +90,7 @@ def join_keys_and_values(state: State) -> State:
 
 
 def block_norm(found: re.Match[str]) -> str:
-    """Name of one of DAT's norms, of which a block has two, numbered throughout the stage."""
+    """Our name of one of DAT's norms: a block has two, and theirs are numbered throughout a stage."""
     number = int(found[1])
     return f".blocks.{number // 2}.norm{number % 2 + 1}."
 
@@ -107,7 +102,7 @@ REDUCTION: Renames = (
     (r"\.attn\.", ".attention."),
     (r"^head\.", "head.fc."),
 )
-# Both PVT and PVTv2, by their authors: stages are told by numbers from 1, and have no name of their own.
+# Both PVT and PVTv2, by their authors: names of modules end in the number of their stage, from 1.
 STAGES: Renames = (
     (r"^patch_embed1\.", "patch_embed."),
     *((rf"^block{stage + 1}\.", f"stages.{stage}.blocks.") for stage in range(4)),
@@ -162,7 +157,7 @@ HOSTS: dict[type[nn.Module], Host] = {
         ),
         join_keys_and_values,
     ),
-    # By timm or by their authors, whose names do not meet.
+    # By timm or by their authors, whose names do not collide.
     SlidePvtV2: Host(
         (
             *REDUCTION,
@@ -201,15 +196,15 @@ HOSTS: dict[type[nn.Module], Host] = {
 
 
 def convert_host(family: type[nn.Module], state: Mapping[str, Tensor]) -> State:
-    """A plain host's public state dict in our names and layouts; unknown names stay as they are.
+    """Convert a plain host's public state dict to our names and layouts; unknown names stay unchanged.
 
     Args:
-        family: class of the model that is to take it.
+        family: class of the model that will load it.
         state: Swin's by timm, PVTv2's by timm or its authors, all others' by their authors.
 
     Raises:
-        UserError: no public weights are known for the family, a constant is damaged, or two names are
-            one of ours.
+        UserError: no public weights are known for the family, a constant is damaged, or two names
+            become one of ours.
     """
     if family not in HOSTS:
         raise UserError(
@@ -217,7 +212,7 @@ def convert_host(family: type[nn.Module], state: Mapping[str, Tensor]) -> State:
         )
     host = HOSTS[family]
     ours = {name: rename(name, host.renames) for name in state}
-    check_apart(ours)
+    check_unique(ours)
     return host.layout({ours[name]: tensor for name, tensor in state.items()})
 
 
@@ -229,7 +224,7 @@ def rename(name: str, renames: Renames) -> str:
 
 
 def load_host(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load public weights of a plain host, all of them or none.
+    """Load public weights of a plain host, either all of them or none.
 
     Args:
         model: of the same structure, with ``slide_stages=()``.
@@ -246,4 +241,4 @@ def load_host(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     if any(isinstance(module, SlideAttention) for module in model.modules()):
         raise UserError("a plain host's weights need a model without slide attention; use slide_stages=()")
     check_state(model, state)
-    load_whole(model, convert_host(type(model), state))
+    load_all_or_none(model, convert_host(type(model), state))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State dicts: read from files without running code, and loaded whole or not at all."""
+"""State dicts: read from files without running code, and loaded completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from slideformer.errors import UserError
 
-# So many names does an error tell.
+# An error lists at most so many names.
 MOST_NAMES = 20
-# Names under which files hold weights beside other things, the ones to be used first.
+# Keys of weights in files that hold other things, too, the preferred ones first.
 WRAPPERS = ("model", "state_dict_ema", "state_dict")
 
 
 def read_authors(path: str | Path) -> dict[str, Tensor]:
-    """The authors' state dict from a ``.safetensors`` file or a PyTorch checkpoint; runs no code from it.
+    """Read a state dict from a ``.safetensors`` file or a PyTorch checkpoint; runs no code from it.
 
     Raises:
-        UserError: the file is no such thing.
+        UserError: the file is neither.
     """
     path = Path(path)
     if not path.is_file():
@@ -33,15 +33,15 @@ def read_authors(path: str | Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise UserError(f"{path} is no whole safetensors file ({error}); fetch it again") from error
+            raise UserError(f"{path} must be a complete safetensors file: {error}; fetch it again") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"{path} is no PyTorch checkpoint, or holds more than plain tensors, which might run code; "
+            f"{path} must be a PyTorch checkpoint of plain tensors only: anything else might run code; "
             "save its state dict by itself with torch.save"
         ) from error
-    # Trainers store the weights beside optimiser and schedule, CSwin's the averaged ones as well.
+    # Trainers store the weights with optimiser and schedule, CSwin's trainer also the averaged weights.
     state = content
     if isinstance(content, dict):
         state = next((content[name] for name in WRAPPERS if name in content), content)
@@ -54,11 +54,7 @@ def read_authors(path: str | Path) -> dict[str, Tensor]:
 
 
 def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Refuse what is no state dict of theirs, before it is converted.
-
-    Raises:
-        UserError: it is none, holds other things than tensors, or has names that are not theirs.
-    """
+    """Check a public state dict before it is converted."""
     if not isinstance(state, Mapping):
         raise UserError(
             f"the weights must be a state dict, tensors by name, got {type(state).__name__}; "
@@ -71,35 +67,35 @@ def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     ]
     if others:
         wrapper = next((name for name in WRAPPERS if isinstance(state.get(name), Mapping)), None)
-        hint = "leave out what is none" if wrapper is None else f"hand over what is in {wrapper!r}"
+        hint = "leave them out" if wrapper is None else f"pass the value of {wrapper!r}"
         raise UserError(f"the weights must be tensors by name, but some are not: {listed(others)}; {hint}")
     if state and all(name.startswith("module.") for name in state):
-        raise UserError("no name may start with 'module.', as in a parallel model's; cut it off every name")
+        raise UserError("no name may start with 'module.', as in a parallel model's; drop it from every name")
     if state and set(state) == set(model.state_dict()):
         raise UserError("these weights have our own names already; use model.load_state_dict(state)")
 
 
-def check_apart(names: Mapping[str, str]) -> None:
-    """Refuse names of theirs of which two become one of ours.
+def check_unique(names: Mapping[str, str]) -> None:
+    """Check that no two public names become one of ours.
 
     Args:
-        names: ours by theirs.
+        names: our name by the public one.
 
     Raises:
-        UserError: says which two.
+        UserError: two do; the message names them.
     """
     sources: dict[str, str] = {}
     for theirs, ours in names.items():
         if ours in sources:
             raise UserError(
-                f"each tensor must have a name of its own here, but {sources[ours]} and {theirs} are "
+                f"each tensor must have a name of its own, but {sources[ours]} and {theirs} are "
                 f"both {ours}; leave one of them out"
             )
         sources[ours] = theirs
 
 
-def load_whole(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state dict in our names, all of it or none.
+def load_all_or_none(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict in our names, either all of it or nothing.
 
     Raises:
         UserError: says which tensors are missing, which are unexpected and which have another shape; or the
@@ -114,12 +110,12 @@ def load_whole(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     model.load_state_dict(dict(state))
 
 
-def check_fit(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Refuse a state dict in our names that is not the model's; the model needs to hold no numbers.
+# The former name, until every importer has the new one.
+load_whole = load_all_or_none
 
-    Raises:
-        UserError: says which tensors are missing, which are unexpected and which have another shape.
-    """
+
+def check_fit(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Check that a state dict in our names is the model's; the model may be on the meta device."""
     own = model.state_dict()
     misshaped = [
         f"{name} (want {tuple(own[name].shape)}, got {tuple(state[name].shape)})"
@@ -131,12 +127,12 @@ def check_fit(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         "unexpected": [name for name in state if name not in own],
         "of another shape": misshaped,
     }
-    told = "; ".join(f"{fault}: {listed(names)}" for fault, names in faults.items() if names)
-    if told:
-        raise UserError(f"the weights must fit the model, but some do not, so nothing was loaded; {told}")
+    found = "; ".join(f"{fault}: {listed(names)}" for fault, names in faults.items() if names)
+    if found:
+        raise UserError(f"the weights must fit the model, but some do not, so nothing was loaded; {found}")
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in a sentence, the first of them if there are too many to read."""
+    """Join names for a sentence, only the first ones if there are too many to read."""
     more = len(names) - MOST_NAMES
     return ", ".join(names) if more <= 0 else f"{', '.join(names[:MOST_NAMES])} and {more} more"

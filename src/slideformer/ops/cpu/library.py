@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libslideformer, the C side of this backend: where it is, whether it can be used, and its call structure."""
+"""libslideformer, the C side of this backend: where it is, whether it can be used, its call structure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slideformer.ops.call import MAPS, PARAMETERS
 from slideformer.ops.constant import assumed_constant
 
-# Of csrc/slideformer.h, whose structures are mirrored below.
+# As in csrc/slideformer.h, whose structures are mirrored below.
 VERSION = 2
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 BORDERS = {"zeros": 0, "mask": 1, "clamp": 2}
@@ -27,7 +28,7 @@ NAMES = ("libslideformer.so", "libslideformer.dylib", "libslideformer.dll")
 
 
 class Map(ctypes.Structure):
-    """A map ``(B, H, W, G, D)``: its data and its strides in elements but for the channels', which is 1."""
+    """A map ``(B, H, W, G, D)``: its data and its strides in elements, but the channels', which is 1."""
 
     _fields_ = (("data", c_void_p), ("stride", c_int64 * 4))
 
@@ -40,13 +41,10 @@ class CCall(ctypes.Structure):
         *((name, c_int32 * 2) for name in ("kernel_size", "dilation")),
         *((name, c_int64) for name in ("batch", "height", "width", "heads", "channels", "value_channels")),
         ("scale", c_double),
-        *((name, Map) for name in ("query", "key", "value", "output")),
-        *((name, Map) for name in ("grad_output", "grad_query", "grad_key", "grad_value")),
-        *((name, c_void_p) for name in ("shift_weight", "shift_bias", "key_bias", "logit_bias")),
-        *(
-            (name, c_void_p)
-            for name in ("grad_shift_weight", "grad_shift_bias", "grad_key_bias", "grad_logit_bias")
-        ),
+        *((name, Map) for name in (*MAPS, "output", "grad_output")),
+        *((f"grad_{name}", Map) for name in MAPS),
+        *((name, c_void_p) for name in PARAMETERS),
+        *((f"grad_{name}", c_void_p) for name in PARAMETERS),
         ("parallel", c_void_p),
     )
 
@@ -86,7 +84,7 @@ def load(path: Path | None) -> ctypes.CDLL | str:
 
 @functools.cache
 def path() -> Path | None:
-    """Where the library is: beside this file, or nowhere."""
+    """The library's file, next to this one, or None."""
     return next((FOLDER / name for name in NAMES if (FOLDER / name).exists()), None)
 
 
@@ -97,10 +95,10 @@ def isa() -> str | None:
     return None if name is None else name.decode()
 
 
-# What a compiler traces is not ctypes' inside but this answer.
+# A compiler traces this answer and not the inside of ctypes.
 @assumed_constant
 def missing() -> str | None:
-    """Why the library cannot be used, as a sentence, or None."""
+    """The reason why the library cannot be used, as a sentence, or None."""
     library = load(path())
     if isinstance(library, str):
         return library
@@ -111,10 +109,10 @@ def missing() -> str | None:
 
 @functools.cache
 def openmp() -> int | None:
-    """Address of what starts PyTorch's own threads, ``GOMP_parallel``, where it is known and safe to call.
+    """Address of ``GOMP_parallel``, which starts PyTorch's own threads, where it is known and safe to call.
 
-    Its threads wait busily for a while after each of PyTorch's loops; to share them is faster than to
-    take turns with them on the processors.
+    Its threads wait busily for a while after each of PyTorch's loops; sharing them is faster than taking
+    turns with them on the processors.
     """
     start = getattr(ctypes.CDLL(None), "GOMP_parallel", None) if sys.platform == "linux" else None
     return None if start is None else ctypes.cast(start, c_void_p).value
@@ -126,7 +124,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def map_of(x: Tensor) -> Map:
-    """A map ``(B, H, W, G, D)`` whose channels lie side by side, as the library takes it."""
+    """A map ``(B, H, W, G, D)`` whose channels are contiguous, as the library takes it."""
     return Map(x.data_ptr(), (c_int64 * 4)(*x.stride()[:4]))
 
 

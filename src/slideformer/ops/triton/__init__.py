@@ -24,16 +24,16 @@ DEVICES = ("cuda",)
 CAPABILITY = (8, 0)
 
 
-# Nothing that a graph of operations could hold.
+# A graph of operations cannot contain this call.
 @assumed_constant
 def capability(device: torch.device) -> tuple[int, int]:
-    """What a GPU is capable of; where none is, of what a fake tensor imagines."""
+    """Compute capability of a GPU; that of the oldest supported one where there is only a fake tensor."""
     real = device.type == "cuda" and torch.cuda.is_available()
     return torch.cuda.get_device_capability(device) if real else CAPABILITY
 
 
 def refusal(call: Call) -> str | None:
-    """Why these kernels cannot take a call, as a sentence, or None."""
+    """The reason why these kernels cannot take a call, as a sentence, or None."""
     if not AVAILABLE:
         return "Triton is not installed; use pip install triton"
     if exporting():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gradients of attention through a deformed shift.
 
-The first kernel computes the softmax anew, the queries' gradient, and leaves the weights A and the logits'
+The first kernel computes the softmax again, the queries' gradient, and leaves the weights A and the logits'
 gradient L, (B, H, W, G, T'), for the others: sums of the same form as the forward pass's, taken over the
 queries that see a position (keys, values) or over all positions (the shift). Every sum has a fixed order.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradients of attention to the neighbours as they are, from the forward pass's logarithms of sums.
+"""Gradients of attention without a deformed shift, from the forward pass's logarithms of sums.
 
 With ``A_t = exp2(logit_t - log_sum)`` and ``delta = <grad, output>``, the logits' gradients are
 ``A_t (<grad, v_t> - delta)``: one walk over the taps gives those of queries and biases, another, over the

@@ -43,7 +43,7 @@ def pack_shift(
     channel = (chunk * BLOCK + channel)[:, None]
     tap = tl.arange(0, T_PAD)[None, :]
     valid = (channel < D) & (tap < T)
-    # As a block: what a scalar's comparison gives is no mask to the interpreter.
+    # As a block: the interpreter does not take the comparison of a scalar as a mask.
     number = source + tl.zeros_like(tap)
     x = tl.load(weight + (channel * T + tap) * T + number, mask=valid & (number < T), other=0.0)
     x = x.to(tl.float32)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention to the neighbours as they are: one program a tile of positions of one head, all in registers.
+"""Attention without a deformed shift: one program a tile of positions of one head, all in registers.
 
 Logits are kept in powers of two (``log2(e)`` folded into the factors), as the device has exp2.
 """
@@ -35,7 +35,7 @@ def logit_of(
     logit *= scale * LOG2E
     if RELATIVE:
         place = (head * (2 * KH - 1) + relative_row) * (2 * KW - 1) + relative_column
-        # Positions of a tile that lie outside the map may lie outside the table, too.
+        # Positions of a tile that are outside the map may be outside the table, too.
         known = on_axis(relative_row, 2 * KH - 1) & on_axis(relative_column, 2 * KW - 1)
         logit += tl.load(logit_bias + place, mask=known, other=0.0).to(tl.float32) * LOG2E
     elif logit_bias is not None:
@@ -59,7 +59,7 @@ def forward_plain(
     RELATIVE: tl.constexpr, BLOCK: tl.constexpr, BLOCK_V: tl.constexpr,
     BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
 ):  # fmt: skip
-    """Attention to the neighbours as they are: products summed over channels, the softmax tap by tap."""
+    """Attention without a deformed shift: products summed over channels, the softmax tap by tap."""
     T: tl.constexpr = KH * KW
     batch, head, y, x, inside = tile_of_program(height, width, heads, BLOCK_H, BLOCK_W)
     row = window_start(y, height, KH, DILATION_H, CLAMP)

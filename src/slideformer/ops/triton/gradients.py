@@ -15,30 +15,33 @@ from slideformer.ops.window import Axis
 
 
 def backward_into(
-    grads: list[Tensor], grad: Tensor, output: Tensor, log_sum: Tensor, call: Call, wanted: list[bool]
+    grads: dict[str, Tensor], grad: Tensor, output: Tensor, log_sum: Tensor, call: Call
 ) -> None:
-    """Fill the wanted gradients of query, key, value, shift weight and bias, key bias and logit bias."""
+    """Fill the gradients that are wanted, by the names of the call's tensors."""
     if call.deformed:
-        deformed(grads, grad, call, wanted)
+        deformed(grads, grad, call)
     else:
-        plain(grads, grad, output, log_sum, call, wanted)
+        plain(grads, grad, output, log_sum, call)
 
 
 def share(wanted: bool, programs: int, *shape: int, like: Tensor) -> Tensor | None:
-    """Room for every program's share of a parameter's gradient, or None."""
+    """Allocate every program's share of a parameter's gradient, or None."""
     return like.new_empty((programs, *shape), dtype=torch.float32) if wanted else None
 
 
-def add_by_head(out: Tensor, shares: Tensor | None) -> None:
+def add_by_head(grads: dict[str, Tensor], name: str, shares: Tensor | None) -> None:
     """Add up the shares of each head: programs run heads fastest."""
     if shares is not None:
-        out.copy_(shares.unflatten(0, (-1, len(out))).sum(0))
+        grads[name].copy_(shares.unflatten(0, (-1, len(grads[name]))).sum(0))
 
 
-def plain(
-    grads: list[Tensor], grad: Tensor, output: Tensor, log_sum: Tensor, call: Call, wanted: list[bool]
-) -> None:
-    """Gradients where neighbours are as they are."""
+def room(grads: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
+    """The gradient of a map, or where it is not wanted a tensor for what its kernel writes anyway."""
+    return grads[name] if name in grads else like.new_empty(like.shape)
+
+
+def plain(grads: dict[str, Tensor], grad: Tensor, output: Tensor, log_sum: Tensor, call: Call) -> None:
+    """Gradients without a deformed shift."""
     sizes, taps = Sizes.of(call), call.window.taps
     query, key, value = call.query, call.key, call.value
     maps = [y for x in (query, key, value, grad) for y in (x, x.stride())]
@@ -46,32 +49,28 @@ def plain(
     constants = {**sizes.map(), "scale": call.scale, **sizes.plain(call.logit_bias)}
     programs, relative = sizes.programs(TILE), constants["RELATIVE"]
 
-    delta = torch.empty_like(log_sum)
-    logits = (
-        query.new_empty((*query.shape[:4], taps), dtype=torch.float32) if wanted[6] and relative else None
-    )
-    of_shift_bias = share(wanted[4], programs, taps, query.shape[4], like=query)
-    of_key_bias = share(wanted[5], programs, taps, like=query)
-    of_logit_bias = share(wanted[6] and not relative, programs, taps, like=query)
-    grad_query = grads[0] if wanted[0] else torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    delta, logits = torch.empty_like(log_sum), None
+    if "logit_bias" in grads and relative:
+        logits = query.new_empty((*query.shape[:4], taps), dtype=torch.float32)
+    of_shift_bias = share("shift_bias" in grads, programs, taps, query.shape[4], like=query)
+    of_key_bias = share("key_bias" in grads, programs, taps, like=query)
+    of_logit_bias = share("logit_bias" in grads and not relative, programs, taps, like=query)
+    grad_query = room(grads, "query", query)
     launch.BACKWARD_QUERY_PLAIN[(programs,)](
         *maps, *biases, output, log_sum, grad_query, delta, logits, of_shift_bias, of_key_bias, of_logit_bias,
         **constants, ZEROS=call.window.border == "zeros",
     )  # fmt: skip
-    if wanted[1] or wanted[2]:
-        grad_key, grad_value = (
-            grads[i] if wanted[i] else torch.empty(x.shape, dtype=x.dtype, device=x.device)
-            for i, x in ((1, key), (2, value))
-        )
+    if "key" in grads or "value" in grads:
+        grad_key, grad_value = room(grads, "key", key), room(grads, "value", value)
         launch.BACKWARD_MAP_PLAIN[sizes.grid](
             *maps, *biases, log_sum, delta, grad_key, grad_value, **constants
         )
-    add_by_head(grads[5], of_key_bias)
-    add_by_head(grads[6], of_logit_bias)
+    add_by_head(grads, "key_bias", of_key_bias)
+    add_by_head(grads, "logit_bias", of_logit_bias)
     if of_shift_bias is not None:
-        grads[4].copy_(of_shift_bias.sum(0).T)
+        grads["shift_bias"].copy_(of_shift_bias.sum(0).T)
     if logits is not None:
-        grads[6].copy_(by_relative_position(logits, call))
+        grads["logit_bias"].copy_(by_relative_position(logits, call))
 
 
 def by_relative_position(grad_logits: Tensor, call: Call) -> Tensor:
@@ -83,13 +82,13 @@ def by_relative_position(grad_logits: Tensor, call: Call) -> Tensor:
 
 
 def one_hot(axis: Axis, device: torch.device) -> Tensor:
-    """Which relative position each tap has: ``(size, K, 2 K - 1)``, float32."""
+    """The relative position of each tap, one-hot: ``(size, K, 2 K - 1)``, float32."""
     places = 2 * axis.kernel_size - 1
     return F.one_hot(axis.relative(device).clamp(0, places - 1), places).float()
 
 
-def deformed(grads: list[Tensor], grad: Tensor, call: Call, wanted: list[bool]) -> None:
-    """Gradients where neighbours are mixed by a learned shift."""
+def deformed(grads: dict[str, Tensor], grad: Tensor, call: Call) -> None:
+    """Gradients through a deformed shift."""
     sizes, taps = Sizes.of(call), call.window.taps
     query, key, value = call.query, call.key, call.value
     maps = [y for x in (query, key, value, grad) for y in (x, x.stride())]
@@ -98,27 +97,25 @@ def deformed(grads: list[Tensor], grad: Tensor, call: Call, wanted: list[bool]) 
     programs = sizes.programs(TILE)
 
     weights, logits = (query.new_empty((*query.shape[:4], sizes.taps_padded)) for _ in range(2))
-    of_key_bias = share(wanted[5], programs, taps, like=query)
-    of_logit_bias = share(wanted[6], programs, taps, like=query)
-    grad_query, grad_key, grad_value = (
-        grads[i] if wanted[i] else torch.empty(x.shape, dtype=x.dtype, device=x.device)
-        for i, x in enumerate((query, key, value))
-    )
+    of_key_bias = share("key_bias" in grads, programs, taps, like=query)
+    of_logit_bias = share("logit_bias" in grads, programs, taps, like=query)
+    grad_query = room(grads, "query", query)
     launch.BACKWARD_QUERY_DEFORMED[(programs,)](
         *maps, packed, dense(call.logit_bias), grad_query, weights, logits, of_key_bias, of_logit_bias,
         **constants, scale=call.scale, TURN=sizes.turn, **launch.biases(call),
     )  # fmt: skip
-    if wanted[1] or wanted[2]:
+    if "key" in grads or "value" in grads:
+        grad_key, grad_value = room(grads, "key", key), room(grads, "value", value)
         launch.BACKWARD_MAP_DEFORMED[sizes.grid](
             *maps[:2], *maps[6:], packed, weights, logits, grad_key, grad_value, **constants, TURN=sizes.turn
         )
-    add_by_head(grads[5], of_key_bias)
-    add_by_head(grads[6], of_logit_bias)
-    if wanted[3] or wanted[4]:
+    add_by_head(grads, "key_bias", of_key_bias)
+    add_by_head(grads, "logit_bias", of_logit_bias)
+    if "shift_weight" in grads or "shift_bias" in grads:
         weight, bias = shift_gradients(maps, weights, logits, sizes)
-        for i, x in ((3, weight), (4, bias)):
-            if wanted[i]:
-                grads[i].copy_(x)
+        for name, x in (("shift_weight", weight), ("shift_bias", bias)):
+            if name in grads:
+                grads[name].copy_(x)
 
 
 def shift_gradients(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From tensors to launches: sizes that the kernels are compiled for, tiles, and the list to tune over."""
+"""The launches of a forward pass: sizes that the kernels are compiled for, tiles, and the tuning list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from slideformer.ops.window import Window
 # Tiles of positions (rows, columns) and the warps that share one. 16 positions a warp leave each thread
 # the registers that a tile of 32 channels takes.
 TILES = ((4, 8, 2), (8, 8, 4), (4, 16, 4), (8, 16, 8))
-# Each warp loads the shift anew: more positions a warp, where they fit, load it less often.
+# Each warp loads the shift again: more positions a warp, where they fit, load it less often.
 DEFORMED_TILES = (*TILES, (4, 8, 1), (8, 8, 2), (8, 16, 4))
 # Nothing but loads and sums: more warps hide more of the memory's latency.
 PLAIN_TILES = (*TILES, (4, 8, 4), (8, 8, 8))
@@ -31,7 +31,7 @@ DEFORMED_WARPS = ((8, 8, 4), (8, 8, 2))
 PLAIN_WARPS = ((8, 8, 4), (8, 8, 8))
 # Programs that share the sum of the shift's gradient: enough to fill a large GPU, few enough to add up.
 PARTS = 96
-# What a future release of Triton changes the default of.
+# A future release of Triton changes this default.
 OPTIONS = {"enable_fp_fusion": True}
 # Numbers of one map's tile that a thread may hold before registers spill, as the assembler says: more
 # where they are packed in pairs and the logits are few.
@@ -83,7 +83,7 @@ BACKWARD_MAP_DEFORMED = tuned(backward_map_deformed, DEFORMED_TILES)
 
 @dataclass(frozen=True)
 class Sizes:
-    """What every launch of one call shares."""
+    """The sizes that all launches of one call share."""
 
     shape: tuple[int, ...]  # (B, H, W, G, D)
     value_channels: int
@@ -117,7 +117,7 @@ class Sizes:
 
     @property
     def precision(self) -> str:
-        """How float32 runs on matrix units: three products of parts keep its precision."""
+        """Precision of float32 on matrix units: three products of parts keep it."""
         return "tf32x3" if self.dtype == torch.float32 else "ieee"
 
     def map(self) -> dict[str, Any]:
@@ -129,12 +129,12 @@ class Sizes:
     def constants(self) -> dict[str, int]:
         """Window and channels."""
         rows, columns = self.window.kernel_size
-        # However large, a dilation beyond the map reads nothing but what lies outside.
+        # However large, a dilation beyond the map reads only zeros.
         down, across = map(min, self.window.dilation, self.shape[1:3])
         return {"D": self.shape[4], "KH": rows, "KW": columns, "DILATION_H": down, "DILATION_W": across}
 
     def plain(self, logit_bias: Tensor | None) -> dict[str, int]:
-        """Constants of the kernels for neighbours as they are."""
+        """Constants of the kernels without a deformed shift."""
         return {
             **self.constants(),
             "DV": self.value_channels,
@@ -183,7 +183,7 @@ def packed_shift(call: Call, sizes: Sizes) -> Tensor:
 
 
 def biases(call: Call) -> dict[str, bool]:
-    """Which of the packed biases are not zero."""
+    """Flags of the packed biases that are not zero."""
     shifted = call.shift_bias is not None
     return {"KEY_BIAS": shifted or call.key_bias is not None, "VALUE_BIAS": shifted}
 

@@ -11,16 +11,24 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from slideformer.ops import derivatives
-from slideformer.ops.call import Call
+from slideformer.ops.call import TENSORS, Call
 from slideformer.ops.derivatives import Kernels, Tensors
-from slideformer.ops.flat import ARGUMENTS, TENSORS, call_of, flat, multiply_adds, no_second_derivative
+from slideformer.ops.flat import (
+    ARGUMENTS,
+    COUNT,
+    call_of,
+    flat,
+    forward_flops,
+    multiply_adds,
+    no_second_derivative,
+)
 from slideformer.ops.triton import gradients, launch
 
 
 def empty_output(call: Call) -> tuple[Tensor, Tensor]:
-    """Dense tensors for what the forward pass gives.
+    """Allocate the output and the logarithms of the softmax's sums.
 
-    A deformed call, whose backward pass computes the whole softmax anew, keeps no logarithms of sums.
+    A deformed call, whose backward pass computes the softmax again, keeps no logarithms.
     """
     log_sum_shape = (len(call.query), 0) if call.deformed else call.query.shape[:4]
     return call.value.new_empty(call.value.shape), call.query.new_empty(log_sum_shape, dtype=torch.float32)
@@ -56,7 +64,8 @@ def triton_backward(grad: Tensor, output: Tensor, log_sum: Tensor, *arguments: A
     if output.numel() == 0:
         return [x.zero_() for x in grads]
     with torch.cuda.device_of(output):
-        gradients.backward_into(grads, grad, output, log_sum, call, wanted)
+        named = {name: x for name, x, here in zip(TENSORS, grads, wanted, strict=True) if here}
+        gradients.backward_into(named, grad, output, log_sum, call)
     return grads
 
 
@@ -66,7 +75,7 @@ def _(grad: Tensor, output: Tensor, log_sum: Tensor, *arguments: Any) -> list[Te
 
 
 def empty_gradients(call: Call, wanted: list[bool]) -> list[Tensor]:
-    """Dense tensors for the gradients, without elements where none is wanted."""
+    """Allocate the gradients, without elements where none is wanted."""
     return [
         call.query.new_empty(0) if x is None or not here else x.new_empty(x.shape)
         for x, here in zip(call.tensors(), wanted, strict=True)
@@ -75,7 +84,7 @@ def empty_gradients(call: Call, wanted: list[bool]) -> list[Tensor]:
 
 def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     """Keep the arguments, the output and, where the taps are not deformed, the logarithms of sums."""
-    tensors, ctx.options = inputs[:TENSORS], inputs[TENSORS:]
+    tensors, ctx.options = inputs[:COUNT], inputs[COUNT:]
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(*output, *tensors)
 
@@ -85,15 +94,24 @@ def derive(ctx: Any, grad: Tensor, grad_log_sum: Tensor | None) -> tuple[Tensor 
     output, log_sum, *tensors = ctx.saved_tensors
     wanted = [x is not None and here for x, here in zip(tensors, ctx.needs_input_grad, strict=False)]
     grads = triton_backward(grad, output, log_sum, *tensors, *ctx.options, wanted)
-    return (*(x if here else None for x, here in zip(grads, wanted, strict=True)), None, None, None, None)
+    found = (x if here else None for x, here in zip(grads, wanted, strict=True))
+    return (*found, *(None for _ in ctx.options))
 
 
 triton_forward.register_autograd(derive, setup_context=keep)
 triton_backward.register_autograd(no_second_derivative("triton"))
+register_flop_formula(torch.ops.slideformer.triton_forward)(forward_flops)
+
+
+@register_flop_formula(torch.ops.slideformer.triton_backward)
+def backward_flops(grad: Any, output: Any, log_sum: Any, *arguments: Any, **outputs: Any) -> int:
+    """Logits once more, and the gradients of weights, maps and, where deformed, of the shift."""
+    found = multiply_adds(*arguments)
+    return (7 if found.deformed else 5) * (found.logits + found.output)
 
 
 def wanted_gradients(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Sequence[Tensor]:
-    """Those gradients that are wanted, in order."""
+    """The gradients that are wanted, in order."""
     found = triton_backward(grad, *kept, *flat(call), list(wanted))
     return [x for x, here in zip(found, wanted, strict=True) if here]
 
@@ -109,26 +127,3 @@ KERNELS = Kernels(
 def attend(call: Call) -> Tensor:
     """Slide attention by fused kernels."""
     return derivatives.attend(call, KERNELS)
-
-
-@register_flop_formula(torch.ops.slideformer.triton_forward)
-def forward_flops(query: Any, key: Any, value: Any, weight: Any, *rest: Any, **kwargs: Any) -> int:
-    """Logits and output, a multiply-add counted as two."""
-    return 2 * multiply_adds(query, value, weight, rest[3][0] * rest[3][1])
-
-
-@register_flop_formula(torch.ops.slideformer.triton_backward)
-def backward_flops(
-    grad: Any,
-    output: Any,
-    log_sum: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    weight: Any,
-    *rest: Any,
-    **kwargs: Any,
-) -> int:
-    """Logits once more, and what the gradients of weights, maps and, where deformed, of the shift take."""
-    passes = 5 if weight is None else 7
-    return passes * multiply_adds(query, value, weight, rest[3][0] * rest[3][1])

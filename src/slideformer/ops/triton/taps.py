@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every kernel shares: pixels of a program, where taps lie, loads and stores of a tile.
+"""Functions that all kernels share: pixels of a program, places of taps, loads and stores of a tile.
 
 The device's side of `slideformer.ops.window`. A map's strides come as a tuple (B, H, W, G, D) in
 elements; addresses are 64-bit, made once a program for the tile and then moved by one number a tap.
@@ -52,7 +52,7 @@ def window_start(place, size, K: tl.constexpr, DILATION: tl.constexpr, CLAMP: tl
 
 @triton.jit
 def first_query(place, K: tl.constexpr, DILATION: tl.constexpr, CLAMP: tl.constexpr):
-    """The first of the queries, DILATION apart, whose window holds this place of one axis."""
+    """The first query, among those DILATION apart, whose window holds this place of one axis."""
     if CLAMP:
         on_grid = place // DILATION
         query = tl.where(on_grid > K - 1, on_grid - K // 2, 0) * DILATION + place % DILATION
@@ -82,13 +82,13 @@ def tap_seeing(query, place, size, K: tl.constexpr, DILATION: tl.constexpr, CLAM
 
 @triton.jit
 def on_axis(place, size):
-    """Whether a place lies on the map."""
+    """Whether a place is on the map."""
     return (place >= 0) & (place < size)
 
 
 @triton.jit
 def offset_of(batch, head, row, column, strides):
-    """Where positions lie, in elements from the start of the map: int64, (P,)."""
+    """Offsets of positions, in elements from the start of the map: int64, (P,)."""
     start = batch * strides[0] + head * strides[3]
     return start + row.to(tl.int64) * strides[1] + column.to(tl.int64) * strides[2]
 

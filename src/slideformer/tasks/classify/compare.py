@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two classifiers side by side on labelled images."""
+"""Two classifiers compared on labelled images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from slideformer.errors import UserError
 from slideformer.models.finite import check_finite
-from slideformer.models.preprocessing import read_preprocessing
+from slideformer.runs import Facts
 from slideformer.tasks.classify.datasets import hold_out_class_names
 from slideformer.tasks.classify.evaluate import check_class_names
 from slideformer.tasks.classify.loaders import eval_loader
@@ -20,7 +19,7 @@ from slideformer.tasks.classify.loaders import eval_loader
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two classifiers say of the same images.
+    """The agreement of two classifiers on the same images.
 
     Attributes:
         images: how many.
@@ -55,7 +54,7 @@ def compare(
     model: Callable[[Tensor], Tensor],
     other: Callable[[Tensor], Tensor],
     source: str,
-    facts: Mapping[str, Any],
+    facts: Facts,
     *,
     batch_size: int = 32,
 ) -> Comparison:
@@ -65,7 +64,7 @@ def compare(
         model: images ``(B, 3, height, width)`` to logits ``(B, classes)``.
         other: the same.
         source: ``"digits"``, a folder with ``val/``, or a folder of class folders.
-        facts: preprocessing and ``class_names`` of both.
+        facts: of both.
         batch_size: images at a time.
 
     Raises:
@@ -73,12 +72,12 @@ def compare(
             not finite.
     """
     names = hold_out_class_names(source)
-    if facts["class_names"]:
-        check_class_names(facts["class_names"], names)
-    preprocessing = read_preprocessing(facts, "the file").preprocessing()
+    if facts.class_names:
+        check_class_names(facts.class_names, names)
+    assert facts.preprocessing is not None  # every classifier has it
     images = same = right = other_right = 0
     loader = eval_loader(
-        source, names, preprocessing, batch_size=batch_size, num_workers=0, on_bad_image="skip"
+        source, names, facts.preprocessing.values(), batch_size=batch_size, num_workers=0, on_bad_image="skip"
     )
     for batch in loader:
         if not len(batch.check().images):

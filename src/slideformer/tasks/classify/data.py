@@ -14,7 +14,7 @@ from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from slideformer.errors import UserError, check_range
-from slideformer.models.preprocessing import LONGEST_INPUT, EvalTransform, read_preprocessing
+from slideformer.runs.preprocessing import LONGEST_INPUT, EvalTransform, read_preprocessing
 from slideformer.tasks.classify.datasets import (
     FolderReader,
     Images,
@@ -25,7 +25,7 @@ from slideformer.tasks.classify.datasets import (
 )
 from slideformer.tasks.classify.loaders import eval_loader, transform_config
 from slideformer.tasks.classify.timm_sources import PREFIXES, TimmSource, TimmStream
-from slideformer.tasks.pictures import OnBadImage
+from slideformer.tasks.images import OnBadImage
 from slideformer.tasks.training.batches import MOST_PIXELS, check_loading
 from slideformer.tasks.training.sampling import EachOnce, SeededLoader, train_sampler
 
@@ -58,11 +58,7 @@ class Augment:
     repeats: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what changes nothing sensible.
-
-        Raises:
-            UserError: a probability is none, a range is upside down or a strength negative.
-        """
+        """Refuse what changes nothing sensible."""
         for option in ("hflip", "vflip", "erase_prob"):
             check_range(f"--data.augment.{option}", getattr(self, option), 0, 1)
         for option in ("color_jitter", "repeats"):
@@ -171,11 +167,7 @@ class ClassificationData(L.LightningDataModule):
         return len(self.class_names)
 
     def train_transform(self) -> Any:
-        """Random crop, flips, augmentation, normalisation.
-
-        Raises:
-            UserError: timm does not know the augmentation.
-        """
+        """Random crop, flips, augmentation, normalisation."""
         augment = self.augment
         try:
             return create_transform(

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify import digits, folders
-from slideformer.tasks.pictures import (
+from slideformer.tasks.images import (
     OnBadImage,
     UnreadableImageError,
     image_paths,
@@ -44,11 +44,7 @@ class Batch(NamedTuple):
     refusal: str = ""
 
     def check(self) -> Batch:
-        """The batch itself, if it may be used.
-
-        Raises:
-            UserError: it may not.
-        """
+        """The batch itself, if it may be used."""
         if self.refusal:
             raise UserError(self.refusal)
         return self
@@ -98,11 +94,7 @@ class FolderReader:
         return self.images[index][0]
 
     def refuse_unreadable_class(self) -> None:
-        """Refuse a class of which no image can be read, before hours of training without it.
-
-        Raises:
-            UserError: there is one.
-        """
+        """Refuse a class of which no image can be read, before hours of training without it."""
         readable: set[int] = set()
         for path, target in self.images:
             if target not in readable and is_readable(path):

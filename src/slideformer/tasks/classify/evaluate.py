@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good a trained classifier is on labelled images."""
+"""Evaluation of a classifier."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from slideformer.errors import UserError
-from slideformer.models import load_pretrained
+from slideformer.errors import UserError, printable
 from slideformer.models.finite import check_rows
+from slideformer.runs import Run
 from slideformer.tasks.classify.datasets import Batch, Images, hold_out_class_names
 from slideformer.tasks.classify.loaders import eval_loader
-from slideformer.tasks.pictures import OnBadImage
+from slideformer.tasks.evaluate import Evaluation, Options, Progress, confusion_of, each_batch
+from slideformer.viz import confusion_matrix
+
+BATCH = 64
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ClassificationEvaluation(Evaluation):
     """Results on labelled images.
 
     Attributes:
@@ -78,13 +81,31 @@ class Evaluation:
             "unreadable": list(self.unreadable),
         }
 
+    def table(self) -> str:
+        """A line a class, then accuracy and loss."""
+        rows = [{**row, "name": printable(row["name"])} for row in self.per_class()]
+        width = max(5, *(len(row["name"]) for row in rows))
+        lines = [f"{'class':<{width}}{'images':>9}{'recall %':>11}{'precision %':>13}"]
+        for row in rows:
+            recall, precision = (
+                "-" if row[key] is None else f"{100 * row[key]:.2f}" for key in ("recall", "precision")
+            )
+            lines.append(f"{row['name']:<{width}}{row['images']:>9}{recall:>11}{precision:>13}")
+        left_out = f", {len(self.unreadable)} left out" if self.unreadable else ""
+        lines.append(
+            f"top-1 {100 * self.top1:.2f} %   top-5 {100 * self.top5:.2f} %   loss {self.loss:.4f}   "
+            f"({self.images} images{left_out})"
+        )
+        return "\n".join(lines)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write ``evaluation.json`` and ``confusion.png``."""
+        files = super().save(folder)
+        return [*files, confusion_matrix(self.confusion, self.class_names, Path(folder) / "confusion.png")]
+
 
 def check_class_names(model: Sequence[str], data: Sequence[str]) -> None:
-    """Refuse data whose classes are not the model's.
-
-    Raises:
-        UserError: names differ.
-    """
+    """Check that data have the model's classes."""
     if list(model) == list(data):
         return
     missing, foreign = sorted(set(model) - set(data)), sorted(set(data) - set(model))
@@ -96,73 +117,60 @@ def check_class_names(model: Sequence[str], data: Sequence[str]) -> None:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, batches: Iterable[Batch], class_names: Sequence[str], images: Sequence[str] = ()
-) -> Evaluation:
+    model: nn.Module,
+    batches: Iterable[Batch],
+    class_names: Sequence[str],
+    *,
+    name: str = "the model",
+    images: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> ClassificationEvaluation:
     """Classify every image once.
 
     Args:
         model: in evaluation mode; gives logits ``(B, classes)``.
-        batches: labelled images on the model's device.
+        batches: labelled images.
         class_names: in the order of the logits.
-        images: names of all images, readable or not, in their order, for errors.
+        name: what to call the model in errors.
+        images: names of all images, readable or not, in order, for errors.
+        progress: called after each batch with the number of images done and that of all.
 
     Raises:
-        UserError: there is no readable image, or an answer is not finite.
+        UserError: there is no readable image, or an output is not finite.
     """
-    classes, done = len(class_names), 0
+    classes = len(class_names)
+    device = next(model.parameters(), torch.empty(0)).device
     confusion = torch.zeros(classes, classes, dtype=torch.long)
-    hits, loss = 0, 0.0
-    unreadable: list[str] = []
-    for batch in batches:
-        unreadable += batch.check().unreadable
-        names = images[done : done + len(batch.images) + len(batch.unreadable)]
-        done += len(batch.images) + len(batch.unreadable)
-        if not len(batch.images):
-            continue
-        logits = model(batch.images).float()
-        check_rows(model, logits, [name for name in names if name not in batch.unreadable])
-        flat = batch.targets * classes + logits.argmax(1)
-        confusion += torch.bincount(flat, minlength=classes**2).view(classes, classes)
+    top5_hits, loss = 0, 0.0
+
+    def step(batch: Batch, names: Sequence[str]) -> None:
+        nonlocal top5_hits, loss, confusion
+        logits = model(batch.images.to(device)).float().cpu()
+        check_rows(name, logits, names)
+        confusion += confusion_of(logits.argmax(1), batch.targets, classes)
         likeliest = logits.topk(min(5, classes), dim=1).indices
-        hits += int((likeliest == batch.targets[:, None]).any(1).sum())
+        top5_hits += int((likeliest == batch.targets[:, None]).any(1).sum())
         loss += float(nn.functional.cross_entropy(logits, batch.targets, reduction="sum"))
-    count = int(confusion.sum())
+
+    count, unreadable = each_batch(batches, step, names=images, progress=progress)
     if count == 0:
         raise UserError("there must be an image to evaluate, got none; check the folder")
-    return Evaluation(tuple(class_names), confusion, hits, loss / count, tuple(unreadable))
+    return ClassificationEvaluation(tuple(class_names), confusion, top5_hits, loss / count, unreadable)
 
 
-def evaluate_folder(
-    folder: str | Path,
-    source: str,
-    *,
-    batch_size: int = 64,
-    num_workers: int = 0,
-    on_bad_image: OnBadImage = "skip",
-) -> Evaluation:
-    """Evaluate the model of a run's folder on the hold-out of a source.
-
-    Args:
-        folder: of a finished run.
-        source: ``"digits"``, a folder with ``val/``, or a folder of class folders.
-        batch_size: images a batch.
-        num_workers: processes that read images.
-        on_bad_image: ``skip`` leaves an unreadable image out and tells its path; ``stop`` stops.
-
-    Raises:
-        UserError: folder or source are not fit, or their classes differ.
-    """
-    model, info = load_pretrained(folder)
-    names = hold_out_class_names(source)
-    model_names = info.label_names if info.label_names else tuple(names)
-    check_class_names(model_names, names)
+def evaluate_run(run: Run, data: str | Path, options: Options) -> ClassificationEvaluation:
+    """Evaluate a classification run on the hold-out of a source."""
+    names = hold_out_class_names(str(data))
+    check_class_names(run.class_names or names, names)
+    assert run.preprocessing is not None  # every classifier has it
     loader = eval_loader(
-        source,
+        str(data),
         names,
-        info.preprocessing(),
-        batch_size=batch_size,
-        num_workers=num_workers,
-        on_bad_image=on_bad_image,
+        run.preprocessing.values(),
+        batch_size=BATCH if options.batch_size is None else options.batch_size,
+        num_workers=options.num_workers,
+        on_bad_image=options.on_bad_image,
     )
     reader = cast("Images", loader.dataset).reader
-    return evaluate(model, loader, names, [reader.name(number) for number in range(len(reader))])
+    images = [reader.name(number) for number in range(len(reader))]
+    return evaluate(run.model, loader, names, name=run.name, images=images, progress=options.progress)

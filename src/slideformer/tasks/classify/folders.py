@@ -7,16 +7,12 @@ import os
 from pathlib import Path
 
 from slideformer.errors import UserError
-from slideformer.tasks.pictures import SUFFIXES, image_paths, refuse_no_folder
+from slideformer.tasks.images import SUFFIXES, image_paths, refuse_no_folder
 from slideformer.tasks.walk import folders_of
 
 
 def class_names(folder: Path) -> list[str]:
-    """Names of the classes in a folder, sorted: its sub-folders, each with an image.
-
-    Raises:
-        UserError: no such folder, no classes, or a class without an image.
-    """
+    """Names of the classes in a folder, sorted: its sub-folders, each with an image."""
     refuse_no_folder("the data", folder)
     names = [entry.name for entry in folders_of(folder)]
     if not names:
@@ -35,11 +31,7 @@ def class_names(folder: Path) -> list[str]:
 
 
 def split_folder(root: Path, split: str) -> Path:
-    """The folder of one split.
-
-    Raises:
-        UserError: the root or the split does not exist.
-    """
+    """The folder of one split."""
     refuse_no_folder("--data", root)
     folder = root / split
     if not folder.is_dir():
@@ -52,11 +44,7 @@ def split_folder(root: Path, split: str) -> Path:
 
 
 def shared_class_names(root: Path) -> list[str]:
-    """Names of the classes of ``root/train`` and ``root/val``, which must be the same.
-
-    Raises:
-        UserError: a split is missing or bad, the splits have different classes, or there is only one.
-    """
+    """Names of the classes of ``root/train`` and ``root/val``, which must be the same."""
     train, val = (class_names(split_folder(root, split)) for split in ("train", "val"))
     only_train, only_val = sorted(set(train) - set(val)), sorted(set(val) - set(train))
     if only_train or only_val:

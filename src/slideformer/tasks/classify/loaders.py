@@ -11,21 +11,17 @@ from torch.utils.data import DataLoader
 
 from slideformer.errors import check_range
 from slideformer.models.names import pretrained_cfg
-from slideformer.models.preprocessing import EvalTransform, read_preprocessing
+from slideformer.runs.preprocessing import EvalTransform, read_preprocessing
 from slideformer.tasks.classify.datasets import Batch, Images, collate, open_reader
-from slideformer.tasks.pictures import OnBadImage
+from slideformer.tasks.images import OnBadImage
 from slideformer.tasks.training.sampling import EachOnce
 
 
 def transform_config(model: str, image_size: int | None) -> dict[str, Any]:
-    """Timm's data configuration of a model: input size, interpolation, mean, std, crop.
-
-    Raises:
-        UserError: there is no such model, or the size is out of range.
-    """
+    """Timm's data configuration of a model: input size, interpolation, mean, std, crop."""
     overrides = {} if image_size is None else {"input_size": (3, image_size, image_size)}
     config = resolve_data_config(overrides, pretrained_cfg=pretrained_cfg(model))
-    return read_preprocessing(config, model).preprocessing()
+    return read_preprocessing(config, model).values()
 
 
 def eval_loader(

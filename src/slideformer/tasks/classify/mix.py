@@ -29,11 +29,7 @@ class Mix:
     switch_prob: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what mixes nothing sensible.
-
-        Raises:
-            UserError: a strength is negative or a probability none.
-        """
+        """Refuse what mixes nothing sensible."""
         for option in ("mixup", "cutmix"):
             check_range(f"--model.mix.{option}", getattr(self, option), 0)
         for option in ("prob", "switch_prob"):

@@ -14,8 +14,10 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from slideformer.errors import UserError, check_range
-from slideformer.models import PREPROCESSING, save_pretrained
 from slideformer.models.names import pretrained_cfg
+from slideformer.runs import save_run
+from slideformer.runs.classifier import classifier_run
+from slideformer.runs.preprocessing import read_preprocessing
 from slideformer.tasks.classify.data import ClassificationData
 from slideformer.tasks.classify.datasets import Batch
 from slideformer.tasks.classify.mix import Mix, build_loss
@@ -85,11 +87,7 @@ class Classifier(Learner):
         return cast("Tensor", self.evaluated(images))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Loss of one batch.
-
-        Raises:
-            UserError: the loss is not finite.
-        """
+        """Loss of one batch."""
         images, targets = self.readable(batch)
         if self.mixer is not None:
             odd = len(images) % 2  # images are mixed in pairs: the odd one's partner is the first
@@ -113,11 +111,7 @@ class Classifier(Learner):
         self.log("val/top5", self.top5, batch_size=size)
 
     def readable(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images and targets of a batch; says, once each, which images were left out.
-
-        Raises:
-            UserError: the batch must not be used.
-        """
+        """Images and targets of a batch; says, once each, which images were left out."""
         self.tell_unreadable(batch.check().unreadable)
         return batch.images, batch.targets
 
@@ -130,10 +124,10 @@ class Classifier(Learner):
 
     def save(self, folder: Path, data: ClassificationData) -> None:
         """Write the weights where ``timm.create_model`` finds them."""
-        save_pretrained(
+        run = classifier_run(
             self.evaluated,
-            folder,
-            label_names=data.label_names,
+            class_names=data.label_names,
+            preprocessing=read_preprocessing(data.config, "the data"),
             arguments=self.hparams["options"],
-            **{key: data.config[key] for key in PREPROCESSING},
         )
+        save_run(run, folder)

@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify.datasets import Images, Transform
-from slideformer.tasks.pictures import OnBadImage, UnreadableImageError, decoding, read_image, upright_rgb
+from slideformer.tasks.images import OnBadImage, UnreadableImageError, decoding, read_image, upright_rgb
 from slideformer.tasks.training.batches import Unreadable
 
 # Prefixes of their names.
@@ -44,11 +44,7 @@ class TimmSource:
     download: bool
 
     def open(self, split: str) -> Any:
-        """Timm's data set of ``train`` or ``val``, its images as they are stored.
-
-        Raises:
-            UserError: timm cannot open it.
-        """
+        """Timm's data set of ``train`` or ``val``, its images as they are stored."""
         if self.name.lower().startswith("torch/") and self.root is None:
             raise UserError(f"{self.name} must have a folder; pass --data.root DIR")
         name = self.splits[split]
@@ -70,11 +66,7 @@ class TimmSource:
     def images(
         self, split: str, transform: Transform, on_bad_image: OnBadImage, num_workers: int
     ) -> Images | TimmStream:
-        """The images of ``train`` or ``val``, transformed.
-
-        Raises:
-            UserError: timm cannot open them.
-        """
+        """The images of ``train`` or ``val``, transformed."""
         dataset = self.open(split)
         if not isinstance(dataset, IterableImageDataset):
             return Images(TimmReader(self, dataset), transform, on_bad_image)
@@ -82,11 +74,7 @@ class TimmSource:
         return TimmStream(self, dataset, transform, on_bad_image)
 
     def label(self, target: Any) -> int:
-        """A label as a number.
-
-        Raises:
-            UserError: it is not the number of a class.
-        """
+        """A label as a number."""
         try:
             label = int(target)
         except (TypeError, ValueError) as error:

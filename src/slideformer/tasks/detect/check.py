@@ -9,8 +9,8 @@ from pathlib import Path
 from slideformer.errors import UserError
 from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco, trainable
 from slideformer.tasks.detect.layout import find_split
+from slideformer.tasks.images import UnreadableImageError, read_image
 from slideformer.tasks.orientation import Drawn, ambiguity, read_header
-from slideformer.tasks.pictures import UnreadableImageError, read_image
 from slideformer.tasks.training.findings import Findings
 
 Progress = Callable[[int, int], None]

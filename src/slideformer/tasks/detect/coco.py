@@ -122,11 +122,7 @@ def read_coco(
 
 
 def load(file: Path) -> dict[str, Any]:
-    """The three lists of COCO's format.
-
-    Raises:
-        UserError: the file is not JSON, is too large, or has not these lists.
-    """
+    """The three lists of COCO's format."""
     text = read_text(file, most=MOST_BYTES)
     try:
         document = json.loads(text)

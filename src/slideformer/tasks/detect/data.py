@@ -11,14 +11,14 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from slideformer.console import print_line
-from slideformer.models.dense.detector import find_head
+from slideformer.dense.detector import find_head
 from slideformer.tasks.detect.check import check_picture, check_sides
 from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco, trainable
 from slideformer.tasks.detect.dataset import AnnotatedPictures, collate, collate_to_train
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.detect.transforms import Augment, eval_transform, train_transform
+from slideformer.tasks.images import OnBadImage
 from slideformer.tasks.orientation import Drawn, tell_ambiguous
-from slideformer.tasks.pictures import OnBadImage
 from slideformer.tasks.training.batches import MOST_PIXELS, check_loading
 from slideformer.tasks.training.findings import Findings
 from slideformer.tasks.training.sampling import EachOnce, SeededLoader, train_sampler
@@ -102,11 +102,7 @@ class DetectionData(L.LightningDataModule):
         return with_objects
 
     def prepare_data(self) -> None:
-        """Compare the sizes of all pictures with the annotated ones, on one device, before the training.
-
-        Raises:
-            UserError: they are not the same.
-        """
+        """Compare the sizes of all pictures with the annotated ones, on one device, before the training."""
         for data in (self.train, self.val):
             for picture in data.pictures:
                 check_picture(data, picture, self.findings)

@@ -19,8 +19,8 @@ from slideformer.tasks.detect import masks
 from slideformer.tasks.detect.check import size_refusal
 from slideformer.tasks.detect.coco import Annotation, CocoSet, Picture, trainable
 from slideformer.tasks.detect.transforms import without_empty_masks
+from slideformer.tasks.images import OnBadImage, UnreadableImageError, turned
 from slideformer.tasks.orientation import read_with_header
-from slideformer.tasks.pictures import OnBadImage, UnreadableImageError, turned
 from slideformer.tasks.training.batches import Unreadable, parted, refuse_nothing
 
 Target = dict[str, Tensor]
@@ -46,11 +46,7 @@ class DetectionBatch(NamedTuple):
     refusal: str = ""
 
     def check(self) -> DetectionBatch:
-        """The batch itself, if it may be used.
-
-        Raises:
-            UserError: it may not.
-        """
+        """The batch itself, if it may be used."""
         if self.refusal:
             raise UserError(self.refusal)
         return self
@@ -107,12 +103,7 @@ class AnnotatedPictures(Dataset[Any]):
 
 
 def read_picture(picture: Picture, data: CocoSet) -> Image.Image:
-    """A picture as it was annotated: upright or as it is stored, as its size shows, else as the set says.
-
-    Raises:
-        UserError: neither has the annotated size.
-        UnreadableImageError: it cannot be read.
-    """
+    """A picture as it was annotated: upright or as it is stored, as its size shows, else as the set says."""
     image, header = read_with_header(picture.file)
     drawn = header.drawn((picture.width, picture.height), data.drawn)
     if drawn is None:

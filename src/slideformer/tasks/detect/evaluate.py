@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good a detector is, in COCO's figures."""
+"""Evaluation of a detector, in COCO's figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -12,16 +13,23 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 
+from slideformer.dense.detector import HEADS
 from slideformer.errors import UserError, printable
 from slideformer.models.finite import naming_image
+from slideformer.runs import Run
 from slideformer.tasks.detect import masks
-from slideformer.tasks.detect.coco import CocoSet, Picture
+from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco
+from slideformer.tasks.detect.data import eval_loader
 from slideformer.tasks.detect.dataset import DetectionBatch
+from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.detect.masks import RunLengths
-from slideformer.tasks.detect.results import Detections, binary_masks, width_and_height
+from slideformer.tasks.detect.results import CocoResult, binary_masks, width_and_height, write_results
+from slideformer.tasks.evaluate import Evaluation, Options, Progress, each_batch
 from slideformer.tasks.training.devices import exchanged
+from slideformer.tasks.training.findings import Findings
 
-# COCO's twelve figures, and what torchmetrics calls them.
+BATCH = 2
+# COCO's twelve figures, and torchmetrics' names of them.
 FIGURES = {
     "AP": "map",
     "AP50": "map_50",
@@ -59,20 +67,26 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class DetectionEvaluation:
-    """Results on annotated pictures.
+class DetectionEvaluation(Evaluation):
+    """Results on annotated images.
 
     Attributes:
         class_names: that of label 1 first.
         scores: by kind, ``"box"`` and, of a detector that has them, ``"mask"``.
-        images: how many pictures were looked at.
-        unreadable: paths of pictures that were left out.
+        images: how many images were looked at.
+        unreadable: paths of images that were left out.
+        found: all detections, for COCO's results.
+        category_ids: the annotations' own number of each class, that of label 1 first.
+        note: on annotations that were left out; empty if none was.
     """
 
     class_names: tuple[str, ...]
     scores: dict[str, Scores]
     images: int
     unreadable: tuple[str, ...] = ()
+    found: tuple[CocoResult, ...] = field(default=(), repr=False)
+    category_ids: tuple[int, ...] = ()
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON."""
@@ -93,7 +107,13 @@ class DetectionEvaluation:
         for number, name in enumerate(names):
             figures = [percent(scores.per_class[number]) for scores in self.scores.values()]
             lines.append(f"{name:<{width}}" + "".join(f"{figure:>10}" for figure in figures))
+        left_out = f", {len(self.unreadable)} left out" if self.unreadable else ""
+        lines += ["", f"{self.images} images{left_out}{f'; {self.note}' if self.note else ''}"]
         return "\n".join(lines)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write ``evaluation.json`` and COCO's results of boxes and masks."""
+        return [*super().save(folder), *write_results(self.found, self.category_ids, Path(folder))]
 
 
 def percent(figure: float | None) -> str:
@@ -102,15 +122,15 @@ def percent(figure: float | None) -> str:
 
 
 class Evaluator:
-    """Gathers detections beside the truth, picture by picture; masks are compressed at once.
+    """Gathers detections and the truth, image by image; masks are compressed at once.
 
     Args:
         data: the truth, crowds and all, as pycocotools reads it.
         with_masks: whether masks are compared, too.
 
     Attributes:
-        metric: what gathers; a list a kind of thing, with an entry for each picture.
-        image_ids: number of each picture.
+        metric: what gathers; a list a kind of thing, with an entry for each image.
+        image_ids: number of each image.
     """
 
     def __init__(self, data: CocoSet, *, with_masks: bool) -> None:
@@ -131,16 +151,16 @@ class Evaluator:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Forget everything gathered."""
         self.metric.reset()
         self.image_ids: list[int] = []
 
     def update(self, outputs: Sequence[Mapping[str, Tensor]], image_ids: Sequence[int]) -> None:
-        """Take in what was found on some pictures.
+        """Take in what was found on some images.
 
         Args:
             outputs: of a detector of torchvision's kind.
-            image_ids: numbers of the pictures.
+            image_ids: numbers of the images.
         """
         found = []
         for output in outputs:
@@ -155,7 +175,7 @@ class Evaluator:
         self.image_ids += image_ids
 
     def truth(self, picture: Picture) -> dict[str, Tensor]:
-        """All annotations of a picture."""
+        """All annotations of an image."""
         rows = self.data.annotations[picture.image_id]
         truth = {
             "boxes": torch.tensor([row.box for row in rows], dtype=torch.float64).reshape(-1, 4),
@@ -170,8 +190,8 @@ class Evaluator:
             truth["masks"] = torch.stack(drawn) if drawn else nothing
         return truth
 
-    def found(self) -> Iterator[Detections]:
-        """What was found on each picture of this device, for COCO's results."""
+    def found(self) -> Iterator[CocoResult]:
+        """The detections in each image of this device, for COCO's results."""
         metric: Any = self.metric
         for number, image_id in enumerate(self.image_ids):
             compressed = None
@@ -180,7 +200,7 @@ class Evaluator:
                     RunLengths(height, width, counts)
                     for (height, width), counts in metric.detection_mask[number]
                 )
-            yield Detections(
+            yield CocoResult(
                 image_id,
                 metric.detection_box[number],
                 metric.detection_labels[number],
@@ -189,9 +209,9 @@ class Evaluator:
             )
 
     def figures(self) -> dict[str, Tensor]:
-        """What torchmetrics computes of the pictures of all devices, in the order of their numbers.
+        """The figures of torchmetrics for the images of all devices, in the order of their numbers.
 
-        Its own exchange waits for ever where devices have not equally many pictures.
+        Its own exchange waits for ever where devices have not equally many images.
         """
         state = cast("dict[str, list[Any]]", self.metric.metric_state)
         lists = {name: value for name, value in state.items() if value}
@@ -224,7 +244,7 @@ Share = tuple[list[int], dict[str, list[Any]]]
 
 
 def ordered(shares: Sequence[Share]) -> dict[str, list[Any]]:
-    """Lists of all shares as one each, in the order in which COCO's tools go through the pictures."""
+    """Lists of all shares as one each, in the order in which COCO's tools go through the images."""
     image_ids = [image_id for numbers, _ in shares for image_id in numbers]
     order = sorted(range(len(image_ids)), key=image_ids.__getitem__)
     merged = {}
@@ -261,34 +281,64 @@ def evaluate(
     batches: Iterable[DetectionBatch],
     evaluator: Evaluator,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    name: str = "the model",
+    progress: Progress | None = None,
 ) -> DetectionEvaluation:
-    """Look for objects on every picture once.
+    """Look for objects in every image once.
 
     Args:
-        model: in evaluation mode; torchvision's convention, see `found_by`.
-        batches: pictures of the evaluator's set.
-        evaluator: gathers what is found; it can give it for COCO's results afterwards.
-        progress: called after each batch with the number of pictures done and of all.
+        model: in evaluation mode; torchvision's convention: images in, a dictionary each out.
+        batches: images of the evaluator's set, in its order.
+        evaluator: gathers the detections.
+        name: what to call the model in errors.
+        progress: called after each batch with the number of images done and that of all.
 
     Raises:
-        UserError: there is no readable picture, or an answer is not finite.
+        UserError: there is no readable image, or an output is not finite.
     """
     device = next(model.parameters()).device
-    unreadable: list[str] = []
-    images = 0
-    for batch in batches:
-        if batch.check().images:
-            image_ids = [int(target["image_id"]) for target in batch.targets]
-            files = ", ".join(str(evaluator.pictures[image_id].file) for image_id in image_ids)
-            with naming_image(model, files):
-                outputs = model([image.to(device) for image in batch.images])
-            evaluator.update(outputs, image_ids)
-        unreadable += batch.unreadable
-        images += len(batch.images)
-        if progress is not None:
-            progress(images + len(unreadable), len(evaluator.pictures))
-    if not images:
-        raise UserError("there must be a picture to evaluate, got none; check the folder")
-    names = tuple(evaluator.data.class_names)
-    return DetectionEvaluation(names, evaluator.compute(), images, tuple(unreadable))
+
+    def step(batch: DetectionBatch, names: Sequence[str]) -> None:
+        with naming_image(name, ", ".join(names)):
+            outputs = model([image.to(device) for image in batch.images])
+        evaluator.update(outputs, [int(target["image_id"]) for target in batch.targets])
+
+    images = [str(picture.file) for picture in evaluator.pictures.values()]
+    count, unreadable = each_batch(batches, step, names=images, progress=progress)
+    if not count:
+        raise UserError("there must be an image to evaluate, got none; check the folder")
+    data = evaluator.data
+    found = tuple(evaluator.found())
+    return DetectionEvaluation(
+        tuple(data.class_names), evaluator.compute(), count, unreadable, found, tuple(data.category_ids)
+    )
+
+
+def evaluate_run(run: Run, data: str | Path, options: Options) -> DetectionEvaluation:
+    """Evaluate a detection run on the hold-out of a data set in COCO's format."""
+    with_masks = HEADS[run.blueprint.head].masks
+    findings = Findings()
+    split = find_split(data, "val", options.annotations, options.images)
+    truth = read_coco(split, findings, with_masks=with_masks, drawn=run.orientation)
+    findings.refuse()
+    check_categories(run, truth)
+    loader = eval_loader(
+        truth,
+        batch_size=BATCH if options.batch_size is None else options.batch_size,
+        num_workers=options.num_workers,
+        on_bad_image=options.on_bad_image,
+    )
+    evaluator = Evaluator(truth, with_masks=with_masks)
+    figures = evaluate(run.model, loader, evaluator, name=run.name, progress=options.progress)
+    return replace(figures, note=findings.summary())
+
+
+def check_categories(run: Run, data: CocoSet) -> None:
+    """Check that data have the model's categories."""
+    model = dict(zip(run.category_ids or (), run.class_names, strict=False))
+    here = dict(zip(data.category_ids, data.class_names, strict=True))
+    if run.category_ids is not None and model != here:
+        raise UserError(
+            f"{data.file} must have the model's categories {model}, got {here}; "
+            "give the data the model was trained for"
+        )

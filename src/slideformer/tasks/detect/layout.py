@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slideformer.errors import UserError
-from slideformer.tasks.pictures import refuse_no_folder
+from slideformer.tasks.images import refuse_no_folder
 
 
 @dataclass(frozen=True)

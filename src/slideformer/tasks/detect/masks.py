@@ -37,11 +37,7 @@ class RunLengths(NamedTuple):
 
 
 def coco_mask() -> Any:
-    """The library's functions on masks.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """The library's functions on masks."""
     try:
         from faster_coco_eval.core import mask
     except ImportError as error:
@@ -102,11 +98,7 @@ def from_annotation(segmentation: Any, height: int, width: int) -> RunLengths | 
 
 
 def compressed(segmentation: dict[str, Any], height: int, width: int) -> bytes:
-    """Run lengths of either kind as compressed ones.
-
-    Raises:
-        ValueError: they are not those of a picture of this size.
-    """
+    """Run lengths of either kind as compressed ones."""
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != [height, width]:
         raise ValueError(f"must have the picture's size [{height}, {width}], got {size}")
@@ -125,11 +117,7 @@ def compressed(segmentation: dict[str, Any], height: int, width: int) -> bytes:
 
 
 def drawn(polygons: list[Any], height: int, width: int) -> bytes:
-    """Polygons as compressed run lengths; those of fewer than three corners cover nothing.
-
-    Raises:
-        ValueError: they are not lists of numbers in pairs.
-    """
+    """Polygons as compressed run lengths; those of fewer than three corners cover nothing."""
     for polygon in polygons:
         if not isinstance(polygon, list) or not all(is_number(place) for place in polygon):
             raise ValueError("must be polygons, each a list of finite numbers")
@@ -156,9 +144,6 @@ def run_lengths(counts: bytes) -> list[int]:
 
     Each length is written in groups of five bits, the lowest first, each as a character from ``0`` on
     whose sixth bit says that more follow; from the fourth length on as a difference to the one two before.
-
-    Raises:
-        ValueError: they end within a length, or hold a character that stands for nothing.
     """
     lengths: list[int] = []
     value, shift = 0, 0

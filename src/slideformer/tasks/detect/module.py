@@ -8,15 +8,14 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from slideformer.dense.detector import HEADS, create_detector
+from slideformer.dense.features import features_in
 from slideformer.errors import check_range
-from slideformer.models.dense.detector import HEADS, create_detector
-from slideformer.models.dense.layers import features_in
-from slideformer.models.dense.saved import save_dense
-from slideformer.models.dense.trained import load_backbone
+from slideformer.runs import Blueprint, Run, save_run
+from slideformer.runs.backbone import load_backbone
 from slideformer.tasks.detect.data import DetectionData
 from slideformer.tasks.detect.dataset import DetectionBatch
 from slideformer.tasks.detect.evaluate import Evaluator
-from slideformer.tasks.orientation import saved
 from slideformer.tasks.training.devices import exchanged
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.optimise import Optimise
@@ -80,6 +79,7 @@ class DetectorLearner(Learner):
         }
         kept |= {"options": options or {}, "head": head or {}}
         super().__init__(model, kept, optimise, ema_decay)
+        self.blueprint = Blueprint("detect", backbone, num_classes, name, arguments)
         self.weights, self.told = weights, told
         self.with_masks = HEADS[name].masks
         self.evaluator: Evaluator | None = None
@@ -90,11 +90,7 @@ class DetectorLearner(Learner):
         return cast("list[dict[str, Tensor]]", self.evaluated(images))
 
     def training_step(self, batch: DetectionBatch, index: int) -> Tensor:
-        """Sum of a batch's losses.
-
-        Raises:
-            UserError: it is not finite.
-        """
+        """Sum of a batch's losses."""
         batch = self.usable(batch)
         losses: dict[str, Tensor] = self.model(batch.images, batch.targets)
         loss = self.finite(cast("Tensor", sum(losses.values())))
@@ -125,11 +121,7 @@ class DetectorLearner(Learner):
         self.evaluator = None
 
     def usable(self, batch: DetectionBatch) -> DetectionBatch:
-        """The batch itself; says, once each, which pictures were left out, and counts what crops cut off.
-
-        Raises:
-            UserError: the batch must not be used.
-        """
+        """The batch itself; says, once each, which pictures were left out, and counts what crops cut off."""
         self.tell_unreadable(batch.check().unreadable)
         self.cropped_away += batch.cropped_away
         return batch
@@ -158,10 +150,11 @@ class DetectorLearner(Learner):
 
     def save(self, folder: Path, data: DetectionData) -> None:
         """Write the weights for ``slideformer evaluate``, ``predict`` and ``export``."""
-        save_dense(
-            self.evaluated,
-            folder,
-            label_names=data.label_names,
-            category_ids=data.category_ids,
-            extra=saved(data.orientation),
+        run = Run(
+            model=self.evaluated,
+            blueprint=self.blueprint,
+            class_names=tuple(data.label_names),
+            category_ids=tuple(data.category_ids),
+            orientation=data.orientation,
         )
+        save_run(run, folder)

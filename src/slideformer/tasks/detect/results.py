@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a detector found, in the form of COCO's results."""
+"""Detections as COCO's results."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slideformer.files import whole
+from slideformer.files import atomic_write
 from slideformer.tasks.detect import masks
 from slideformer.tasks.detect.masks import RunLengths
+from slideformer.tasks.results import Detections
 
-# From which probability on a pixel belongs to a mask.
+# A pixel of a higher probability belongs to a mask.
 MASK_THRESHOLD = 0.5
-# COCO's results have a file for each kind, since its tools take the size of an object from the box wherever
-# there is one, of a mask, too.
+# A file for each kind: COCO's tools take the size of an object from its box, even where masks are compared.
 BOXES, MASKS = "detections.json", "segmentations.json"
 
 
 @dataclass(frozen=True)
-class Detections:
-    """What was found on one picture.
+class CocoResult:
+    """The detections of one image, as COCO has them.
 
     Attributes:
-        image_id: the picture's number.
+        image_id: number of the image.
         boxes: ``(N, 4)``, left, top, width and height in pixels, float64.
         labels: ``(N,)``, from 1.
         scores: ``(N,)``, 0 to 1.
@@ -44,7 +44,7 @@ class Detections:
     def rows(
         self, category_ids: Sequence[int], *, boxes: bool = True, masks: bool = True
     ) -> Iterator[dict[str, Any]]:
-        """COCO's results of the picture, the annotations' own category numbers in them.
+        """COCO's results of the image, with the annotations' own category numbers.
 
         Args:
             category_ids: number of each class, that of label 1 first.
@@ -61,53 +61,49 @@ class Detections:
             yield row
 
 
-def found_by(output: Mapping[str, Tensor], image_id: int) -> Detections:
-    """What a detector of torchvision's kind gave for one picture.
-
-    Args:
-        output: ``boxes`` ``(N, 4)`` left, top, right, bottom; ``labels``; ``scores``; and for a detector with
-            masks their probabilities ``masks`` ``(N, 1, height, width)``.
-        image_id: number of the picture.
-    """
-    pixels = binary_masks(output)
-    return Detections(
-        image_id,
-        width_and_height(output["boxes"]),
-        output["labels"].cpu(),
-        output["scores"].cpu(),
-        None if pixels is None else tuple(masks.encode(mask.numpy()) for mask in pixels),
+def coco_result(found: Detections) -> CocoResult:
+    """The detections of an image, as COCO has them."""
+    return CocoResult(
+        found.image_id,
+        width_and_height(torch.from_numpy(found.boxes)),
+        torch.from_numpy(found.labels),
+        torch.from_numpy(found.scores),
+        None if found.masks is None else tuple(masks.encode(mask) for mask in found.masks),
     )
 
 
+def coco_rows(found: Detections) -> list[dict[str, Any]]:
+    """COCO's results of an image as plain values."""
+    return list(coco_result(found).rows(found.category_ids))
+
+
 def width_and_height(corners: Tensor) -> Tensor:
-    """Left, top, right, bottom as left, top, width, height, in float64, where the differences are exact."""
+    """Convert xyxy to xywh, in float64, where the differences are exact."""
     boxes = corners.detach().cpu().double()
     return torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1)
 
 
 def binary_masks(output: Mapping[str, Tensor]) -> Tensor | None:
-    """Masks ``(N, height, width)`` of 0 and 1, of a detector that has them."""
+    """Threshold the masks of a detector that has them: ``(N, height, width)``, 0 and 1."""
     if "masks" not in output:
         return None
     return (output["masks"][:, 0] > MASK_THRESHOLD).to(torch.uint8).cpu()
 
 
-def write_results(found: Iterable[Detections], category_ids: Sequence[int], folder: Path) -> list[Path]:
-    """Write COCO's results of many pictures: the boxes and, of a detector that has them, the masks.
+def write_results(found: Iterable[CocoResult], category_ids: Sequence[int], folder: Path) -> list[Path]:
+    """Write COCO's results of many images: the boxes and, of a detector that has them, the masks.
 
     Returns:
         The files.
     """
     rows = list(found)
     kinds = [(BOXES, {"masks": False})]
-    if any(detections.masks is not None for detections in rows):
+    if any(row.masks is not None for row in rows):
         kinds.append((MASKS, {"boxes": False}))
     for name, options in kinds:
-        with whole(folder / name) as unfinished, unfinished.open("w", encoding="utf-8") as file:
-            # A row at a time: the text of a large set is larger than what it was made of.
-            lines = (
-                json.dumps(row) for detections in rows for row in detections.rows(category_ids, **options)
-            )
+        with atomic_write(folder / name) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+            # Row by row: the text of a large set is larger than the results themselves.
+            lines = (json.dumps(row) for result in rows for row in result.rows(category_ids, **options))
             file.write("[")
             file.writelines(f"{', ' if number else ''}{line}\n" for number, line in enumerate(lines))
             file.write("]\n")

@@ -44,11 +44,7 @@ class Augment:
     repeats: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what changes nothing sensible.
-
-        Raises:
-            UserError: a probability is none, a length is not positive, a list empty or a range upside down.
-        """
+        """Refuse what changes nothing sensible."""
         for option in ("hflip", "vflip", "crop_probability"):
             check_range(f"--data.augment.{option}", getattr(self, option), 0, 1)
         for option in ("color_jitter", "repeats"):

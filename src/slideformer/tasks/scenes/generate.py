@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slideformer.errors import UserError, check_range
-from slideformer.files import whole, write_text
+from slideformer.files import atomic_write, write_text
 from slideformer.tasks.scenes.photographs import load_photographs
 from slideformer.tasks.scenes.scene import Scene, draw_scene
 from slideformer.tasks.scenes.shapes import CLASS_NAMES
@@ -66,7 +66,7 @@ def generate(
         check_range(f"--{option}", value, least)
     refuse_other_content(folder)
     facts = {"train": train, "val": val, "size": size, "seed": seed}
-    with whole(folder.resolve()) as unfinished:
+    with atomic_write(folder.resolve()) as unfinished:
         for done, _ in enumerate(write_scenes(unfinished, facts), start=1):
             if progress is not None:
                 progress(done, train + val)
@@ -95,11 +95,7 @@ def write_scenes(folder: Path, facts: dict[str, int]) -> Iterator[None]:
 
 
 def refuse_other_content(folder: Path) -> None:
-    """Refuse to write over what is no earlier set of scenes.
-
-    Raises:
-        UserError: there is something else.
-    """
+    """Refuse to write over what is no earlier set of scenes."""
     if not folder.exists():
         return
     earlier = CONTENT if (folder / MARK).is_file() else set()

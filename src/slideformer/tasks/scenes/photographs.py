@@ -20,11 +20,7 @@ CROP = (0.5, 1.0)
 
 
 def load_photographs(split: str) -> list[Image.Image]:
-    """The photographs of a split, ``"train"`` or ``"val"``, as RGB of 8 bits.
-
-    Raises:
-        UserError: scikit-image or scikit-learn is not installed.
-    """
+    """The photographs of a split, ``"train"`` or ``"val"``, as RGB of 8 bits."""
     try:
         from skimage import data
         from sklearn.datasets import load_sample_image

@@ -44,11 +44,7 @@ class Augment:
     photometric: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what changes nothing sensible.
-
-        Raises:
-            UserError: a probability or a share is none, or the range of scales is upside down.
-        """
+        """Refuse what changes nothing sensible."""
         for option in ("max_class_share", "hflip", "vflip", "transpose", "photometric"):
             check_range(f"--data.augment.{option}", getattr(self, option), 0, 1)
         low, high = self.scale

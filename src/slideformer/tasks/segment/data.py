@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from slideformer.console import print_line
 from slideformer.errors import UserError, check_range
+from slideformer.tasks.images import OnBadImage
 from slideformer.tasks.orientation import Drawn, tell_ambiguous
-from slideformer.tasks.pictures import OnBadImage
 from slideformer.tasks.segment.augment import Augment, TrainTransform, fitted, resize
 from slideformer.tasks.segment.check import check_data
 from slideformer.tasks.segment.dataset import LabelledPictures, collate, collate_to_train
@@ -72,11 +72,7 @@ class SegmentationData(L.LightningDataModule):
         self.splits = {name: self.opened.split(name) for name in ("train", "val")}
 
     def prepare_data(self) -> None:
-        """Look at all pictures and label maps, on one device, before the training.
-
-        Raises:
-            UserError: something cannot be trained on.
-        """
+        """Look at all pictures and label maps, on one device, before the training."""
         findings = check_data(self.source, orientation=self.orientation)
         findings.refuse()
         for line in findings.before_training():

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from slideformer.errors import UserError
-from slideformer.tasks.pictures import OnBadImage, UnreadableImageError
+from slideformer.tasks.images import OnBadImage, UnreadableImageError
 from slideformer.tasks.segment.labels import read_pair
 from slideformer.tasks.segment.layout import Pair, Source
 from slideformer.tasks.training.batches import Unreadable, parted, refuse_nothing
@@ -38,11 +38,7 @@ class SegmentationBatch(NamedTuple):
     refusal: str = ""
 
     def check(self) -> SegmentationBatch:
-        """The batch itself, if it may be used.
-
-        Raises:
-            UserError: it may not.
-        """
+        """The batch itself, if it may be used."""
         if self.refusal:
             raise UserError(self.refusal)
         return self

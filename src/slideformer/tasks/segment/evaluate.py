@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good a segmenter is on pictures with label maps."""
+"""Evaluation of a segmenter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slideformer.dense.sliding import Progress as WindowProgress
+from slideformer.dense.sliding import Sliding, label_map, likeliest
 from slideformer.errors import UserError, printable
-from slideformer.models.dense.saved import load_dense
-from slideformer.models.dense.sliding import Progress, Sliding, label_map, likeliest
 from slideformer.models.finite import naming_image
-from slideformer.tasks.orientation import drawn_in
-from slideformer.tasks.pictures import OnBadImage
+from slideformer.runs import Run
+from slideformer.tasks.evaluate import Evaluation, Options, Progress, confusion_of, each_batch
 from slideformer.tasks.segment.augment import resize_labels
 from slideformer.tasks.segment.data import eval_loader
 from slideformer.tasks.segment.dataset import SegmentationBatch
@@ -25,15 +25,15 @@ from slideformer.tasks.segment.layout import open_source
 
 
 @dataclass(frozen=True)
-class SegmentationEvaluation:
-    """Results on pictures with label maps, as OpenMMLab counts them.
+class SegmentationEvaluation(Evaluation):
+    """The figures on images with label maps, as OpenMMLab counts them.
 
     Attributes:
         class_names: in the order of their numbers.
         confusion: ``(classes, classes)``, pixels by true class (row) and predicted class (column); pixels
             without a label are not among them.
-        pictures: how many were segmented.
-        unreadable: names of those that were left out.
+        images: how many images were segmented.
+        unreadable: paths of those that were left out.
     """
 
     class_names: tuple[str, ...]
@@ -43,13 +43,13 @@ class SegmentationEvaluation:
 
     @property
     def ious(self) -> Tensor:
-        """Intersection over union of each class; not a number where it is neither there nor predicted."""
+        """Intersection over union of each class; NaN where it is neither there nor predicted."""
         hits = self.confusion.diag().double()
         return hits / (self.confusion.sum(0) + self.confusion.sum(1) - hits)
 
     @property
     def accuracies(self) -> Tensor:
-        """Share of each class's pixels that are found; not a number where it is not there."""
+        """Share of each class's pixels that are found; NaN where it is not there."""
         return self.confusion.diag().double() / self.confusion.sum(1)
 
     @property
@@ -68,7 +68,7 @@ class SegmentationEvaluation:
         return float(self.confusion.diag().sum() / self.confusion.sum())
 
     def per_class(self) -> list[dict[str, Any]]:
-        """Name, number of pixels, intersection over union and accuracy of each class; None for no number."""
+        """Name, number of pixels, intersection over union and accuracy of each class; None for NaN."""
         columns = zip(
             self.ious.tolist(), self.accuracies.tolist(), self.confusion.sum(1).tolist(), strict=True
         )
@@ -97,32 +97,25 @@ class SegmentationEvaluation:
         for name, row in zip(names, self.per_class(), strict=True):
             lines.append(f"{name:<{width}}{percent(row['iou']):>8}{percent(row['accuracy']):>8}")
         lines.append(f"{'all classes':<{width}}{percent(self.miou):>8}{percent(self.macc):>8}")
-        return "\n".join(
-            [*lines, f"mIoU {percent(self.miou)}  mAcc {percent(self.macc)}  aAcc {percent(self.aacc)}"]
+        return "\n".join([*lines, self.summary()])
+
+    def summary(self) -> str:
+        """The means, and how many images they are of."""
+        left_out = f", {len(self.unreadable)} left out" if self.unreadable else ""
+        return (
+            f"mIoU {percent(self.miou)}  mAcc {percent(self.macc)}  aAcc {percent(self.aacc)}   "
+            f"({self.pictures} images{left_out})"
         )
 
 
 def number(x: float) -> float | None:
-    """The number, or None where it is none."""
+    """The number, or None for NaN."""
     return None if x != x else x
 
 
 def percent(share: float | None) -> str:
     """A share in percent, or a dash."""
     return "-" if share is None else f"{100 * share:.2f}"
-
-
-def confusion_of(labels: Tensor, targets: Tensor, classes: int) -> Tensor:
-    """Pixels by true class (row) and predicted class (column), those without a label left out.
-
-    Args:
-        labels: predicted class numbers, of any shape.
-        targets: true class numbers, of the same shape; `IGNORED` where there is none.
-        classes: how many there are.
-    """
-    labelled = targets < classes
-    pairs = targets[labelled].long() * classes + labels[labelled].long()
-    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
 
 
 @torch.inference_mode()
@@ -132,16 +125,16 @@ def segment(
     size: tuple[int, int],
     *,
     sliding: Sliding | None = None,
-    progress: Progress | None = None,
+    progress: WindowProgress | None = None,
 ) -> Tensor:
-    """The likeliest class of every pixel of a picture that may have been resized for the model.
+    """Compute the likeliest class of every pixel of an image that may have been resized for the model.
 
     Args:
         model: in evaluation mode.
         image: ``(3, height, width)``, for the model, on any device.
-        size: height and width of the result. The whole picture's logits are interpolated; of windows the
+        size: height and width of the result. The logits of a whole image are interpolated; of windows the
             labels are, since memory does not hold all logits.
-        sliding: windows; None for the whole picture at once.
+        sliding: windows; None for the whole image at once.
         progress: called after each window.
     """
     if tuple(image.shape[-2:]) == size:
@@ -160,77 +153,67 @@ def evaluate(
     batches: Iterable[SegmentationBatch],
     class_names: Sequence[str],
     *,
+    name: str = "the model",
+    images: Sequence[str] = (),
     sliding: Sliding | None = None,
-    progress: Callable[[int], None] | None = None,
-    names: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> SegmentationEvaluation:
-    """Segment every picture once.
+    """Segment every image once.
 
     Args:
         model: in evaluation mode; maps ``(1, 3, height, width)`` to logits ``(1, classes, height, width)``.
-        batches: of one labelled picture each.
+        batches: of one labelled image each.
         class_names: in the order of the logits.
-        sliding: windows; None for whole pictures.
-        progress: called with the number of pictures done.
-        names: of all pictures, readable or not, in their order, for errors.
+        name: what to call the model in errors.
+        images: names of all images, readable or not, in order, for errors.
+        sliding: windows; None for whole images.
+        progress: called after each image with the number done and that of all.
 
     Raises:
-        UserError: there is no readable picture with a label, or an answer is not finite.
+        UserError: there is no readable image with a label, or an output is not finite.
     """
     classes = len(class_names)
     confusion = torch.zeros(classes, classes, dtype=torch.long)
-    unreadable: list[str] = []
-    pictures = 0
-    for batch in batches:
-        unreadable += batch.check().unreadable
-        for image, mask in zip(batch.images, batch.masks, strict=True):
-            height, width = mask.shape
-            with naming_image(model, names[pictures + len(unreadable)] if names else f"image {pictures + 1}"):
-                labels = segment(model, image, (height, width), sliding=sliding)
-            confusion += confusion_of(labels, mask.cpu(), classes)
-            pictures += 1
-        if progress is not None:
-            progress(pictures + len(unreadable))
+
+    def step(batch: SegmentationBatch, names: Sequence[str]) -> None:
+        nonlocal confusion
+        (image,), (mask,) = batch.images, batch.masks
+        height, width = mask.shape
+        with naming_image(name, next(iter(names), "an image")):
+            labels = segment(model, image, (height, width), sliding=sliding)
+        confusion += confusion_of(labels, mask.cpu(), classes)
+
+    count, unreadable = each_batch(batches, step, names=images, progress=progress)
     if not confusion.any():
         raise UserError("there must be a labelled pixel to evaluate, got none; check the folder")
-    return SegmentationEvaluation(tuple(class_names), confusion, pictures, tuple(unreadable))
+    return SegmentationEvaluation(tuple(class_names), confusion, count, unreadable)
 
 
-def evaluate_folder(
-    folder: str | Path,
-    source: str | Path,
-    *,
-    num_workers: int = 0,
-    on_bad_image: OnBadImage = "skip",
-    sliding: Sliding | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> SegmentationEvaluation:
-    """Evaluate the model of a run's folder on the hold-out of a data set.
-
-    Args:
-        folder: of a finished run.
-        source: folder of the data set.
-        num_workers: processes that read pictures.
-        on_bad_image: ``skip`` leaves an unreadable pair out and tells its path; ``stop`` stops.
-        sliding: windows; None for whole pictures.
-        progress: called after each picture with the number done and the number of all.
-
-    Raises:
-        UserError: folder or source are not fit, or their classes differ.
-    """
-    model, info = load_dense(folder)
-    opened = open_source(source, drawn_in(info.extra))
-    if info.label_names and info.label_names != opened.class_names:
+def evaluate_run(run: Run, data: str | Path, options: Options) -> SegmentationEvaluation:
+    """Evaluate a segmentation run on the hold-out of a data set."""
+    if options.batch_size not in (None, 1):
         raise UserError(
-            f"{source} must have the model's classes, {', '.join(info.label_names)}, got "
-            f"{', '.join(opened.class_names)}; give the data the model was trained for"
+            f"images of different sizes are segmented one by one, got `batch_size` {options.batch_size}; "
+            "leave it out"
+        )
+    source = open_source(data, run.orientation)
+    if run.class_names and run.class_names != source.class_names:
+        raise UserError(
+            f"{data} must have the model's classes, {', '.join(run.class_names)}, got "
+            f"{', '.join(source.class_names)}; give the data the model was trained for"
         )
     loader = eval_loader(
-        opened,
-        short_side=info.extra.get("short_side"),
-        num_workers=num_workers,
-        on_bad_image=on_bad_image,
+        source,
+        short_side=run.short_side,
+        num_workers=options.num_workers,
+        on_bad_image=options.on_bad_image,
     )
-    tell = None if progress is None else lambda done: progress(done, len(loader))
-    names = [str(pair.image) for pair in opened.split("val").pairs]
-    return evaluate(model, loader, opened.class_names, sliding=sliding, progress=tell, names=names)
+    return evaluate(
+        run.model,
+        loader,
+        source.class_names,
+        name=run.name,
+        images=[str(pair.image) for pair in source.split("val").pairs],
+        sliding=options.sliding,
+        progress=options.progress,
+    )

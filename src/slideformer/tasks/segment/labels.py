@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slideformer.errors import UserError
+from slideformer.tasks.images import read_stored, turned
 from slideformer.tasks.orientation import ambiguity, read_with_header
-from slideformer.tasks.pictures import read_stored, turned
 from slideformer.tasks.segment.layout import Pair, Source
 
 # What no class is: it is neither learnt nor counted.
@@ -60,10 +60,6 @@ def read_pair(pair: Pair, source: Source) -> Labelled:
 
     A map as large as the upright picture lies on that; one as large as the stored picture is turned upright
     with it. Where both are as large, the source says on which of them it was drawn.
-
-    Raises:
-        LabelError: the label map cannot be used.
-        UnreadableImageError: one of the files cannot be read.
     """
     image, header = read_with_header(pair.image)
     image = turned(image, header.orientation)
@@ -86,11 +82,7 @@ def read_pair(pair: Pair, source: Source) -> Labelled:
 
 
 def read_numbers(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """The numbers that a label map stores, ``(height, width)``, and what to know of it.
-
-    Raises:
-        LabelError: it stores colours, or was compressed with loss.
-    """
+    """The numbers that a label map stores, ``(height, width)``, and what to know of it."""
     if path.suffix.lower() in LOSSY:
         raise LabelError(
             "label maps compressed with loss",
@@ -112,11 +104,7 @@ def read_numbers(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
 
 
 def as_classes(path: Path, stored: NDArray[Any], source: Source) -> NDArray[np.uint8]:
-    """Class numbers of what a label map stores.
-
-    Raises:
-        LabelError: a number is of no class.
-    """
+    """Class numbers of what a label map stores."""
     first = 1 if source.layout.unlabelled_zero else 0
     last = len(source.class_names) - 1 + first
     ignored = (stored == IGNORED) | (stored < first if first else False)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from slideformer.errors import UserError
 from slideformer.files import read_text
+from slideformer.tasks.images import image_paths, refuse_no_folder
 from slideformer.tasks.orientation import Drawn
-from slideformer.tasks.pictures import image_paths, refuse_no_folder
 
 CLASSES, ADE_CLASSES = "classes.txt", "objectInfo150.txt"
 ADE_COUNT = 150
@@ -92,11 +92,7 @@ class Source:
     drawn: Drawn = "upright"
 
     def split(self, split: str) -> Split:
-        """The files of ``train`` or ``val``, matched by name.
-
-        Raises:
-            UserError: there is no such split.
-        """
+        """The files of ``train`` or ``val``, matched by name."""
         folders = self.layout.folders(self.root, split)
         for what, folder in zip(("pictures", "label maps"), folders, strict=True):
             refuse_no_folder(f"the {what} of {split}", folder)
@@ -146,11 +142,7 @@ def open_source(root: str | Path, drawn: Drawn = "upright") -> Source:
 
 
 def class_names(root: Path) -> tuple[str, ...]:
-    """The lines of ``classes.txt``, the name of label 0 first.
-
-    Raises:
-        UserError: there is no such file, or it does not name two different classes or more, at most 255.
-    """
+    """The lines of ``classes.txt``, the name of label 0 first."""
     path = root / CLASSES
     if not path.is_file():
         raise UserError(f"{root} must hold {CLASSES}, one class a line, that of label 0 first; write it")
@@ -165,11 +157,7 @@ def class_names(root: Path) -> tuple[str, ...]:
 
 
 def ade_names(root: Path) -> tuple[str, ...]:
-    """ADE20K's classes by its own table, or their numbers where it does not lie with the data.
-
-    Raises:
-        UserError: the table is not ADE20K's.
-    """
+    """ADE20K's classes by its own table, or their numbers where it does not lie with the data."""
     path = root / ADE_CLASSES
     if not path.is_file():
         return tuple(str(number) for number in range(1, ADE_COUNT + 1))

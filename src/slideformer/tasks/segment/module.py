@@ -13,11 +13,10 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from slideformer.dense.segmenter import Segmenter, create_segmenter
 from slideformer.errors import check_range
-from slideformer.models.dense.saved import save_dense
-from slideformer.models.dense.segmenter import Segmenter, create_segmenter
-from slideformer.models.dense.trained import load_backbone
-from slideformer.tasks.orientation import saved
+from slideformer.runs import Blueprint, Run, save_run
+from slideformer.runs.backbone import load_backbone
 from slideformer.tasks.segment.data import SegmentationData
 from slideformer.tasks.segment.dataset import SegmentationBatch
 from slideformer.tasks.segment.evaluate import SegmentationEvaluation
@@ -87,6 +86,7 @@ class SegmenterLearner(Learner):
         # Before the moving average is made, which begins as a copy.
         told = [] if weights is None else load_backbone(model.features, weights)
         super().__init__(model, kept, optimise, ema_decay)
+        self.blueprint = Blueprint("segment", backbone, num_classes, name, arguments)
         self.weights, self.told, self.auxiliary_weight = weights, told, auxiliary_weight
         self.val_loss = MeanMetric(nan_strategy=nan)  # not "disable", which drops the weights
         self.confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORED, validate_args=False)
@@ -96,11 +96,7 @@ class SegmenterLearner(Learner):
         return cast("Tensor", self.evaluated(images))
 
     def training_step(self, batch: SegmentationBatch, index: int) -> Tensor:
-        """Loss of one batch.
-
-        Raises:
-            UserError: the loss is not finite.
-        """
+        """Loss of one batch."""
         images, masks = self.readable(batch)
         logits, auxiliary = cast("Segmenter", self.model).forward_train(images)
         loss = cross_entropy(logits, masks)
@@ -133,11 +129,7 @@ class SegmenterLearner(Learner):
         self.log("val/aacc", found.aacc, sync_dist=True)
 
     def readable(self, batch: SegmentationBatch) -> tuple[Tensor, Tensor]:
-        """Images and masks of a batch; says, once each, which pictures were left out.
-
-        Raises:
-            UserError: the batch must not be used.
-        """
+        """Images and masks of a batch; says, once each, which pictures were left out."""
         self.tell_unreadable(batch.check().unreadable)
         return batch.images, batch.masks
 
@@ -154,9 +146,16 @@ class SegmenterLearner(Learner):
         return "\n".join(lines)
 
     def save(self, folder: Path, data: SegmentationData) -> None:
-        """Write the weights where ``load_dense`` finds them."""
-        extra = {"short_side": data.short_side, "crop_size": data.crop_size, **saved(data.orientation)}
-        save_dense(self.evaluated, folder, label_names=data.label_names, extra=extra)
+        """Write the weights for ``slideformer evaluate``, ``predict`` and ``export``."""
+        run = Run(
+            model=self.evaluated,
+            blueprint=self.blueprint,
+            class_names=tuple(data.label_names),
+            short_side=data.short_side,
+            crop_size=data.crop_size,
+            orientation=data.orientation,
+        )
+        save_run(run, folder)
 
 
 def cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from slideformer.errors import UserError, check_range
-from slideformer.tasks.pictures import OnBadImage, UnreadableImageError, refusal
+from slideformer.tasks.images import OnBadImage, UnreadableImageError, refusal
 
 # One of the tasks' named tuples, with ``images``, ``unreadable`` and ``refusal``.
 Batch = TypeVar("Batch", bound=Any)

@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from timm.utils import random_seed
 
-from slideformer.files import regular_file, told_of, whole, write_text
+from slideformer.files import atomic_write, regular_file, write_text, writing_to
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.run_folder import RunFolder
 from slideformer.tasks.training.sampling import EPOCHS_APART, seed
@@ -150,7 +150,7 @@ class Metrics(Logger):
             self.columns = sorted({*self.columns, *new})
             self.write([*rows, row])
             return
-        with told_of(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
+        with writing_to(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
             file.write(self.lines([row], header=False))
 
     def log_hyperparams(self, params: Any, *arguments: Any, **options: Any) -> None:
@@ -163,7 +163,7 @@ class Board(TensorBoardLogger):
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         """Add figures, in a folder that is there."""
         folder = Path(self.log_dir)
-        with told_of(folder):
+        with writing_to(folder):
             folder.mkdir(parents=True, exist_ok=True)
             super().log_metrics(metrics, step)
             self.experiment.flush()  # its thread would find the folder removed, and end
@@ -176,15 +176,11 @@ class WholeFiles(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write all that the trainer hands over.
-
-        Raises:
-            UserError: the system refuses, as a full disk does; the checkpoint before is kept.
-        """
+        """Write all that the trainer hands over."""
         data = io.BytesIO()  # PyTorch's own words for a full disk would name neither file nor cause
         torch.save(checkpoint, data)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_bytes(data.getbuffer())
 
 

@@ -77,11 +77,7 @@ RANGES = {
 
 
 def check_trainer(config: Any) -> None:
-    """Refuse what Lightning would take and stumble over, or what leaves a run without an end.
-
-    Raises:
-        UserError: a number is too small, or the length is not given in epochs.
-    """
+    """Refuse what Lightning would take and stumble over, or what leaves a run without an end."""
     for option, (least, most) in RANGES.items():
         check_range(f"--trainer.{option}", config[option], least, most)
     if config.val_check_interval == 0:

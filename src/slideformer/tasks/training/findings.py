@@ -130,11 +130,7 @@ class Findings:
         return f"left out of the training: {', '.join(parts)}" if parts else ""
 
     def refuse(self) -> None:
-        """Let nothing begin on data with errors.
-
-        Raises:
-            UserError: the first error, and how many more there are.
-        """
+        """Let nothing begin on data with errors."""
         if self.errors:
             first = self.of(ERROR)[0].examples[0]
             more = self.errors - 1

@@ -85,21 +85,13 @@ class Learner(L.LightningModule):
         return [f"images left out because they were unreadable: {count}"] if count else []
 
     def finite(self, loss: Tensor) -> Tensor:
-        """The loss of a step itself.
-
-        Raises:
-            UserError: it is not finite.
-        """
+        """The loss of a step itself."""
         if not torch.isfinite(loss):
             raise self.diverged(f"the loss must be finite, got {loss.item()}")
         return loss
 
     def refuse_diverged(self) -> None:
-        """Keep no weights that answer nothing.
-
-        Raises:
-            UserError: a weight, or the loss on the hold-out, is not finite.
-        """
+        """Keep no weights that answer nothing."""
         loss = float(self.trainer.callback_metrics.get("val/loss", 0.0))
         if not isfinite(loss):
             raise self.diverged(f"the loss on the hold-out must be finite, got {loss}")
@@ -133,12 +125,7 @@ class Learner(L.LightningModule):
         checkpoint["lr_schedulers"] = []
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on where updates would count differently.
-
-        Raises:
-            UserError: an update has another number of images, the training is already longer, or the
-                optimiser's state is missing.
-        """
+        """Refuse to go on where updates would count differently."""
         if len(checkpoint["optimizer_states"]) != 1:
             raise UserError(
                 "a resumed run must have the state of one optimiser in its last checkpoint, got "

@@ -76,11 +76,7 @@ class Optimise:
     layer_decay: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what timm would only refuse hours later, or not at all.
-
-        Raises:
-            UserError: a name is unknown or a number negative.
-        """
+        """Refuse what timm would only refuse hours later, or not at all."""
         for option, name, known in (
             ("name", self.name, cast("list[str]", list_optimizers())),
             ("schedule", self.schedule, list(SCHEDULES)),
@@ -119,11 +115,7 @@ class Optimise:
         return min(5, epochs // 5) if self.warmup_epochs is None else self.warmup_epochs
 
     def refuse_shorter(self, epochs: int, updates: int) -> None:
-        """Refuse a training that is all warm-up and cool-down.
-
-        Raises:
-            UserError: it is.
-        """
+        """Refuse a training that is all warm-up and cool-down."""
         edges = self.warmup(epochs, updates) + self.cooldown_epochs
         if edges >= epochs:
             raise UserError(
@@ -137,11 +129,7 @@ class Optimise:
 
 
 def build_optimiser(model: nn.Module, options: Optimise, batch: int) -> Optimizer:
-    """Timm's optimiser, with no decay of biases, of 1-d parameters and of what the model exempts.
-
-    Raises:
-        UserError: the optimiser does not take these options, or needs a package or a device.
-    """
+    """Timm's optimiser, with no decay of biases, of 1-d parameters and of what the model exempts."""
     try:
         return create_optimizer_v2(
             model,
@@ -159,11 +147,7 @@ def build_optimiser(model: nn.Module, options: Optimise, batch: int) -> Optimize
 
 
 def check_rates(optimiser: Optimizer) -> None:
-    """Refuse rates that float32 cannot compute with, to which schedule and number of images may raise them.
-
-    Raises:
-        UserError: one is too high, or not a number.
-    """
+    """Check that float32 can compute with the rates, which schedule and number of images may raise."""
     for group in optimiser.param_groups:
         check_range(
             "the learning rate by --model.optimise and the images an update", group["lr"], 0, HIGHEST_RATE

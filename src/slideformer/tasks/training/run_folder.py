@@ -51,11 +51,7 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Create the folder and keep other trainings out of it; remove it again where it stays empty.
-
-        Raises:
-            UserError: it cannot be written, or another process holds it.
-        """
+        """Create the folder and keep other trainings out of it; remove it again where it stays empty."""
         logs = self.path / "logs"
         old = logs.exists()
         created = [path for path in (self.path, *self.path.parents) if not path.exists()]
@@ -71,11 +67,7 @@ class RunFolder:
                     path.rmdir()
 
     def prepare(self) -> None:
-        """Create the folder and try to write in it, before hours of work.
-
-        Raises:
-            UserError: it cannot be written.
-        """
+        """Create the folder and try to write in it, before hours of work."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path) as file:
@@ -87,11 +79,7 @@ class RunFolder:
             ) from error
 
     def refuse_if_used(self) -> None:
-        """Refuse to train over another run; one that stopped within its first epoch is none.
-
-        Raises:
-            UserError: there is one.
-        """
+        """Refuse to train over another run; one that stopped within its first epoch is none."""
         if self.last.exists() or self.has_later_epochs():
             raise UserError(
                 f"{self.path} already holds a run; continue it with --resume, or choose another --output"
@@ -102,11 +90,7 @@ class RunFolder:
         return self.weights.exists() or (self.best.exists() and read_checkpoint(self.best)["epoch"] > 0)
 
     def checkpoint_to_resume(self) -> Path | None:
-        """The last checkpoint, or None where the run stopped within its first epoch.
-
-        Raises:
-            UserError: there is no run, or a part of it is lost.
-        """
+        """The last checkpoint, or None where the run stopped within its first epoch."""
         if not self.config.exists():
             raise UserError(f"--resume needs a run, got {self.path}, which holds none; check the folder")
         if self.last.exists():
@@ -180,9 +164,6 @@ def score_so_far(folder: RunFolder, state: Mapping[str, Any]) -> float | None:
     """The score of the best epoch of a run that goes on from the last checkpoint.
 
     Where the run was stopped between the two, the best is of the epoch that comes next.
-
-    Raises:
-        UserError: the best checkpoint is lost, damaged, or of another model.
     """
     if not folder.best.exists() and state["best_score"] is None:
         return None
@@ -198,11 +179,7 @@ def score_so_far(folder: RunFolder, state: Mapping[str, Any]) -> float | None:
 
 
 def check_optimisers(path: Path, optimisers: Iterable[Optimizer]) -> None:
-    """Refuse what a checkpoint restored of optimisers where their next update would stumble over it.
-
-    Raises:
-        UserError: an option is of another kind than the optimiser's own, or a moment is not a number.
-    """
+    """Refuse what a checkpoint restored of optimisers where their next update would stumble over it."""
     for optimiser in optimisers:
         usual = optimiser.defaults
         # PyTorch adds this one to the defaults when it restores, and to the groups of some optimisers only.
@@ -232,11 +209,7 @@ def same_kind(x: object, usual: object) -> bool:
 
 
 def refuse_other_run(path: Path, state: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse to continue a run with another model, optimiser or average.
-
-    Raises:
-        UserError: what the checkpoint was made with differs from what is wanted.
-    """
+    """Refuse to continue a run with another model, optimiser or average."""
     saved = dict(state["hyper_parameters"])
     if saved != wanted:
         changed = ", ".join(

@@ -19,12 +19,7 @@ MODE = "bounded_yaml"
 
 
 def check_size(text: str) -> None:
-    """Refuse YAML that is large, nests deeply or refers to itself, before anything is built of it.
-
-    Raises:
-        UserError: it does.
-        yaml.YAMLError: it is not YAML.
-    """
+    """Refuse YAML that is large, nests deeply or refers to itself, before anything is built of it."""
     if not any(sign in text for sign in "[{:-&*\n"):
         return
     sizes: dict[str, int] = {}
@@ -59,12 +54,7 @@ def check_size(text: str) -> None:
 
 
 def load(text: str) -> Any:
-    """The value of a YAML text, in the words of the command line's parser.
-
-    Raises:
-        UserError: it is too large.
-        yaml.YAMLError: it is not YAML.
-    """
+    """The value of a YAML text, in the words of the command line's parser."""
     check_size(text)
     return get_loader("yaml")(text)
 
@@ -74,11 +64,7 @@ set_loader(MODE, load, (yaml.YAMLError,))
 
 
 def read_settings(file: Path) -> Any:
-    """Read a configuration file.
-
-    Raises:
-        UserError: it is not a text file, not YAML, or too large.
-    """
+    """Read a configuration file."""
     try:
         text = read_text(file, most=MOST_BYTES)
         check_size(text)

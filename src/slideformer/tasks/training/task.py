@@ -51,11 +51,7 @@ class Task:
         return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
 
     def recipe_path(self, name: str) -> str:
-        """The file of a configuration: a path as it is, or the name of a shipped recipe.
-
-        Raises:
-            UserError: it is neither.
-        """
+        """The file of a configuration: a path as it is, or the name of a shipped recipe."""
         if Path(name).is_file():
             return name
         if name in self.recipes():

@@ -36,7 +36,7 @@ struct cache {
   const float **key_tap, **value_tap; /* (T): where a tap reads for the first column */
   float **grad_key_tap, **grad_value_tap;
   float *logit_offset, *grad_logit_offset; /* (variants, lanes): what is added to the logits */
-  int64_t variants, *variant, *variant_column; /* columns whose taps lie alike are one variant */
+  int64_t variants, *variant, *variant_column; /* columns whose taps have the same places are one variant */
   int64_t row_kind;                            /* of the row that the table is for; -1: none */
   float *shift_bias, *grad_shift_bias;         /* (T padded, keys), or NULL */
   float *key_bias, *grad_key_bias;             /* (lanes), or NULL */
@@ -53,7 +53,7 @@ void NAMED(slideformer_cache_piece)(struct cache *cache);
 void NAMED(slideformer_cache_row)(struct cache *cache, int64_t y);
 /* Store what was computed of a row of positions. */
 void NAMED(slideformer_cache_store)(struct cache *cache, int64_t y);
-/* Fetch a position of the rows ahead. A few lines at a time, beside the sums: many at once wait for each other. */
+/* Fetch a position of the rows ahead. A few lines at a time, between the sums: many at once wait for each other. */
 INLINE void fetch(const struct cache *cache, int64_t x) {
   const struct ahead *ahead = &cache->ahead;
   int64_t bytes = cache->bytes;

@@ -3,7 +3,7 @@
  *
  *     logit_t = sum_c sum_u W[c, t, u] (q_c k_c(+ u)) + ...    out_c = sum_u (sum_t A_t W[c, t, u]) v_c(+ u) + ...
  *
- * Lanes are channels, as they lie in memory: a position's row of the map is read as it is, and each tap
+ * Lanes are channels, as in memory: a position's row of the map is read unchanged, and each tap
  * of the window is a pointer. The T output taps are as many independent sums in registers; only they are
  * summed over lanes, once for each position. */
 #include "deformed.h"

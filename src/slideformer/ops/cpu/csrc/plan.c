@@ -67,8 +67,8 @@ static void size_partial(struct plan *plan) {
 
 static int64_t pieces(const struct plan *plan) { return plan->call->batch * plan->splits * plan->call->heads; }
 
-/* Without sums the threads may cut the work as they like; sums of parameter gradients are cut by the shapes
- * alone, and into no more parts than are small beside the maps. */
+/* Without sums the threads may split the work in any way; sums of parameter gradients are split by the shapes
+ * only, into few enough parts to be small compared with the maps. */
 static void count_units(struct plan *plan) {
   int64_t units = UNITS_PER_THREAD * larger_of(1, plan->call->threads);
   if (plan->backward) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How a call is cut into work, by its shapes alone, so that results do not depend on the threads. */
+/* The split of a call into work, which depends only on its shapes, so that results do not depend on the threads. */
 #ifndef SLIDEFORMER_PLAN_H
 #define SLIDEFORMER_PLAN_H
 
@@ -28,7 +28,7 @@ struct partial {
 };
 
 /* The work on one map is cut into splits, and each with one head is a piece. Pieces are numbered with the
- * heads running fastest, as they lie in memory; a unit is a run of them that one thread computes in order
+ * heads running fastest, as in memory; a unit is a run of them that one thread computes in order
  * and, in the backward pass, sums parameter gradients over. */
 struct plan {
   const struct slideformer_call *call;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The whole interface of libslideformer: slide attention on a CPU, forward and backward.
+/* The interface of libslideformer: slide attention on a CPU, forward and backward.
  *
- * Maps are (B, H, W, G, D) with any strides, in elements, but for the channels, which lie side by side.
+ * Maps are (B, H, W, G, D) with any strides, in elements, except the channels, which are contiguous.
  * Parameters and their gradients are dense float32: shift_weight (D, T, T), shift_bias (D, T),
  * key_bias (G, T), logit_bias (G, T) or, if relative, (G, 2 K_rows - 1, 2 K_cols - 1). Those that are
  * absent are NULL. Sums and softmax are float32 whatever the dtype of the maps. */
