@@ -23,10 +23,10 @@ demo-detect: $(READY_FOR_DEMO)  ## train a Mask R-CNN on generated scenes, evalu
 demo-segment: $(READY_FOR_DEMO)  ## train a Semantic FPN on generated scenes, evaluate and draw (about 9 minutes)
 	$(BIN)/slideformer demo segment --output runs/demo-segment
 
-test: $(READY)  ## run the fast tests: every operator and layer, one of each export and training (5 minutes)
+test: $(READY)  ## run the fast tests: every operator and layer, one of each export and training
 	$(PYTEST) -m "not slow"
 
-test-all: $(READY)  ## run all tests (about 25 minutes)
+test-all: $(READY)  ## run all tests
 	$(PYTEST)
 
 test-rest: $(READY)  ## run the tests that `make test` leaves out
