@@ -143,6 +143,7 @@ FAULTS |= {
     "options": (edit(arguments={"options": [1]}), "does not describe a model that can be built"),
     "huge_side": (edit(arguments={"min_size": 10**6}), "min_size must be from 1 to 8192"),
     "short_side": (edit(extra={"short_side": -1}), "short_side in .* must be a whole number"),
+    "orientation": (edit(extra={"orientation": 7}), "orientation in .* must be one of upright, stored"),
     "nan_weight": (broken_weight, "model.safetensors must hold finite numbers"),
     "fifo": (fifo, "model.safetensors must be a regular file, got a FIFO"),
 }

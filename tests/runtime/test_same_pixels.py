@@ -19,21 +19,19 @@ from slideformer.deploy.inputs import prepared
 from slideformer.runs import Facts
 from slideformer.runs.preprocessing import CROP_MODES, INTERPOLATIONS, EvalTransform, Preprocessing
 from tests.runs.test_preprocessing import USUAL, noise
+from tests.tiers import fast, pairwise
 
 INPUTS = [(3, 40, 40), (3, 24, 37)]
 SHARES = [0.875, 1.0, 1.3]
-CASES = {
-    "-".join(map(str, row)): replace(
-        USUAL, crop_mode=row[0], interpolation=row[1], crop_pct=row[2], input_size=row[3]
-    )
-    for row in product(CROP_MODES, INTERPOLATIONS, SHARES, INPUTS)
-}
+AXES = (CROP_MODES, INTERPOLATIONS, SHARES, INPUTS)
 # Width and height.
 SIZES = [(61, 43), (43, 61), (40, 40), (13, 97), (1, 30), (2, 1)]
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_every_path_gives_the_pixels_of_training(case: Preprocessing) -> None:
+@pytest.mark.parametrize("row", fast(product(*AXES), *pairwise(*AXES)), ids=str)
+def test_every_path_gives_the_pixels_of_training(row: tuple[str, str, float, tuple[int, int, int]]) -> None:
+    mode, interpolation, share, size = row
+    case = replace(USUAL, crop_mode=mode, interpolation=interpolation, crop_pct=share, input_size=size)
     truth = create_transform(**case.values(), is_training=False)
     given = Facts(task="classify", architecture="x", class_names=("ant", "bee"), preprocessing=case)
     card = Card("float32", "matmul", "ab", given)

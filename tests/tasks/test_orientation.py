@@ -13,9 +13,8 @@ import pytest
 from PIL import Image
 
 from slideformer.cli.main import main
-from slideformer.errors import UserError
 from slideformer.tasks.detect.data import DetectionData
-from slideformer.tasks.orientation import Header, drawn_in, read_header, read_with_header, saved
+from slideformer.tasks.orientation import Header, read_header, read_with_header
 from slideformer.tasks.segment.data import SegmentationData
 from slideformer.tasks.segment.labels import read_pair
 from tests.tasks.odd_images import encoded, turned_by
@@ -140,9 +139,3 @@ def test_sizes_that_tell_are_stronger_than_the_option() -> None:
     header = Header((24, 16), (16, 24), 6)
     assert [header.drawn((24, 16), "upright"), header.drawn((16, 24), "stored")] == ["stored", "upright"]
     assert header.drawn((24, 24), "upright") is None
-
-
-def test_a_saved_orientation_is_that_of_the_training() -> None:
-    assert [drawn_in(saved("upright")), drawn_in(saved("stored"))] == ["upright", "stored"]
-    with pytest.raises(UserError, match="a saved orientation must be one of upright, stored, got 7"):
-        drawn_in({"orientation": 7})

@@ -107,7 +107,11 @@ def with_options(message: str, options: Mapping[str, str]) -> str:
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults, leaves descriptions as they are."""
+    """Shows defaults that the help does not state, and keeps the lines of descriptions."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        stated = action.default in (None, (), False) or "default:" in (action.help or "")
+        return action.help if stated else super()._get_help_string(action)
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 from slideformer.dense.features import Features
 from slideformer.errors import UserError
 from slideformer.models.convert import read_authors
-from slideformer.models.convert.state import listed, load_whole
+from slideformer.models.convert.state import listed, load_all_or_none
 from slideformer.runs.folder import open_run, task_of
 
 # The source that stands for the weights that timm publishes.
@@ -42,7 +42,7 @@ def load_backbone(features: Features, source: str | Path) -> list[str]:
     foreign = set(spare) - set(names_with_classifier(features)) if spare else set()
     used = {name: x for name, x in state.items() if name in own or name in foreign}
     try:
-        load_whole(features.model, used)
+        load_all_or_none(features.model, used)
     except UserError as error:
         raise UserError(f"{source} does not fit {features.backbone}: {error}") from error
     return [f"not used of {source}: {listed(spare)}", *notes] if spare else notes

@@ -17,7 +17,7 @@ from torch import nn
 
 from slideformer.errors import UserError
 from slideformer.files import atomic_write, regular_file, write_text
-from slideformer.models.convert.state import check_fit, listed, load_whole
+from slideformer.models.convert.state import check_fit, listed, load_all_or_none
 from slideformer.models.merge import is_merged
 from slideformer.runs import classifier, dense
 from slideformer.runs.fields import read_object
@@ -140,7 +140,7 @@ def load_built(build: Callable[[], nn.Module], file: Path) -> nn.Module:
             check_fit(outline, state)
     model = build()
     with naming(file):
-        load_whole(model, state)
+        load_all_or_none(model, state)
     broken = [name for name, x in model.named_parameters() if not torch.isfinite(x).all()]
     if broken:
         raise UserError(
@@ -152,7 +152,7 @@ def load_built(build: Callable[[], nn.Module], file: Path) -> nn.Module:
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Say of which file an error is."""
+    """Name the file in an error."""
     try:
         yield
     except UserError as error:

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from PIL import Image
 
-from slideformer.errors import UserError
+from slideformer.runs.run import Drawn
 from slideformer.tasks.images import File, open_image, orientation, read_turnable
 from slideformer.tasks.training.findings import NOTE, Findings
 
-Drawn = Literal["upright", "stored"]
 HOW: dict[Drawn, str] = {"upright": "on the upright picture", "stored": "on the stored pixels"}
 
 
@@ -70,26 +67,6 @@ def header_of(stored: tuple[int, int], orientation: int) -> Header:
 def ambiguity(drawn: Drawn) -> str:
     """Name, for check-data, images whose size does not show that EXIF turns them."""
     return f"pictures that EXIF turns without a change of size, annotations taken as drawn {HOW[drawn]}"
-
-
-def saved(drawn: Drawn) -> dict[str, str]:
-    """Return what to save of the rule with a model: nothing where it is the usual one."""
-    return {} if drawn == "upright" else {"orientation": drawn}
-
-
-def drawn_in(extra: Mapping[str, Any]) -> Drawn:
-    """Return on which pixels the annotations were drawn that a saved model was trained on.
-
-    Args:
-        extra: what was saved with it.
-
-    Raises:
-        UserError: it is neither of the two.
-    """
-    drawn: Drawn = extra.get("orientation", "upright")
-    if drawn not in HOW:
-        raise UserError(f"a saved orientation must be one of {', '.join(HOW)}, got {drawn!r}; train again")
-    return drawn
 
 
 def tell_ambiguous(findings: Findings, drawn: Drawn) -> None:

@@ -19,6 +19,8 @@ from slideformer.viz import class_colours, draw_classes, draw_detections, draw_s
 
 # A class of this name has no colour.
 BACKGROUND = "background"
+# The end of the name of a label map.
+LABELS = "_labels"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -240,9 +242,6 @@ class Unreadable:
 
 
 Result: TypeAlias = Classification | Detections | Segmentation | Unreadable
-
-# The end of the name of a label map.
-LABELS = "_labels"
 
 
 def output_stems(paths: Sequence[Path]) -> list[str]:

@@ -110,10 +110,6 @@ def load_all_or_none(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     model.load_state_dict(dict(state))
 
 
-# The former name, until every importer has the new one.
-load_whole = load_all_or_none
-
-
 def check_fit(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Check that a state dict in our names is the model's; the model may be on the meta device."""
     own = model.state_dict()

@@ -26,9 +26,10 @@ def classifier(run: Run, options: Options) -> Predictor:
 
     def answer(images: Sequence[Named]) -> list[Result]:
         inputs = torch.stack([transform(row.image) for row in images]).to(device)
-        logits = run.model(inputs).double()
+        # On the CPU, since not every device has float64.
+        logits = run.model(inputs).float().cpu().double()
         check_rows(run.name, logits, [row.path for row in images])
-        shares: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = list(logits.softmax(1).cpu().numpy())
+        shares: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = list(logits.softmax(1).numpy())
         names = run.class_names or tuple(map(str, range(logits.shape[1])))
         return [
             Classification(row.path, names, share, options.top, **row.shared)

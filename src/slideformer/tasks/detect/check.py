@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from slideformer.errors import UserError
+from slideformer.runs.run import Drawn
 from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco, trainable
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.images import UnreadableImageError, read_image
-from slideformer.tasks.orientation import Drawn, ambiguity, read_header
+from slideformer.tasks.orientation import ambiguity, read_header
 from slideformer.tasks.training.findings import Findings
 
 Progress = Callable[[int, int], None]

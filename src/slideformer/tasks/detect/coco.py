@@ -12,10 +12,10 @@ from typing import Any
 
 from slideformer.errors import UserError
 from slideformer.files import read_text
+from slideformer.runs.run import Drawn
 from slideformer.tasks.detect import masks
 from slideformer.tasks.detect.layout import Split
 from slideformer.tasks.detect.masks import LARGEST, RunLengths, is_number
-from slideformer.tasks.orientation import Drawn
 from slideformer.tasks.training.findings import Findings
 
 Box = tuple[float, float, float, float]

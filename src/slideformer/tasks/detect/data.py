@@ -12,13 +12,14 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from slideformer.console import print_line
 from slideformer.dense.detector import find_head
+from slideformer.runs.run import Drawn
 from slideformer.tasks.detect.check import check_picture, check_sides
 from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco, trainable
 from slideformer.tasks.detect.dataset import AnnotatedPictures, collate, collate_to_train
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.detect.transforms import Augment, eval_transform, train_transform
 from slideformer.tasks.images import OnBadImage
-from slideformer.tasks.orientation import Drawn, tell_ambiguous
+from slideformer.tasks.orientation import tell_ambiguous
 from slideformer.tasks.training.batches import MOST_PIXELS, check_loading
 from slideformer.tasks.training.findings import Findings
 from slideformer.tasks.training.sampling import EachOnce, SeededLoader, train_sampler

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slideformer.errors import UserError
+from slideformer.runs.run import Drawn
 from slideformer.tasks.images import UnreadableImageError
-from slideformer.tasks.orientation import Drawn
 from slideformer.tasks.segment.labels import IGNORED, LabelError, read_pair
 from slideformer.tasks.segment.layout import Pair, Source, Split, open_source
 from slideformer.tasks.training.findings import Findings

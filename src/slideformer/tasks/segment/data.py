@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 
 from slideformer.console import print_line
 from slideformer.errors import UserError, check_range
+from slideformer.runs.run import Drawn
 from slideformer.tasks.images import OnBadImage
-from slideformer.tasks.orientation import Drawn, tell_ambiguous
+from slideformer.tasks.orientation import tell_ambiguous
 from slideformer.tasks.segment.augment import Augment, TrainTransform, fitted, resize
 from slideformer.tasks.segment.check import check_data
 from slideformer.tasks.segment.dataset import LabelledPictures, collate, collate_to_train

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from slideformer.errors import UserError
 from slideformer.files import read_text
+from slideformer.runs.run import Drawn
 from slideformer.tasks.images import image_paths, refuse_no_folder
-from slideformer.tasks.orientation import Drawn
 
 CLASSES, ADE_CLASSES = "classes.txt", "objectInfo150.txt"
 ADE_COUNT = 150
