@@ -86,9 +86,9 @@ def test_progress_counts_every_window() -> None:
 @pytest.mark.parametrize(
     ("window", "stride", "words"),
     [
-        (0, 1, "--window must be at least 1, got 0"),
-        (8, 0, "--stride must be at least 1"),
-        (8, 9, "--stride must be at most the window, 8, got 9; lower it"),
+        (0, 1, "`window` must be at least 1, got 0"),
+        (8, 0, "`stride` must be at least 1"),
+        (8, 9, "`stride` must be at most the window, 8, got 9; lower it"),
     ],
 )
 def test_windows_with_gaps_are_refused(window: int, stride: int, words: str) -> None:

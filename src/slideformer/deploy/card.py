@@ -192,7 +192,7 @@ def facts_of(task: TaskName, values: Mapping[str, Any], file: Path) -> Facts:
 
 
 def plain(text: str) -> Any:
-    """The value that a text stands for."""
+    """Parse a text into its value."""
     try:
         return parse_json(text)
     except ValueError:  # a word is not JSON
