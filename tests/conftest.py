@@ -86,7 +86,7 @@ def write_photos(root: Path) -> None:
 def train(photos: Path, folder: Path, *words: str) -> Path:
     """Train in this process; the folder of the run."""
     # Slow to import, of no use to most tests.
-    from slideformer.tasks.classify.task import CLASSIFY
+    from slideformer.tasks.table import CLASSIFY
     from slideformer.tasks.training.fit import fit
 
     return fit(CLASSIFY, [*QUICK, f"--data={photos}", f"--output={folder}", *words]).path

@@ -24,9 +24,9 @@ import torch
 import torchvision
 
 import slideformer.cli.main
-from slideformer.tasks.classify import task as classify
-from slideformer.tasks.detect import task as detect
-from slideformer.tasks.segment import task as segment
+from slideformer.tasks.classify import module as classify
+from slideformer.tasks.detect import module as detect
+from slideformer.tasks.segment import module as segment
 
 IMPORTED = (lightning, onnxruntime, timm, torch, torchvision, classify, detect, segment)
 PROGRAMS = {

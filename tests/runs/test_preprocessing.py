@@ -22,7 +22,8 @@ from slideformer.runs.preprocessing import (
     Preprocessing,
     read_preprocessing,
 )
-from slideformer.tasks.classify.loaders import eval_loader
+from slideformer.tasks.classify.data import eval_loader
+from slideformer.tasks.classify.sources import open_hold_out
 from tests.saved import opened, save_classifier
 
 USUAL = Preprocessing(
@@ -60,9 +61,8 @@ def test_evaluation_sees_the_pixels_of_training(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         noise(61, 43).save(tmp_path / name / "a.png")
     loader = eval_loader(
-        str(tmp_path),
-        ["ant", "bee"],
-        case.values(),
+        open_hold_out(str(tmp_path)),
+        case,
         batch_size=2,
         num_workers=0,
         on_bad_image="stop",

@@ -17,11 +17,10 @@ from slideformer.cli.main import main
 from slideformer.dense.detector import create_detector
 from slideformer.errors import UserError
 from slideformer.runs import Blueprint, Preprocessing, Run
-from slideformer.tasks.classify.datasets import Batch
 from slideformer.tasks.classify.evaluate import evaluate
 from slideformer.tasks.predict import predict
-from slideformer.tasks.segment.dataset import SegmentationBatch
 from slideformer.tasks.segment.evaluate import evaluate as evaluate_segmenter
+from slideformer.tasks.training.batches import Batch
 from tests.dense.small_detectors import small_run
 from tests.saved import save_classifier, save_dense
 
@@ -96,10 +95,10 @@ def test_an_evaluation_of_a_classifier_names_the_image_among_unreadable_ones() -
 
 
 def test_an_evaluation_of_a_segmenter_names_the_image_among_unreadable_ones() -> None:
-    def batch(value: float) -> SegmentationBatch:
-        return SegmentationBatch(torch.full((1, 3, 8, 8), value), torch.zeros(1, 8, 8).long())
+    def batch(value: float) -> Batch:
+        return Batch(torch.full((1, 3, 8, 8), value), torch.zeros(1, 8, 8).long())
 
-    lost = SegmentationBatch(torch.empty(0, 3, 1, 1), torch.empty(0, 1, 1).long(), ("b",))
+    lost = Batch(torch.empty(0, 3, 1, 1), torch.empty(0, 1, 1).long(), ("b",))
     with pytest.raises(UserError, match=r"the model, c: a model must give finite answers, got nan"):
         evaluate_segmenter(Fragile(dense=True), [batch(0.5), lost, batch(1.0)], NAMES, images=["a", "b", "c"])
 

@@ -40,7 +40,7 @@ def pattern(size: tuple[int, int]) -> np.ndarray:
 
 
 def labelled(root: Path, orientation: int, size: tuple[int, int], drawn: str) -> Path:
-    """A segmentation set of one turned picture a side, labelled on the upright or the stored pixels."""
+    """A segmentation set of one rotated image a split, labelled on the upright or the stored pixels."""
     stored = pattern(size)
     labels = stored if drawn == "stored" else np.ascontiguousarray(UPRIGHT[orientation](stored))
     for split in ("train", "val"):
@@ -99,21 +99,21 @@ def test_boxes_lie_on_what_they_were_drawn_on(
 
 
 @pytest.mark.parametrize(("make", "task"), [(labelled, "segment"), (annotated, "detect")])
-def test_ambiguous_files_are_counted_by_check_data_and_told_before_a_training(
+def test_ambiguous_files_are_counted_by_check_data_and_reported_before_a_training(
     make: Any, task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = make(tmp_path / "set", 3, (24, 16), "upright")
     options = () if task == "segment" else ("--no-masks",)
     assert main(["check-data", task, str(source), *options]) == 0
-    words = "pictures that EXIF turns without a change of size, annotations taken as drawn on the"
-    assert f"note: {words} upright picture: 2 (" in capsys.readouterr().out
+    words = "images that EXIF rotates without a change of size, annotations taken as drawn on the"
+    assert f"note: {words} upright image: 2 (" in capsys.readouterr().out
     assert main(["check-data", task, str(source), "--orientation", "stored", *options]) == 0
     assert f"note: {words} stored pixels: 2 (" in capsys.readouterr().out
     if task == "segment":
         SegmentationData(str(source), num_workers=0).prepare_data()
     else:
         DetectionData(str(source), detector="retinanet").prepare_data()
-    assert f"2 {words} upright picture; --data.orientation stored takes the other" in capsys.readouterr().out
+    assert f"2 {words} upright image; `orientation` stored takes the other" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "tiff"])
@@ -135,7 +135,7 @@ def test_one_opening_gives_the_stored_pixels_and_both_sizes(
     assert np.abs(np.asarray(image)[..., 0].astype(int) - pixels).max() <= 8
 
 
-def test_sizes_that_tell_are_stronger_than_the_option() -> None:
+def test_sizes_that_decide_are_stronger_than_the_option() -> None:
     header = Header((24, 16), (16, 24), 6)
     assert [header.drawn((24, 16), "upright"), header.drawn((16, 24), "stored")] == ["stored", "upright"]
     assert header.drawn((24, 24), "upright") is None

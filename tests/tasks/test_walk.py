@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from slideformer.errors import UserError
-from slideformer.tasks.classify.datasets import open_reader
-from slideformer.tasks.classify.folders import class_names
+from slideformer.tasks.classify.folders import class_names, open_split
 from slideformer.tasks.images import image_paths
 
 
@@ -59,7 +58,7 @@ def test_a_link_is_followed_only_to_another_place(
     (tmp_path / "root" / "a" / link).symlink_to(target)
     names = class_names(tmp_path / "root")
     assert names == ["a", "b"]
-    reader = open_reader(str(tmp_path / "root"), "val", names)
+    reader = open_split(tmp_path / "root", names, "val")
     found = [(Path(reader.name(n)).relative_to(tmp_path / "root"), reader[n][1]) for n in range(len(reader))]
     own = {
         ("a", Path("a/1.png")),
@@ -67,9 +66,9 @@ def test_a_link_is_followed_only_to_another_place(
         ("b", Path("b/2.png")),
         ("b", Path("b/deep/2.png")),
     }
-    beside = {("a", path) for path, number in found if number == 0} - own
-    assert {(names[number], path) for path, number in found} - beside == own
-    assert bool(beside) == followed
+    linked = {("a", path) for path, number in found if number == 0} - own
+    assert {(names[number], path) for path, number in found} - linked == own
+    assert bool(linked) == followed
     reported = capsys.readouterr().err.splitlines()
     assert len(reported) == (0 if followed or case == "nothing" else 1)
     assert all(str(tmp_path / "root" / "a" / link) in line for line in reported)
@@ -123,7 +122,7 @@ def test_a_class_inside_another_one_keeps_its_images(
         image(root / "cat" / name)
     (root / "dog" / "link.png").symlink_to("d.png")
     names = class_names(root)
-    reader = open_reader(str(root), "val", names)
+    reader = open_split(root, names, "val")
     found = {(names[reader[n][1]], Path(reader.name(n)).name) for n in range(len(reader))}
     cats, dogs = ("c.png", "f.png"), ("d.png", "e.png", "link.png")
     assert found == {*(("cat", name) for name in cats), *(("dog", name) for name in dogs)}

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slideformer.cli.ranges import whole
-from slideformer.cli.train import find_task
 from slideformer.console import print_line
 from slideformer.errors import UserError
+from slideformer.tasks.table import find_task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

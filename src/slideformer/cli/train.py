@@ -5,12 +5,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from slideformer.errors import UserError
-
-if TYPE_CHECKING:
-    from slideformer.tasks.training.task import Task
+from slideformer.tasks.table import Task, find_task
 
 # Task -> the beginning of its help.
 EXAMPLES = {
@@ -76,26 +72,10 @@ def run_words(words: Sequence[str]) -> int:
     return 0
 
 
-def find_task(name: str) -> Task:
-    """The row of a task."""
-    if name not in EXAMPLES:
-        raise UserError(f"the task must be one of {', '.join(EXAMPLES)}, got {name}; correct it")
-    if name == "classify":
-        from slideformer.tasks.classify.task import CLASSIFY
-
-        return CLASSIFY
-    if name == "detect":
-        from slideformer.tasks.detect.task import DETECT
-
-        return DETECT
-    from slideformer.tasks.segment.task import SEGMENT
-
-    return SEGMENT
-
-
 def examples(task: Task) -> str:
     """The beginning of the help of a task."""
     from slideformer.dense import detector, segmenter
+    from slideformer.tasks.training.recipes import recipe_names
 
     heads = {"classify": [], "detect": [*detector.HEADS], "segment": [*segmenter.HEADS]}[task.name]
-    return EXAMPLES[task.name].format(heads=", ".join(heads), recipes=", ".join(task.recipes()))
+    return EXAMPLES[task.name].format(heads=", ".join(heads), recipes=", ".join(recipe_names(task.name)))

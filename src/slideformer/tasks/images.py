@@ -24,8 +24,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 OnBadImage = Literal["skip", "stop"]
 File = str | Path | BinaryIO | bytes
 
-# What turns an image upright, by the number of EXIF's orientation.
-TURNS = {
+# The rotation that makes an image upright, by the number of EXIF's orientation.
+ROTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -34,17 +34,17 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Pillow has other programs read EPS, which an IPTC file may hold.
-RUN_BY_OTHERS = ("EPS", "IPTC")
+# Pillow runs other programs to read EPS, which an IPTC file may hold.
+READ_BY_PROGRAMS = ("EPS", "IPTC")
 # Formats whose integers of more than 8 bits Pillow scales to 16 bits without a sign.
 SIXTEEN_BITS = ("PNG", "PPM", "JPEG2000")
-# The bytes that a PNG begins with.
+# The first bytes of a PNG.
 PNG = b"\x89PNG\r\n\x1a\n"
-# Where an image says how it is to be turned.
+# The metadata that may hold an orientation.
 METADATA = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 
-# What Pillow warns of, such as odd metadata, leaves the pixels as they are. Filters belong to the process:
-# set once, since one for each image would race between threads.
+# Pillow warns of odd metadata, which does not change the pixels. Filters are set once for the process, since
+# one for each image would race between threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -58,19 +58,23 @@ class UnreadableImageError(UserError):
 
     def __init__(self, reason: str, file: str = "") -> None:
         super().__init__(f"{file}: {reason}" if file else reason)
-        self.reason = reason
+        self.reason, self.file = reason, file
 
 
 @contextmanager
 def decoding(path: str = "") -> Iterator[None]:
-    """Turn whatever Pillow raises into one exception."""
+    """Turn whatever Pillow raises into one exception.
+
+    Raises:
+        UnreadableImageError: it raised something.
+    """
     try:
         yield
     except UnreadableImageError:
         raise
-    except UserError as error:  # ours, and says which file it is about
+    except UserError as error:  # which names its file
         raise UnreadableImageError(str(error)) from error
-    # Decoders raise whatever some bytes lead them to, TypeError, struct.error and MemoryError among it.
+    # Damaged bytes make decoders raise any error, also TypeError, struct.error and MemoryError.
     except Exception as error:
         raise UnreadableImageError(f"{type(error).__name__}: {error}", path) from error
 
@@ -83,18 +87,18 @@ def open_image(file: File) -> Iterator[Image.Image]:
         file: its path, its bytes or an open file.
 
     Raises:
-        UnreadableImageError: it is no image, or the block could not read it.
+        UnreadableImageError: it is not an image, or the block could not read it.
     """
     path = str(file) if isinstance(file, str | Path) else ""
     with decoding(path):
         if path:
             regular_file(path)
-        with opened(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+        with open_any(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             yield image
 
 
-def opened(file: str | Path | BinaryIO) -> Image.Image:
-    """Open an image; a PNG that Pillow refuses for broken metadata is opened without them, as viewers do."""
+def open_any(file: str | Path | BinaryIO) -> Image.Image:
+    """Open an image; a PNG that Pillow rejects for broken metadata is opened without it, as viewers do."""
     try:
         return Image.open(file)
     except (OSError, ValueError):
@@ -102,11 +106,11 @@ def opened(file: str | Path | BinaryIO) -> Image.Image:
             source.seek(0)
             if source.read(len(PNG)) != PNG:
                 raise
-            return Image.open(io.BytesIO(PNG + pixels_alone(source.read())))
+            return Image.open(io.BytesIO(PNG + without_metadata(source.read())))
 
 
-def pixels_alone(chunks: bytes) -> bytes:
-    """The chunks of a PNG that its pixels need, and that of EXIF where it is intact."""
+def without_metadata(chunks: bytes) -> bytes:
+    """Return the chunks of a PNG that its pixels need, and that of EXIF where it is intact."""
     kept, place = b"", 0
     while place < len(chunks):
         end = place + 12 + int.from_bytes(chunks[place : place + 4], "big")
@@ -126,72 +130,76 @@ def read_image(file: File, *, upright: bool = True) -> Image.Image:
 
     Args:
         file: its path, its bytes or an open file.
-        upright: turn it as EXIF's orientation says; annotations may have been drawn on the stored pixels.
+        upright: rotate it as EXIF's orientation says; annotations may have been drawn on the stored pixels.
 
     Raises:
         UnreadableImageError: it is not a complete image, or its file does not say how bright its pixels are.
     """
-    stored, number = read_turnable(file)
-    return turned(stored, number) if upright else stored
+    stored, number = read_with_orientation(file)
+    return apply_orientation(stored, number) if upright else stored
 
 
-def read_turnable(file: File) -> tuple[Image.Image, int]:
-    """Read an image as RGB of 8 bits as it is stored, and EXIF's orientation of it, in one opening."""
+def read_with_orientation(file: File) -> tuple[Image.Image, int]:
+    """Read an image as RGB of 8 bits as it is stored, and its EXIF orientation, in one opening."""
     with open_image(file) as image:
         applied = load(image)
-        return turned(as_rgb(image), undone_by(applied)), max(applied, orientation(image))
+        return apply_orientation(as_rgb(image), inverse(applied)), max(applied, orientation(image))
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """An image of Pillow as `read_image` gives it."""
+    """Convert an image of Pillow to what `read_image` gives."""
     with decoding():
         load(image)
-        return turned(as_rgb(image), orientation(image))
+        return apply_orientation(as_rgb(image), orientation(image))
 
 
 def read_stored(file: File) -> Image.Image:
     """Read an image as it is stored, whatever its mode."""
     with open_image(file) as image:
-        return turned(image, undone_by(load(image)))
+        return apply_orientation(image, inverse(load(image)))
 
 
 def load(image: Image.Image) -> int:
-    """Read the pixels of an opened image; the orientation that Pillow undoes by itself, that of a TIFF."""
-    if image.format in RUN_BY_OTHERS:
+    """Read the pixels of an opened image; return the orientation that Pillow applied, as to a TIFF."""
+    if image.format in READ_BY_PROGRAMS:
         raise ValueError(f"{image.format} is read by other programs; save it in another format")
-    # Not asked of others: a PNG would be read to its end here, and its damage lost with the answer.
+    # Not read of other formats: a PNG would be read to its end here, and the error of a damaged one lost.
     applied = orientation(image) if image.format == "TIFF" else 1
     image.load()
     return applied
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF's orientation of an image, 1 (upright) to 8; 1 where its metadata does not say or is broken."""
+    """Return the EXIF orientation of an image, 1 (upright) to 8; 1 where it has none or is broken."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation)
-        return int(found) if found in TURNS else 1
+        return int(found) if found in ROTATIONS else 1
     # Broken metadata can raise anything, and says nothing about the pixels.
     except Exception:
         return 1
 
 
-def undone_by(orientation: int) -> int:
-    """The orientation that turns an image back which was turned upright from another one."""
+def inverse(orientation: int) -> int:
+    """Return the orientation that undoes another one."""
     return {6: 8, 8: 6}.get(orientation, orientation)
 
 
-def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """Return upright an image stored with an orientation, without the metadata that would turn it again."""
-    if orientation not in TURNS:
+def apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
+    """Rotate or mirror an image to upright, and drop the metadata that would do it again."""
+    if orientation not in ROTATIONS:
         return image
-    upright = image.transpose(TURNS[orientation])
+    upright = image.transpose(ROTATIONS[orientation])
     for name in METADATA:
         upright.info.pop(name, None)
     return upright
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """An image whose pixels were read, as RGB of 8 bits."""
+    """Convert an image whose pixels were read to RGB of 8 bits.
+
+    Raises:
+        ValueError: it has no pixels, or its brightness is not defined.
+    """
     if 0 in image.size:
         raise ValueError(f"it must have pixels, got {image.width} x {image.height}")
     tags = getattr(image, "tag_v2", {})  # of a TIFF
@@ -210,7 +218,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def as_grey(image: Image.Image, *, bits: int, inverted: bool) -> Image.Image:
-    """An image of one channel of more than 8 bits with 8, scaled: Pillow would cut off what is above 255.
+    """Scale an image of one channel of more than 8 bits to 8; Pillow would clip it at 255.
 
     Args:
         image: of mode F or one of those that begin with I.
@@ -218,7 +226,7 @@ def as_grey(image: Image.Image, *, bits: int, inverted: bool) -> Image.Image:
         inverted: whether 0 is white.
 
     Raises:
-        ValueError: what is white is not defined, or its values are not from black to white.
+        ValueError: white is not defined, or its values are not from black to white.
     """
     known = image.format in SIXTEEN_BITS or (image.mode != "I" and image.format in ("TIFF", None))
     white = 1.0 if image.mode == "F" else 2.0**bits - 1
@@ -234,7 +242,7 @@ def as_grey(image: Image.Image, *, bits: int, inverted: bool) -> Image.Image:
 
 
 def is_readable(file: str | Path) -> bool:
-    """Whether the bytes are a complete image."""
+    """Whether a file is a complete image."""
     try:
         read_image(file)
     except UnreadableImageError:
@@ -242,33 +250,42 @@ def is_readable(file: str | Path) -> bool:
     return True
 
 
-def refusal(path: str, error: UnreadableImageError) -> str:
-    """Say that one image is unreadable, where the user asked to stop."""
+def unreadable_message(name: str, error: UnreadableImageError) -> str:
+    """Return the error message for an unreadable image, where the user asked to stop.
+
+    Args:
+        name: of the image, where the error does not know its file.
+        error: what reading it raised.
+    """
     return (
-        f"an image must be complete and readable, got {path} ({error.reason}); "
-        "repair or remove it, or pass --on-bad-image skip (in training --data.on_bad_image skip)"
+        f"an image must be complete and readable, got {error.file or name} ({error.reason}); "
+        "repair or remove it, or set `on_bad_image` to skip"
     )
 
 
 def image_paths(folder: Path, *, others: Collection[str] = ()) -> Iterator[str]:
-    """Images anywhere below a folder, in the order of their names; see `files_below` for links.
+    """List the images anywhere below a folder, in the order of their names; see `files_below` for links.
 
     Args:
         folder: where to begin.
-        others: real paths of folders whose images are not this one's, such as those of other classes.
+        others: real paths of folders whose images are left out, such as those of other classes.
     """
     return (path for path in files_below(folder, others) if path.lower().endswith(SUFFIXES))
 
 
-def refuse_no_folder(what: str, path: Path) -> None:
-    """Refuse a path that is no folder."""
+def check_folder(what: str, path: Path) -> None:
+    """Check that a path is a folder."""
     if not path.is_dir():
         found = "which is a file; give the folder around it" if path.exists() else "which does not exist"
         raise UserError(f"{what} must be a folder, got {path}, {found}; check the path")
 
 
 def find_images(patterns: Iterable[str]) -> list[Path]:
-    """The pictures that files, folders (with all below them) and globs name, in order, each once."""
+    """List the images that files, folders (with all below them) and globs name, in order, each once.
+
+    Raises:
+        UserError: one of them names nothing, or something that is neither a file nor a folder.
+    """
     found: list[Path] = []
     for pattern in patterns:
         path = Path(pattern)
@@ -282,7 +299,7 @@ def find_images(patterns: Iterable[str]) -> list[Path]:
             )
         if not below:
             raise UserError(
-                f"{pattern} must be a picture, a folder of pictures or a glob, but names none; check it"
+                f"{pattern} must be an image, a folder of images or a glob, but names none; check it"
             )
         found.extend(below)
     return list(dict.fromkeys(found))

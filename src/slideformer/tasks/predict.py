@@ -21,7 +21,7 @@ from slideformer.tasks.images import (
     UnreadableImageError,
     find_images,
     read_image,
-    refusal,
+    unreadable_message,
     upright_rgb,
 )
 from slideformer.tasks.results import Result, Unreadable, output_stems
@@ -200,7 +200,7 @@ def results(
                 image = as_image(sources[place])
             except UnreadableImageError as error:
                 if on_bad_image == "stop":
-                    raise UserError(refusal(str(paths[place]), error)) from error
+                    raise UserError(unreadable_message(str(paths[place]), error)) from error
                 group.append(Unreadable(str(paths[place]), error.reason))
             else:
                 shared = {"image": image, "stem": stems[place], "inputs": inputs}

@@ -11,23 +11,23 @@ from pathlib import Path
 
 from slideformer.errors import printable
 
-NOT_FOLLOWED = "the link {} leads to {}, which holds it or is read already; it is not followed"
+NOT_FOLLOWED = "the link {} leads to {}, which contains it or is already read; it is not followed"
 
 
 def files_below(folder: Path, others: Collection[str] = ()) -> Iterator[str]:
     """List files anywhere below a folder, in the order of their names; what is hidden is left out.
 
-    Links to other places are followed. A link to a folder that holds the link or was read already is
-    reported and not followed; so is a folder or link in another one of a group of folders. Of folders of
-    the group that lie in each other, the innermost has the file.
+    Links to other places are followed. A link to a folder that contains the link or was already read is
+    reported and not followed; so is a folder or link that leads into another folder of a group. Where
+    folders of the group are nested, a file belongs to the innermost.
 
     Args:
         folder: where to begin.
-        others: real paths of the folders of its group, whose files are not its own.
+        others: real paths of the folders of its group, whose files do not belong to it.
     """
     top = os.path.realpath(folder)
     homes = {*others, top}
-    real_folder = cache(os.path.realpath)  # asked for once for each of many links into it
+    real_folder = cache(os.path.realpath)  # once for many links into one folder
     seen, waiting = {top}, [str(folder)]
     while waiting:
         place = waiting.pop()
@@ -45,9 +45,9 @@ def files_below(folder: Path, others: Collection[str] = ()) -> Iterator[str]:
                 report(f"the {kind} {entry.path} leads into another class, to {target}; it is left out")
             elif entry.is_symlink() and (
                 target in seen
-                or holds(target, top)
-                or holds(target, place_of(folder))
-                or holds(target, os.path.realpath(place))
+                or contains(target, top)
+                or contains(target, place_of(folder))
+                or contains(target, os.path.realpath(place))
             ):
                 report(NOT_FOLLOWED.format(entry.path, target))
             elif target not in seen:
@@ -66,7 +66,7 @@ def folders_of(folder: Path) -> list[Path]:
     kept = []
     for entry in entries:
         target = os.path.realpath(entry.path)
-        if entry.is_symlink() and (target in taken or holds(target, os.path.realpath(folder))):
+        if entry.is_symlink() and (target in taken or contains(target, os.path.realpath(folder))):
             report(NOT_FOLLOWED.format(entry.path, target))
         else:
             taken.add(target)
@@ -75,7 +75,7 @@ def folders_of(folder: Path) -> list[Path]:
 
 
 def visible(folder: str) -> list[os.DirEntry[str]]:
-    """List the entries of a folder by name, but hidden ones; none, with a warning, if it is unreadable."""
+    """List the entries of a folder by name, without hidden ones; none, with a warning, if unreadable."""
     try:
         with os.scandir(folder) as entries:
             return sorted((x for x in entries if not x.name.startswith(".")), key=lambda entry: entry.name)
@@ -90,7 +90,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def linked_folder(link: str) -> str:
-    """The folder in which the target of a link lies."""
+    """Return the folder that contains the target of a link."""
     return os.path.dirname(os.path.join(os.path.dirname(link), os.readlink(link)))
 
 
@@ -101,12 +101,12 @@ def place_of(folder: Path) -> str:
 
 
 def home_of(path: str, folders: Collection[str]) -> str | None:
-    """Return the innermost of some real folders that a real path is or lies in; None if it is in none."""
+    """Return the innermost of some real folders that is a real path or contains it; None if none does."""
     return next((place for place in (path, *map(str, Path(path).parents)) if place in folders), None)
 
 
-def holds(folder: str, path: str) -> bool:
-    """Return whether a real path is a real folder or lies in it."""
+def contains(folder: str, path: str) -> bool:
+    """Whether a real folder is a real path or contains it."""
     return home_of(path, (folder,)) is not None
 
 

@@ -18,11 +18,10 @@ from timm.data import ImageDataset, IterableImageDataset
 from torchvision.datasets import ImageFolder
 
 from slideformer.errors import UserError
-from slideformer.tasks.classify.data import Augment, ClassificationData
-from slideformer.tasks.classify.datasets import Images
+from slideformer.tasks.classify.data import Augment, ClassificationData, OnImage
 from slideformer.tasks.classify.timm_sources import TimmReader, TimmSource, TimmStream, as_image
 from slideformer.tasks.images import read_image
-from slideformer.tasks.training.batches import Unreadable
+from slideformer.tasks.training.batches import Images, ImageStream, Unreadable
 from slideformer.tasks.training.callbacks import EpochSeed
 from tests.conftest import CLASSES, COUNTS, train
 from tests.tasks.odd_images import RAMP, REFUSED, SHOWN, encoded, turned_by
@@ -66,11 +65,11 @@ def test_augmentation_is_what_was_asked_for() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"num_workers": -1}, "num_workers must be from 0 to 1024, got -1"),
-        ({"image_size": 0}, "image_size must be from 1 to 4096, got 0"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
+        ({"num_workers": -1}, "`num_workers` must be from 0 to 1024, got -1"),
+        ({"image_size": 0}, "`image_size` must be from 1 to 4096, got 0"),
         ({"model": "slide_swim"}, "slide_swim"),
-        ({"source": "wds/x"}, r"must say its classes, got wds/x; pass --data.num_classes N"),
+        ({"source": "wds/x"}, r"must have its number of classes given, got wds/x alone; set `num_classes`"),
         ({"source": "nowhere"}, "must be a folder, got nowhere, which does not exist"),
     ],
 )
@@ -80,7 +79,7 @@ def test_bad_options_are_refused(options: dict[str, object], message: str) -> No
 
 
 def write_shard(path: Path, count: int) -> None:
-    """A tar of pictures with the number of their class, as webdataset has it."""
+    """A tar of images with the number of their class, as webdataset has it."""
     with tarfile.open(path, "w") as tar:
         for number in range(count):
             buffer = io.BytesIO()
@@ -147,14 +146,16 @@ def test_grey_images_of_a_torch_source_are_trained_on(tmp_path: Path) -> None:
 def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
     write_fashion(tmp_path)
     loaders = data("torch/fashion_mnist", root=str(tmp_path), num_classes=5, batch_size=20)
-    with pytest.raises(UserError, match=r"must be from 0 to 4, got \d; pass the right --data.num_classes"):
+    with pytest.raises(
+        UserError, match=r"must be from 0 to 4, got \d; set `num_classes` to the right number"
+    ):
         [batch.check() for batch in loaders.train_dataloader()]
 
 
 @pytest.mark.parametrize("root", [None, "nothing"])
 def test_a_source_that_is_not_there_says_how_to_get_it(root: str | None, tmp_path: Path) -> None:
     where = None if root is None else str(tmp_path / root)
-    words = "pass --data.root DIR" if root is None else "--data.download true fetches it, where timm can"
+    words = "set `root`" if root is None else "set `download` to true to fetch it, where timm can"
     with pytest.raises(UserError, match=words) as caught:
         data("torch/fashion_mnist", root=where, num_classes=10).prepare_data()
     assert "\n" not in str(caught.value)
@@ -191,6 +192,18 @@ def test_images_of_a_stream_become_rgb_and_unreadable_ones_are_left_out(tmp_path
     assert spread.max() < 0.1  # all show the same
 
 
+def timm_source(name: str, num_classes: int = 1) -> TimmSource:
+    return TimmSource(
+        name=name,
+        root=None,
+        splits={},
+        num_classes=num_classes,
+        batch_size=1,
+        num_workers=0,
+        download=False,
+    )
+
+
 class Named:
     """A reader of timm's that gives open files."""
 
@@ -209,8 +222,11 @@ def test_a_reader_of_files_gives_each_image_itself(tmp_path: Path) -> None:
     for number, name in enumerate(("16 bits, TIFF", "8 bits, PNG", "floats to 255")):
         files.append(tmp_path / str(number))
         files[-1].write_bytes((SHOWN.get(name) or REFUSED[name])[0])
-    source = TimmSource("hfds/x", None, {}, 3, 1, False)
-    images = Images(TimmReader(source, ImageDataset("", reader=Named(files))), np.asarray, "skip")
+    images = Images(
+        TimmReader(timm_source("hfds/x", 3), ImageDataset("", reader=Named(files))),
+        OnImage(np.asarray),
+        "skip",
+    )
     assert [images[n][1] for n in (0, 1)] == [0, 1]
     np.testing.assert_array_equal(images[0][0], images[1][0])
     assert images[2] == Unreadable("image 2 of hfds/x")
@@ -225,8 +241,8 @@ def test_a_folder_read_by_torchvision_is_turned_and_decoded_once(
     (tmp_path / "kiwi" / "0.jpg").write_bytes(content)
     wanted, opened, open_file = read_image(content), [], Image.open
     monkeypatch.setattr(Image, "open", lambda *words: opened.append(1) or open_file(*words))
-    source = TimmSource("torch/image_folder", None, {}, 1, 1, False)
-    image, target = TimmReader(source, ImageFolder(str(tmp_path)))[0]
+    reader = TimmReader(timm_source("torch/image_folder"), ImageFolder(str(tmp_path)))
+    image, target = reader[0]
     assert (image.size, image.tobytes(), target) == (wanted.size, wanted.tobytes(), 0)
     assert len(opened) == 1
 
@@ -242,8 +258,8 @@ class Fails:
 
 
 def test_an_image_that_a_data_set_itself_cannot_decode_is_unreadable() -> None:
-    reader = TimmReader(TimmSource("torch/x", None, {}, 1, 1, False), Fails())
-    assert Images(reader, np.asarray, "skip")[0] == Unreadable("image 0 of torch/x")
+    reader = TimmReader(timm_source("torch/x"), Fails())
+    assert Images(reader, OnImage(np.asarray), "skip")[0] == Unreadable("image 0 of torch/x")
 
 
 class Shuffled:
@@ -255,10 +271,9 @@ class Shuffled:
         self.epoch = count
 
 
-def test_a_stream_is_told_its_epoch() -> None:
+def test_a_stream_gets_the_number_of_its_epoch() -> None:
     reader, trainer = Shuffled(), MagicMock(current_epoch=7, global_rank=0)
-    source = TimmSource("wds/x", None, {}, 1, 1, False)
-    dataset = IterableImageDataset("", reader=reader)
-    trainer.train_dataloader.dataset = TimmStream(source, dataset, np.asarray, "skip")
+    stream = TimmStream(timm_source("wds/x"), IterableImageDataset("", reader=reader))
+    trainer.train_dataloader.dataset = ImageStream(stream, OnImage(np.asarray), "skip")
     EpochSeed().on_train_epoch_start(trainer, MagicMock())
     assert reader.epoch == 7

@@ -21,7 +21,7 @@ def test_no_digit_is_in_both_and_the_split_is_always_the_same() -> None:
     assert not {image.tobytes() for image in train} & {image.tobytes() for image in val}
 
 
-def test_pictures_are_rgb_with_the_whole_range() -> None:
+def test_images_are_rgb_of_the_full_range() -> None:
     images, _ = digits.load("train")
     assert {(image.mode, image.size) for image in images} == {("RGB", (32, 32))}
     pixels = np.asarray(images[0])

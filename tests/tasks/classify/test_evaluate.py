@@ -12,9 +12,9 @@ from torch import nn
 
 from slideformer.errors import UserError
 from slideformer.runs import open_run
-from slideformer.tasks.classify.datasets import Batch
 from slideformer.tasks.classify.evaluate import ClassificationEvaluation, evaluate
 from slideformer.tasks.evaluate import evaluate as evaluate_run
+from slideformer.tasks.training.batches import Batch
 from tests.conftest import CLASSES, COUNTS
 
 NAMES = tuple("abcdefg")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of images is checked before any training, and told what is wrong with it."""
+"""A folder of images is checked before any training."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from slideformer.errors import UserError
-from slideformer.tasks.classify.datasets import FolderReader
-from slideformer.tasks.classify.folders import class_names, shared_class_names
+from slideformer.tasks.classify.folders import FolderReader, class_names, shared_class_names
 from slideformer.tasks.images import image_paths
 from tests.conftest import CLASSES
 
@@ -78,7 +77,7 @@ def remove_classes(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (remove_all, r"--data must be a folder, got .*photos, which does not exist; check the path"),
+        (remove_all, r"`data` must be a folder, got .*photos, which does not exist; check the path"),
         (remove_val, r"must hold train/ and val/, got no val/ \(found: train\); split the images"),
         (remove_classes, r"train must hold one folder of images for each class, got none; put the images"),
         (

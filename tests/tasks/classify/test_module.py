@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any, cast
 
 import lightning as L
@@ -13,9 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from slideformer.errors import UserError
-from slideformer.tasks.classify.datasets import Batch, collate
+from slideformer.tasks.classify.data import stack
 from slideformer.tasks.classify.mix import Mix
 from slideformer.tasks.classify.module import Classifier
+from slideformer.tasks.training.batches import Batch, collate
 from slideformer.tasks.training.optimise import Optimise
 
 FAST = Optimise(lr=1e-3, warmup_epochs=0)
@@ -32,7 +34,7 @@ class Noise(L.LightningDataModule):
         self.batch_size = batch_size
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.samples, self.batch_size, collate_fn=collate)
+        return DataLoader(self.samples, self.batch_size, collate_fn=partial(collate, stack=stack))
 
     val_dataloader = train_dataloader
 
@@ -131,9 +133,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rate() -> None:
 
 
 def test_an_endless_training_has_no_schedule() -> None:
-    with pytest.raises(
-        UserError, match=r"a schedule needs an end, got -1 epochs; pass --trainer.max_epochs N"
-    ):
+    with pytest.raises(UserError, match=r"a schedule needs an end, got -1 epochs; set `max_epochs`"):
         fit(classifier(), Noise(), max_epochs=-1)
 
 
@@ -150,10 +150,10 @@ def test_validation_counts_every_image_once() -> None:
     assert figures["val/top5"] == 1  # of three classes
 
 
-def test_an_unreadable_image_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_image_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     module = classifier()
     for _ in range(2):
-        module.readable(batch(2)._replace(unreadable=("a.jpg",)))
+        module.usable(batch(2)._replace(unreadable=("a.jpg",)))
     assert capsys.readouterr().out == "left out, unreadable: a.jpg\n"
     assert module.unreadable == {"a.jpg"}
 

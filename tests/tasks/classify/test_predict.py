@@ -35,7 +35,7 @@ def test_what_names_no_picture_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="must be a picture, a folder of pictures or a glob, but names none"):
+    with pytest.raises(UserError, match="must be an image, a folder of images or a glob, but names none"):
         find_images([pattern])
 
 

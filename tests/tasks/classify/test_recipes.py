@@ -8,20 +8,19 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-import yaml
 
 from slideformer.models.slide_swin import VARIANTS
-from slideformer.tasks.classify.task import CLASSIFY
+from slideformer.tasks.table import CLASSIFY
 from slideformer.tasks.training.command_line import TrainCLI, expand, parse
 from slideformer.tasks.training.fit import quiet
+from slideformer.tasks.training.recipes import find_config, read_config, recipe_names
 from tests.tiers import fast
 
-IMAGENET = [name for name in CLASSIFY.recipes() if name.startswith("imagenet")]
+IMAGENET = [name for name in recipe_names("classify") if name.startswith("imagenet")]
 
 
 def recipe(name: str) -> dict[str, Any]:
-    with open(CLASSIFY.recipe_path(name), encoding="utf-8") as file:
-        return yaml.safe_load(file)
+    return read_config("classify", find_config("classify", name))
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def parsed(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[TrainCLI]:
         yield parse(CLASSIFY, expand(CLASSIFY, [*words, "--trainer.accelerator=cpu"]), stack)
 
 
-@pytest.mark.parametrize("parsed", fast(CLASSIFY.recipes()), indirect=True)
+@pytest.mark.parametrize("parsed", fast(recipe_names("classify")), indirect=True)
 def test_every_recipe_builds_its_model_data_and_trainer(parsed: TrainCLI) -> None:
     assert parsed.model.hparams["num_classes"] == 10
     assert parsed.trainer.max_epochs == parsed.config.trainer.max_epochs
@@ -64,11 +63,3 @@ def test_imagenet_is_trained_as_in_the_paper(name: str) -> None:
         "erase_mode": "pixel",
     }
     assert (trainer["max_epochs"], trainer["gradient_clip_val"]) == (300, 5.0)
-
-
-@pytest.mark.parametrize("name", CLASSIFY.recipes())
-def test_a_recipe_opens_with_what_it_reaches(name: str) -> None:
-    with open(CLASSIFY.recipe_path(name), encoding="utf-8") as file:
-        lines = file.read().splitlines()
-    assert lines[1].startswith("# Reaches: ")
-    assert any(line.startswith("# Use: slideformer train --config ") for line in lines)

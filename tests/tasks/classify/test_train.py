@@ -19,7 +19,7 @@ from torch import Tensor
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify.module import Classifier
-from slideformer.tasks.classify.task import CLASSIFY
+from slideformer.tasks.table import CLASSIFY
 from slideformer.tasks.training.fit import fit
 from slideformer.tasks.training.run_folder import RunFolder
 from tests.conftest import CLASSES, QUICK, command, finish, train

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from slideformer.tasks.detect.task import DETECT
 from slideformer.tasks.scenes.generate import generate
+from slideformer.tasks.table import DETECT
 from slideformer.tasks.training.fit import fit
 from tests.shared import made_once
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every flaw that annotations can have is found, told with file and number, and counted."""
+"""Every error that annotations can have is found, reported with file and number, and counted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POLYGON = [[2, 3, 12, 3, 12, 11, 2, 11]]
 
 
 def document() -> dict[str, Any]:
-    """One picture of 30 x 40 pixels, with two objects."""
+    """One image of 30 x 40 pixels, with two objects."""
     common = {"image_id": 4, "bbox": BOX, "area": 80, "iscrowd": 0, "segmentation": POLYGON}
     return {
         "images": [{"id": 4, "file_name": "a.png", "height": 30, "width": 40}],
@@ -58,7 +58,7 @@ def test_good_data_have_no_findings(folder: Path) -> None:
     findings = check_data(folder)
     assert findings.found == {}
     assert findings.lines() == [
-        f"{side}: 1 pictures (0 without an object), 2 annotations, 2 classes "
+        f"{side}: 1 images (0 without an object), 2 annotations, 2 classes "
         f"({folder / 'annotations' / f'instances_{side}.json'})"
         for side in ("train", "val")
     ]
@@ -83,7 +83,7 @@ ERRORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "box too large": (annotation(bbox=[1, 2, 3, 10**400]), "entry 1 of the annotation list must have"),
     "polygon too far": (
         annotation(segmentation=[[0, 0, 9, 0, 9, -3e9]]),
-        "annotation 2 must have polygons within 1e\\+06 pixels of the picture, got 3e\\+09",
+        "annotation 2 must have polygons within 1e\\+06 pixels of the image, got 3e\\+09",
     ),
     "image number too large": (
         lambda document: document["images"][0].update(id=2**63),
@@ -96,7 +96,7 @@ ERRORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "run lengths of another size": (
         annotation(segmentation={"size": [40, 30], "counts": [1200]}),
-        r"the segmentation of annotation 2 must have the picture's size \[30, 40\]",
+        r"the segmentation of annotation 2 must have the image's size \[30, 40\]",
     ),
     "no file name": (
         lambda document: document["images"][0].pop("file_name"),
@@ -114,7 +114,7 @@ ERRORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda document: document["categories"].append({"id": 8, "name": "mug"}),
         "must list the same categories, got only in the first: 8 mug; only in the second: none",
     ),
-    "missing picture": (
+    "missing image": (
         lambda document: document["images"][0].update(file_name="b.png"),
         r"the file of image 4 must exist, got .*b\.png, which does not",
     ),
@@ -122,7 +122,7 @@ ERRORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda document: document["images"][0].update(height=31),
         r"a\.png \(image 4 of .*\) must be 40 x 31 pixels as annotated, got 40 x 30",
     ),
-    "a crowd in words": (
+    "a crowd as text": (
         annotation(iscrowd="0"),
         "entry 1 of the annotation list must have .* got iscrowd '0'",
     ),
@@ -143,7 +143,7 @@ def test_an_error_names_file_and_number_and_stops_a_training(
     findings = check_data(folder)
     assert findings.errors
     with pytest.raises(UserError, match=message):
-        findings.refuse()
+        findings.check()
 
     def train() -> None:
         data = DetectionData(str(folder))
@@ -166,13 +166,13 @@ def test_an_error_names_file_and_number_and_stops_a_training(
 def test_a_file_that_is_none_of_coco_is_refused(text: str, message: str, folder: Path) -> None:
     (folder / "annotations" / "instances_val.json").write_text(text)
     with pytest.raises(UserError, match=message):
-        check_data(folder).refuse()
+        check_data(folder).check()
 
 
 OTHERS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no width": ({"bbox": [2, 3, 0, 8]}, LEFT_OUT, "boxes without an area"),
     "negative height": ({"bbox": [2, 3, 5, -8]}, LEFT_OUT, "boxes without an area"),
-    "box outside": ({"bbox": [40, 3, 5, 8]}, LEFT_OUT, "boxes outside of their picture"),
+    "box outside": ({"bbox": [40, 3, 5, 8]}, LEFT_OUT, "boxes outside of their image"),
     "no mask": ({"segmentation": []}, LEFT_OUT, "empty masks"),
     "mask without a pixel": ({"segmentation": {"size": [30, 40], "counts": [1200]}}, LEFT_OUT, "empty masks"),
     "crowd": (
@@ -183,7 +183,7 @@ OTHERS: dict[str, tuple[dict[str, Any], str, str]] = {
     "box partly outside": (
         {"bbox": [-5, 20, 20, 20]},
         NOTE,
-        "boxes that reach beyond their picture, clipped in training",
+        "boxes that reach beyond their image, clipped in training",
     ),
     "no area": ({"area": None}, NOTE, "annotations without an area, computed instead"),
 }
@@ -199,7 +199,7 @@ def test_what_is_not_used_as_it_stands_is_counted_and_stops_nothing(
     assert finding.count == 1
     assert finding.examples == ["instances_train.json annotation 2"]
     assert len(findings.found) == 1
-    findings.refuse()
+    findings.check()
 
 
 def named_alike(document: dict[str, Any]) -> None:
@@ -215,7 +215,7 @@ WARNINGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         named_alike,
         "warning: names that several categories have: 2 ('cat' of 3, 7",
     ),
-    "a picture listed twice": (file_twice, "warning: pictures that several images name: 2 ("),
+    "an image listed twice": (file_twice, "warning: files that several images name: 2 ("),
 }
 
 
@@ -244,7 +244,7 @@ def test_a_whole_number_may_be_written_with_a_fraction_of_nothing(folder: Path) 
     read = read_coco(find_split(folder, "train"), findings)
     assert findings.found == {}
     assert read == read_coco(find_split(folder, "train"), findings)
-    (row,) = read.pictures
+    (row,) = read.images
     assert [type(value) for value in (row.image_id, row.height, row.width)] == [int, int, int]
     assert [type(row.annotation_id) for row in read.annotations[4]] == [int, int]
     assert list(map(type, read.category_ids)) == [int, int]
@@ -255,7 +255,7 @@ def test_a_whole_number_may_be_written_with_a_fraction_of_nothing(folder: Path) 
 def test_what_is_no_whole_number_is_refused(key: str, value: Any, folder: Path) -> None:
     spoil(folder, lambda document: document["images"][0].update({key: value}))
     with pytest.raises(UserError, match="entry 0 of the image list must have id, file_name, height, width"):
-        check_data(folder).refuse()
+        check_data(folder).check()
 
 
 NOTHING: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -271,18 +271,18 @@ NOTHING: dict[str, Callable[[dict[str, Any]], Any]] = {
 @pytest.mark.parametrize("change", NOTHING.values(), ids=NOTHING)
 def test_check_and_training_refuse_the_same(change: Callable[[dict[str, Any]], Any], folder: Path) -> None:
     spoil(folder, change)
-    for refuse in (lambda: check_data(folder).refuse(), lambda: DetectionData(str(folder), num_workers=0)):
+    for check in (lambda: check_data(folder).check(), lambda: DetectionData(str(folder), num_workers=0)):
         with pytest.raises(
             UserError, match=r"instances_train.json must hold an object to train on, got none"
         ):
-            refuse()
+            check()
 
 
-def test_pictures_of_which_none_can_be_read_are_an_error(folder: Path) -> None:
-    whole = (folder / "train" / "a.png").read_bytes()
-    (folder / "train" / "a.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="must list a picture that can be read, got none"):
-        check_data(folder).refuse()
+def test_images_of_which_none_can_be_read_are_an_error(folder: Path) -> None:
+    complete = (folder / "train" / "a.png").read_bytes()
+    (folder / "train" / "a.png").write_bytes(complete[: len(complete) // 2])
+    with pytest.raises(UserError, match="must list an image that can be read, got none"):
+        check_data(folder).check()
 
 
 def test_without_need_of_masks_none_is_missed(folder: Path) -> None:
@@ -309,20 +309,20 @@ def turn(file: Path, orientation: int) -> None:
     Image.fromarray(np.zeros((40, 30, 3), np.uint8)).save(file, exif=exif)
 
 
-def test_a_picture_annotated_upright_is_noted_and_one_as_stored_is_nothing(folder: Path) -> None:
+def test_an_image_annotated_upright_is_noted_and_one_as_stored_is_not(folder: Path) -> None:
     turn(folder / "train" / "a.png", 6)  # stored 30 wide and 40 high, annotated 40 wide and 30 high
     findings = check_data(folder)
-    assert findings.found[(NOTE, "pictures turned upright, as they are annotated")].count == 1
+    assert findings.found[(NOTE, "images rotated to upright, as they are annotated")].count == 1
     spoil(folder, lambda document: document["images"][0].update(width=30, height=40))
     assert check_data(folder).found == {}
 
 
-def test_an_unreadable_picture_is_counted_with_progress(folder: Path) -> None:
-    (folder / "val" / "a.png").write_bytes(b"no picture")
-    told: list[tuple[int, int]] = []
-    findings = check_data(folder, progress=lambda done, total: told.append((done, total)))
-    assert findings.found[(LEFT_OUT, "unreadable pictures")].count == 1
-    assert told == [(1, 2), (2, 2)]
+def test_an_unreadable_image_is_counted_with_progress(folder: Path) -> None:
+    (folder / "val" / "a.png").write_bytes(b"no image")
+    calls: list[tuple[int, int]] = []
+    findings = check_data(folder, progress=lambda done, total: calls.append((done, total)))
+    assert findings.found[(LEFT_OUT, "unreadable images")].count == 1
+    assert calls == [(1, 2), (2, 2)]
     assert findings.count(ERROR) == 0
 
 
@@ -352,10 +352,10 @@ def test_files_elsewhere_are_named_by_options(folder: Path, tmp_path_factory: py
             lambda root: shutil.copy(
                 root / "annotations" / "instances_train.json", root / "annotations" / "instances_train2.json"
             ),
-            r"got instances_train.json, instances_train2.json; name it with --data.train_annotations",
+            r"got instances_train.json, instances_train2.json; name it with `train_annotations`",
         ),
-        (lambda root: shutil.rmtree(root / "train"), r"must hold one folder train\*/ of pictures, got none"),
-        (shutil.rmtree, "--data must be a folder, got .* which does not exist"),
+        (lambda root: shutil.rmtree(root / "train"), r"must hold one folder train\*/ of images, got none"),
+        (shutil.rmtree, "`data` must be a folder, got .* which does not exist"),
     ],
 )
 def test_a_layout_that_is_none_is_refused(spoilt: Callable[[Path], Any], message: str, folder: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training and an evaluation get of annotated pictures."""
+"""Batches of annotated images, for training and for evaluation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from PIL import Image
 
 from slideformer.errors import UserError
 from slideformer.tasks.detect.data import DetectionData
-from slideformer.tasks.detect.dataset import collate, collate_to_train
+from slideformer.tasks.detect.dataset import stack
 from slideformer.tasks.detect.transforms import Augment
 from slideformer.tasks.scenes.generate import generate
-from slideformer.tasks.training.batches import Unreadable
+from slideformer.tasks.training.batches import Unreadable, collate
 
 # Nothing random but the order.
 STILL = Augment(sides=(64,), longest_side=64, crop_probability=0, hflip=0)
@@ -132,20 +132,20 @@ def test_crowds_are_not_trained_on(scenes: Path, tmp_path: Path) -> None:
     assert set(masks) == {(0, 64, 64)}
 
 
-def test_pictures_without_an_object_are_left_out_on_demand_and_counted(
+def test_images_without_an_object_are_left_out_on_demand_and_counted(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def edit(document: dict[str, Any]) -> None:
         document["annotations"] = [row for row in document["annotations"] if row["image_id"] > 4]
 
     source = change(scenes, tmp_path / "set", "train", edit)
-    assert len(loaded(source).train_pictures) == 10
+    assert len(loaded(source).images_to_train_on) == 10
     data = loaded(source, keep_empty=False)
-    assert len(data.train_pictures) == 6
+    assert len(data.images_to_train_on) == 6
     data.prepare_data()
     assert capsys.readouterr().out == (
-        "left out of the training: 4 pictures without an object; "
-        f"`slideformer check-data detect {source}` tells which\n"
+        "left out of the training: 4 images without an object; "
+        f"`slideformer check-data detect {source}` lists them\n"
     )
 
 
@@ -160,7 +160,7 @@ def test_without_masks_none_are_given(scenes: Path) -> None:
 
 
 @pytest.mark.parametrize("policy", ["skip", "stop"])
-def test_an_unreadable_picture_is_left_out_or_stops(policy: str, scenes: Path, tmp_path: Path) -> None:
+def test_an_unreadable_image_is_left_out_or_stops(policy: str, scenes: Path, tmp_path: Path) -> None:
     source = change(scenes, tmp_path / "set", "val", lambda document: None)
     (source / "val").unlink()
     (source / "val").mkdir()
@@ -180,20 +180,20 @@ def test_an_unreadable_picture_is_left_out_or_stops(policy: str, scenes: Path, t
 def test_a_batch_of_nothing_readable_stops_a_training_but_no_evaluation() -> None:
     samples = [Unreadable("a.jpg"), Unreadable("b.jpg")]
     with pytest.raises(UserError, match=r"a batch must hold a readable image, got 2 .* the first a.jpg"):
-        collate_to_train(samples).check()
-    batch = collate(samples).check()
+        collate(samples, stack=stack, training=True).check()
+    batch = collate(samples, stack=stack).check()
     assert (batch.images, batch.unreadable) == ([], ("a.jpg", "b.jpg"))
 
 
-def test_grey_deep_and_turned_pictures_become_what_was_annotated(scenes: Path, tmp_path: Path) -> None:
+def test_grey_deep_and_rotated_images_become_what_was_annotated(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     ramp = np.arange(40 * 24, dtype=np.uint16).reshape(24, 40) * 60
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    exif[0x0112] = 6  # to be rotated clockwise by a quarter
     Image.fromarray(ramp).save(tmp_path / "photos" / "deep.png")
-    turned = Image.fromarray((ramp // 257).astype(np.uint8))
-    turned.save(tmp_path / "photos" / "stored.png", exif=exif)
-    turned.save(tmp_path / "photos" / "upright.png", exif=exif)
+    rotated = Image.fromarray((ramp // 257).astype(np.uint8))
+    rotated.save(tmp_path / "photos" / "stored.png", exif=exif)
+    rotated.save(tmp_path / "photos" / "upright.png", exif=exif)
     sizes = {"deep.png": (40, 24), "stored.png": (40, 24), "upright.png": (24, 40)}
 
     def edit(document: dict[str, Any]) -> None:
@@ -216,13 +216,13 @@ def test_grey_deep_and_turned_pictures_become_what_was_annotated(scenes: Path, t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hflip": 2}, "--data.augment.hflip must be from 0 to 1, got 2"),
-        ({"crop_probability": -1}, "--data.augment.crop_probability must be from 0 to 1"),
-        ({"sides": ()}, "--data.augment.sides must be one length or more"),
-        ({"crop_sides": (0,)}, "--data.augment.crop_sides must be one length or more, in pixels, got"),
-        ({"longest_side": 700}, "--data.augment.longest_side must be at least 800, got 700"),
-        ({"crop": (9, 3)}, r"--data.augment.crop must rise from 1 or more, got \[9, 3\]"),
-        ({"color_jitter": -0.1}, "--data.augment.color_jitter must be at least 0"),
+        ({"hflip": 2}, "`augment.hflip` must be from 0 to 1, got 2"),
+        ({"crop_probability": -1}, "`augment.crop_probability` must be from 0 to 1"),
+        ({"sides": ()}, "`augment.sides` must be one length or more"),
+        ({"crop_sides": (0,)}, "`augment.crop_sides` must be one length or more, in pixels, got"),
+        ({"longest_side": 700}, "`augment.longest_side` must be at least 800, got 700"),
+        ({"crop": (9, 3)}, r"`augment.crop` must rise from 1 or more, got \[9, 3\]"),
+        ({"color_jitter": -0.1}, "`augment.color_jitter` must be at least 0"),
     ],
 )
 def test_a_change_that_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:
@@ -231,5 +231,5 @@ def test_a_change_that_makes_no_sense_is_refused(options: dict[str, Any], messag
 
 
 def test_the_numbers_of_a_loader_are_checked(scenes: Path) -> None:
-    with pytest.raises(UserError, match=r"--data.batch_size must be at least 1, got 0"):
+    with pytest.raises(UserError, match=r"`batch_size` must be at least 1, got 0"):
         DetectionData(str(scenes), batch_size=0)

@@ -139,7 +139,7 @@ class Recorded(nn.Module):
 def run(split: Split, found: dict[int, Any], batch_size: int = 5, **options: Any) -> Any:
     data = read_coco(split, Findings())
     loader = eval_loader(data, batch_size=batch_size, num_workers=0, on_bad_image="skip")
-    outputs = [found[picture.image_id] for picture in data.pictures if picture.image_id in found]
+    outputs = [found[image.image_id] for image in data.images if image.image_id in found]
     return evaluate(Recorded(outputs), loader, Evaluator(data, with_masks=True), **options)
 
 
@@ -181,7 +181,7 @@ def test_a_detector_that_finds_nothing_scores_nothing(tmp_path: Path) -> None:
         "scores": torch.zeros(0),
         "masks": torch.zeros(0, 1, examples.HEIGHT, examples.WIDTH),
     }
-    ids = [picture.image_id for picture in read_coco(split, Findings()).pictures]
+    ids = [image.image_id for image in read_coco(split, Findings()).images]
     result = run(split, dict.fromkeys(ids, nothing))
     assert all(scores.figures["AP"] == 0 for scores in result.scores.values())
 
@@ -191,14 +191,14 @@ def test_perfect_detections_score_one(tmp_path: Path) -> None:
     data = read_coco(split, Findings())
     document = json.loads(split.annotations.read_text())
     found = {}
-    for picture in data.pictures:
-        rows = [row for row in document["annotations"] if row["image_id"] == picture.image_id]
+    for image in data.images:
+        rows = [row for row in document["annotations"] if row["image_id"] == image.image_id]
         boxes = torch.tensor([row["bbox"] for row in rows]).reshape(-1, 4)
         pixels = np.array([examples.decoded(row["segmentation"]) for row in rows], dtype=np.float32)
-        found[picture.image_id] = {
+        found[image.image_id] = {
             "boxes": torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
             "labels": torch.tensor(
-                [row.label for row in data.annotations[picture.image_id]], dtype=torch.int64
+                [row.label for row in data.annotations[image.image_id]], dtype=torch.int64
             ),
             "scores": torch.ones(len(rows)),
             "masks": torch.from_numpy(pixels).reshape(-1, 1, examples.HEIGHT, examples.WIDTH),

@@ -56,7 +56,7 @@ def test_a_mask_without_a_pixel_is_none(form: Any) -> None:
     assert masks.from_annotation(form, 10, 20) is None
 
 
-def test_without_the_library_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_an_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faster_coco_eval.core", None)
     with pytest.raises(UserError, match=r"pip install 'slideformer\[detect\]'"):
         masks.encode(np.ones((2, 2)))
@@ -69,13 +69,13 @@ def test_without_the_library_it_is_told_what_to_install(monkeypatch: pytest.Monk
         ([[1, 2, 3, 4, 5]], "must have polygons of x and y in turn, got 5 numbers"),
         ([1, 2, 3, 4, 5, 6], "must be polygons, each a list of finite numbers"),
         ([[1, 2, 3, 4, 5, float("nan")]], "must be polygons, each a list of finite numbers"),
-        ({"counts": [200]}, r"must have the picture's size \[10, 20\], got None"),
-        ({"size": [20, 10], "counts": [200]}, r"must have the picture's size \[10, 20\], got \[20, 10\]"),
+        ({"counts": [200]}, r"must have the image's size \[10, 20\], got None"),
+        ({"size": [20, 10], "counts": [200]}, r"must have the image's size \[10, 20\], got \[20, 10\]"),
         ({"size": [10, 20]}, "must have counts"),
         ({"size": [10, 20], "counts": [100, 99]}, "must count 200 pixels, got 199"),
         ({"size": [10, 20], "counts": [300, -100]}, "must count 200 pixels, got 200"),
         ({"size": [10, 20], "counts": "X7"}, "must count 200 pixels, got 232"),
-        ({"size": [10, 20], "counts": "X"}, "must have whole counts"),
+        ({"size": [10, 20], "counts": "X"}, "must have complete counts"),
         ({"size": [10, 20], "counts": "é"}, "must have counts that stand for run lengths"),
     ],
 )

@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from slideformer.dense.counts import PUBLISHED_DETECTORS
-from slideformer.tasks.detect.task import DETECT
+from slideformer.tasks.table import DETECT
 from slideformer.tasks.training.command_line import expand, parse
 from slideformer.tasks.training.fit import quiet
+from slideformer.tasks.training.recipes import find_config, read_config, recipe_names
 from tests.tiers import fast
 
-COCO = [name for name in DETECT.recipes() if name.startswith("coco_")]
+COCO = [name for name in recipe_names("detect") if name.startswith("coco_")]
 
 
 def recipe(name: str) -> dict[str, Any]:
-    return yaml.safe_load(Path(DETECT.recipe_path(name)).read_text(encoding="utf-8"))
+    return read_config("detect", find_config("detect", name))
 
 
-@pytest.mark.parametrize("name", fast(DETECT.recipes(), "scenes"))
+@pytest.mark.parametrize("name", fast(recipe_names("detect"), "scenes"))
 def test_every_recipe_builds_its_model_data_and_trainer(name: str, scenes: Path, tmp_path: Path) -> None:
     words = ["--config", name, "--data", str(scenes), "--output", str(tmp_path), "--trainer.accelerator=cpu"]
     with quiet(), torch.device("meta"), ExitStack() as stack:
@@ -37,7 +37,7 @@ def test_every_row_of_the_papers_table_has_its_recipe() -> None:
     rows = {f"coco_{row.head}_{row.backbone}": row for row in PUBLISHED_DETECTORS if not row.host}
     assert set(COCO) == set(rows)
     for name, row in rows.items():
-        text = Path(DETECT.recipe_path(name)).read_text(encoding="utf-8")
+        text = find_config("detect", name).read_text(encoding="utf-8")
         assert f"{row.accuracy['box AP']} box AP and {row.accuracy['mask AP']} mask AP by the paper" in text
         assert (recipe(name)["model"]["name"], recipe(name)["model"]["backbone"]) == (row.head, row.backbone)
 
@@ -56,12 +56,3 @@ def test_coco_is_trained_as_in_the_paper(name: str) -> None:
         1333,
     )
     assert 8 * content["data"]["batch_size"] == 16
-
-
-@pytest.mark.parametrize("name", DETECT.recipes())
-def test_a_recipe_opens_with_what_it_reaches(name: str) -> None:
-    lines = Path(DETECT.recipe_path(name)).read_text(encoding="utf-8").splitlines()
-    assert lines[1].startswith("# Reaches: ")
-    assert any(
-        line.startswith("# Use: ") and f"slideformer train detect --config {name}" in line for line in lines
-    )

@@ -15,14 +15,14 @@ STILL = Augment(scale=(1.0, 1.0), max_class_share=1.0, hflip=0.0, photometric=0.
 
 
 def pair(height: int = 40, width: int = 50) -> tuple[Tensor, Tensor]:
-    """A picture whose first channel is its label."""
+    """An image whose first channel is its label."""
     labels = torch.randint(0, 5, (height, width), dtype=torch.uint8)
     return torch.stack([labels, torch.full_like(labels, 7), torch.full_like(labels, 9)]), labels
 
 
 @pytest.mark.parametrize("side", [16, 40, 64])
 @pytest.mark.parametrize("flips", [{}, {"hflip": 1.0}, {"vflip": 1.0}, {"transpose": 1.0}], ids=str)
-def test_picture_and_labels_stay_on_each_other(side: int, flips: dict[str, float]) -> None:
+def test_image_and_labels_stay_on_each_other(side: int, flips: dict[str, float]) -> None:
     image, labels = pair()
     augment = Augment(**{**vars(STILL), **flips})
     found, mask = TrainTransform(augment, side, None)(image, labels)
@@ -58,7 +58,7 @@ def test_scales_are_within_their_range_and_differ() -> None:
     assert max(sides) - min(sides) > 40
 
 
-def test_a_crop_of_one_class_is_drawn_anew() -> None:
+def test_a_crop_of_one_class_is_drawn_again() -> None:
     labels = torch.zeros(20, 400, dtype=torch.uint8)
     labels[:, :40] = torch.arange(20)[:, None] % 2
     image = labels.expand(3, -1, -1).clone()
@@ -102,9 +102,9 @@ def test_labels_are_enlarged_by_whole_pixels() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"hflip": 1.5}, "--data.augment.hflip must be from 0 to 1, got 1.5"),
-        ({"max_class_share": -1}, "max_class_share must be from 0 to 1"),
-        ({"scale": (2.0, 0.5)}, r"scale must rise from above 0, up to 32, got \[2.0, 0.5\]"),
+        ({"hflip": 1.5}, "`augment.hflip` must be from 0 to 1, got 1.5"),
+        ({"max_class_share": -1}, "`augment.max_class_share` must be from 0 to 1"),
+        ({"scale": (2.0, 0.5)}, r"`augment.scale` must rise from above 0, up to 32, got \[2.0, 0.5\]"),
     ],
 )
 def test_changes_that_cannot_be_are_refused(options: dict[str, Any], words: str) -> None:

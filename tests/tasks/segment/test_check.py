@@ -11,7 +11,7 @@ from PIL import Image
 from slideformer.errors import UserError
 from slideformer.tasks.segment.check import check_data
 from slideformer.tasks.segment.data import SegmentationData
-from slideformer.tasks.segment.labels import TURNED, read_pair
+from slideformer.tasks.segment.labels import ROTATED, read_pair
 from slideformer.tasks.segment.layout import Pair, open_source
 from tests.tasks.segment.pictures import COLOURS
 
@@ -66,14 +66,14 @@ ERRORS: dict[str, tuple[Callable[[Path], None], str]] = {
     "colours": (colours, r"one number a pixel, got .*0.png in colours \(RGB\); save class numbers"),
     "lossy": (lossy, r"stored without loss, got .*0.jpg; save it as PNG"),
     "no mask": (no_mask, r"train/0.jpg must have a label map of its name, got none; add it"),
-    "no image": (no_image, r"0.png must have a picture of its name, got none; add it"),
+    "no image": (no_image, r"0.png must have an image of its name, got none; add it"),
     "twice": (twice, r"train/0.png must have a name of its own"),
-    "no split": (no_split, r"the pictures of val must be a folder"),
+    "no split": (no_split, r"the images of val must be a folder"),
 }
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_what_cannot_be_trained_on_is_told_in_a_line_before_training(name: str, labelled: Path) -> None:
+def test_what_cannot_be_trained_on_is_reported_in_a_line_before_training(name: str, labelled: Path) -> None:
     spoil, words = ERRORS[name]
     spoil(labelled)
     findings = check_data(labelled)
@@ -88,28 +88,28 @@ def test_a_clean_set_has_facts_and_nothing_else(labelled: Path) -> None:
     findings = check_data(labelled, progress=lambda *x: seen.append(x))
     assert findings.lines() == [
         "3 classes: ground, square, bar",
-        "train: 6 pictures, 100.0 % of the pixels labelled",
-        "val: 2 pictures, 100.0 % of the pixels labelled",
+        "train: 6 images, 100.0 % of the pixels labelled",
+        "val: 2 images, 100.0 % of the pixels labelled",
     ]
     assert seen == [(n, 8) for n in range(1, 9)]
 
 
-def test_unreadable_pictures_are_left_out_and_counted(
+def test_unreadable_images_are_left_out_and_counted(
     labelled: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (labelled / "train" / "0.jpg").write_bytes(b"no picture")
+    (labelled / "train" / "0.jpg").write_bytes(b"no image")
     whole = (labelled / "masks" / "train" / "1.png").read_bytes()
     (labelled / "masks" / "train" / "1.png").write_bytes(whole[:60])
     data = SegmentationData(str(labelled), num_workers=0, batch_size=6, crop_size=32)
     data.prepare_data()
-    assert "left out of the training: 2 unreadable pictures or label maps" in capsys.readouterr().out
+    assert "left out of the training: 2 unreadable images or label maps" in capsys.readouterr().out
     (batch,) = data.train_dataloader()
     assert len(batch.check().images) == 4
     assert sorted(Path(name).name for name in batch.unreadable) == ["0.jpg", "1.jpg"]
 
 
-def test_asked_to_stop_an_unreadable_picture_stops(labelled: Path) -> None:
-    (labelled / "train" / "0.jpg").write_bytes(b"no picture")
+def test_asked_to_stop_an_unreadable_image_stops(labelled: Path) -> None:
+    (labelled / "train" / "0.jpg").write_bytes(b"no image")
     data = SegmentationData(str(labelled), num_workers=0, batch_size=6, crop_size=32, on_bad_image="stop")
     (batch,) = data.train_dataloader()
     with pytest.raises(UserError, match=r"an image must be complete and readable, got .*0.jpg"):
@@ -146,10 +146,8 @@ def test_label_maps_are_read_however_they_are_stored(name: str, labelled: Path) 
 
 @pytest.mark.parametrize("orientation", [1, 3, 5, 6, 7, 8])
 @pytest.mark.parametrize("upright", [True, False], ids=["upright map", "map as stored"])
-def test_a_map_lies_on_its_picture_as_the_camera_meant_it(
-    orientation: int, upright: bool, labelled: Path
-) -> None:
-    """Either the map has the upright picture's size, or it is turned with the picture."""
+def test_a_map_is_aligned_with_its_image(orientation: int, upright: bool, labelled: Path) -> None:
+    """Either the map has the size of the upright image, or it is rotated with the image."""
     classes = mask_of(labelled)
     image = Image.fromarray(COLOURS[classes].astype(np.uint8))
     back = {3: 3, 5: 1 + 4, 6: 8, 7: 7, 8: 6}.get(orientation, 1)
@@ -166,8 +164,8 @@ def test_a_map_lies_on_its_picture_as_the_camera_meant_it(
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(labelled / IMAGE, exif=exif, quality=100)
-    turned_by_quarter = orientation >= 5
-    if not upright and turned_by_quarter:
+    quarter_turn = orientation >= 5
+    if not upright and quarter_turn:
         assert undo is not None
         Image.fromarray(classes).transpose(undo).save(labelled / MASK)
     found = read_pair(Pair(labelled / IMAGE, labelled / MASK), open_source(labelled))
@@ -175,7 +173,7 @@ def test_a_map_lies_on_its_picture_as_the_camera_meant_it(
     assert np.array_equal(found.labels, classes)
     distance = np.abs(np.asarray(found.image).astype(int) - COLOURS[classes]).sum(-1)
     assert np.median(distance) < 20  # JPEG
-    assert (TURNED in found.notes) == (turned_by_quarter and not upright)
+    assert (ROTATED in found.notes) == (quarter_turn and not upright)
 
 
 def test_ade20ks_zero_is_no_label_and_its_classes_begin_with_one(tmp_path: Path) -> None:
@@ -207,8 +205,8 @@ def relabel(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
             Image.fromarray(change(np.asarray(Image.open(file))).astype(np.uint8)).save(file)
 
 
-ONE_CLASS = "warning: sides that show one class only: 2 (train, val)"
-MEANS_NO_LABEL = "which means no label: neither learnt nor counted: 2 (train: "
+ONE_CLASS = "warning: splits that show one class only: 2 (train, val)"
+MEANS_NO_LABEL = "which means no label: neither trained on nor counted: 2 (train: "
 HARDLY_MEANT: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str, list[str]]] = {
     "0 and 255": (
         lambda x: np.where(x > 0, 255, 0),
@@ -231,8 +229,8 @@ def test_labels_that_are_hardly_meant_so_are_warned_of_before_and_in_training(
     findings = check_data(labelled)
     assert findings.errors == 0
     SegmentationData(str(labelled), num_workers=0).prepare_data()
-    told = capsys.readouterr().out
-    for report in ("\n".join(findings.lines()), told):
+    printed = capsys.readouterr().out
+    for report in ("\n".join(findings.lines()), printed):
         warnings = [line for line in report.splitlines() if line.startswith("warning: ")]
         assert len(warnings) == len(words)
         assert all(word in line for word, line in zip(words, warnings, strict=True))
@@ -249,12 +247,12 @@ def test_check_and_training_refuse_the_same(
     change: Callable[[np.ndarray], np.ndarray], words: str, labelled: Path
 ) -> None:
     relabel(labelled, change)
-    for refuse in (check_data(labelled).refuse, SegmentationData(str(labelled), num_workers=0).prepare_data):
+    for check in (check_data(labelled).check, SegmentationData(str(labelled), num_workers=0).prepare_data):
         with pytest.raises(UserError, match=words):
-            refuse()
+            check()
 
 
-def test_grey_and_16_bit_pictures_come_as_colour(labelled: Path) -> None:
+def test_grey_and_16_bit_images_come_as_colour(labelled: Path) -> None:
     grey = (mask_of(labelled).astype(np.uint16) + 1) * 20_000
     (labelled / IMAGE).unlink()
     Image.fromarray(grey).save(labelled / "train" / "0.png")

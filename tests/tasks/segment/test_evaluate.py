@@ -15,12 +15,12 @@ from slideformer.errors import UserError
 from slideformer.runs import Blueprint, Run
 from slideformer.tasks.evaluate import confusion_of
 from slideformer.tasks.evaluate import evaluate as evaluate_data
-from slideformer.tasks.segment.dataset import SegmentationBatch
 from slideformer.tasks.segment.evaluate import (
     SegmentationEvaluation,
     evaluate,
     segment,
 )
+from slideformer.tasks.training.batches import Batch
 from tests.tasks.segment.pictures import NAMES
 
 
@@ -80,16 +80,16 @@ class Brightest(nn.Module):
         return x
 
 
-def batches(count: int, size: tuple[int, int] = (8, 10)) -> list[SegmentationBatch]:
+def batches(count: int, size: tuple[int, int] = (8, 10)) -> list[Batch]:
     random = torch.Generator().manual_seed(0)
     images = [torch.rand(1, 3, *size, generator=random) for _ in range(count)]
-    return [SegmentationBatch(image, image.argmax(1)) for image in images]
+    return [Batch(image, image.argmax(1)) for image in images]
 
 
 @pytest.mark.parametrize("sliding", [None, Sliding(4, 3)], ids=["whole", "sliding"])
 def test_every_picture_is_counted_once(sliding: Sliding | None) -> None:
     done: list[tuple[int, int]] = []
-    given = [*batches(3), SegmentationBatch(torch.empty(0, 3, 1, 1), torch.empty(0, 1, 1), ("bad.jpg",))]
+    given = [*batches(3), Batch(torch.empty(0, 3, 1, 1), torch.empty(0, 1, 1), ("bad.jpg",))]
     found = evaluate(
         Brightest(), given, NAMES, sliding=sliding, images=list("abcd"), progress=lambda *x: done.append(x)
     )
@@ -128,7 +128,7 @@ def test_a_picture_is_brought_to_where_the_model_is(size: tuple[int, int], slidi
 
 
 def test_nothing_to_count_is_told() -> None:
-    empty = SegmentationBatch(torch.rand(1, 3, 4, 4), torch.full((1, 4, 4), 255))
+    empty = Batch(torch.rand(1, 3, 4, 4), torch.full((1, 4, 4), 255))
     with pytest.raises(UserError, match="there must be a labelled pixel to evaluate"):
         evaluate(Brightest(), [empty], NAMES)
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from slideformer.errors import UserError
-from slideformer.tasks.segment.layout import ade_names, class_names, open_source
+from slideformer.tasks.segment.layout import ade20k_class_names, class_names, open_source
 from tests.tasks.segment.pictures import NAMES
 
 
@@ -18,7 +18,7 @@ def touch(*files: Path) -> None:
         Image.fromarray(np.zeros((2, 2), np.uint8)).save(file)
 
 
-def test_pictures_are_paired_by_name_whatever_their_end(labelled: Path) -> None:
+def test_images_are_paired_by_name_whatever_their_ending(labelled: Path) -> None:
     source = open_source(labelled)
     assert source.class_names == NAMES
     pairs = source.split("train").pairs
@@ -52,7 +52,7 @@ def test_ade20k_is_known_by_its_folders(tmp_path: Path) -> None:
         open_source(tmp_path)
 
 
-def test_files_without_a_partner_and_doubles_are_told(labelled: Path) -> None:
+def test_files_without_a_partner_and_doubles_are_listed(labelled: Path) -> None:
     (labelled / "train" / "0.jpg").unlink()
     (labelled / "masks" / "train" / "1.png").unlink()
     touch(labelled / "train" / "2.png")
@@ -95,7 +95,7 @@ def test_names_that_are_not_utf8_are_refused_in_a_line(content: bytes, ade: bool
 def names_of(root: Path, content: bytes, ade: bool) -> tuple[str, ...]:
     file = root / ("objectInfo150.txt" if ade else "classes.txt")
     file.write_bytes(content)
-    return ade_names(root) if ade else class_names(root)
+    return ade20k_class_names(root) if ade else class_names(root)
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(labelled: Path) -> None:
@@ -110,7 +110,7 @@ def test_another_folder_is_refused_with_what_it_holds(tmp_path: Path) -> None:
         open_source(tmp_path / "nowhere")
 
 
-def test_a_missing_split_is_told(labelled: Path) -> None:
+def test_a_missing_split_is_an_error(labelled: Path) -> None:
     (labelled / "val").rename(labelled / "test")
-    with pytest.raises(UserError, match="the pictures of val must be a folder"):
+    with pytest.raises(UserError, match="the images of val must be a folder"):
         open_source(labelled).split("val")

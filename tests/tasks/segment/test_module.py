@@ -15,10 +15,10 @@ from slideformer.errors import UserError
 from slideformer.runs import open_run
 from slideformer.tasks.evaluate import evaluate
 from slideformer.tasks.segment.data import SegmentationData
-from slideformer.tasks.segment.dataset import SegmentationBatch
 from slideformer.tasks.segment.evaluate import SegmentationEvaluation
 from slideformer.tasks.segment.module import SegmenterLearner, cross_entropy
-from slideformer.tasks.segment.task import SEGMENT
+from slideformer.tasks.table import SEGMENT
+from slideformer.tasks.training.batches import Batch
 from slideformer.tasks.training.fit import fit
 
 QUICK = (
@@ -50,12 +50,12 @@ def test_the_loss_is_that_of_labelled_pixels() -> None:
 def test_the_auxiliary_loss_has_its_weight(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
     module = learner(auxiliary_weight=weight)
     monkeypatch.setattr(module, "log", lambda *words, **options: None)
-    batch = SegmentationBatch(torch.rand(2, 3, 32, 32), torch.randint(0, 3, (2, 32, 32)))
+    batch = Batch(torch.rand(2, 3, 32, 32), torch.randint(0, 3, (2, 32, 32)))
     torch.manual_seed(0)
     loss = module.training_step(batch, 0)
     torch.manual_seed(0)
     logits, auxiliary = module.model.forward_train(batch.images)  # type: ignore[operator]
-    wanted = F.cross_entropy(logits, batch.masks) + weight * F.cross_entropy(auxiliary, batch.masks)
+    wanted = F.cross_entropy(logits, batch.targets) + weight * F.cross_entropy(auxiliary, batch.targets)
     torch.testing.assert_close(loss, wanted)
 
 
@@ -65,7 +65,7 @@ def test_every_image_of_the_hold_out_counts_once_in_the_loss(monkeypatch: pytest
     images, masks = torch.rand(4, 3, 32, 32), torch.randint(0, 3, (4, 32, 32))
     with torch.no_grad():
         for index, part in enumerate((slice(0, 1), slice(1, 4))):
-            module.validation_step(SegmentationBatch(images[part], masks[part]), index)
+            module.validation_step(Batch(images[part], masks[part]), index)
         wanted = F.cross_entropy(module(images), masks)
     torch.testing.assert_close(module.val_loss.compute(), wanted)
 
@@ -137,9 +137,9 @@ def test_a_zero_is_not_taken_for_unset() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"frozen_stages": 5}, "--model.frozen_stages must be from 0 to 4, got 5"),
-        ({"auxiliary_weight": -1}, "--model.auxiliary_weight must be at least 0"),
-        ({"drop_path_rate": 1.0}, "--model.drop_path_rate must be from 0 to 0.999"),
+        ({"frozen_stages": 5}, "`frozen_stages` must be from 0 to 4, got 5"),
+        ({"auxiliary_weight": -1}, "`auxiliary_weight` must be at least 0"),
+        ({"drop_path_rate": 1.0}, "`drop_path_rate` must be from 0 to 0.999"),
     ],
 )
 def test_numbers_out_of_range_are_refused(arguments: dict[str, Any], words: str) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from slideformer.cli.main import main
-from slideformer.tasks.classify.task import CLASSIFY  # noqa: F401 - imported once, before all forks
+from slideformer.tasks.classify.module import Classifier  # noqa: F401 - imported once, before all forks
 from slideformer.tasks.training.fit import fit  # noqa: F401
 from tests.conftest import QUICK
 

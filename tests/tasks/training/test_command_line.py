@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command line names, and whose error is told in which words."""
+"""The task of a command line, and whose error is reported in which words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from slideformer.errors import UserError
-from slideformer.tasks.classify.task import CLASSIFY
+from slideformer.tasks.table import CLASSIFY
 from slideformer.tasks.training.callbacks import Board, Metrics
 from slideformer.tasks.training.command_line import Progress, option_errors, task_of
 
@@ -51,7 +51,7 @@ def test_the_task_is_that_of_a_file_that_is_named(
         ),
     ],
 )
-def test_an_error_of_an_option_or_a_checkpoint_is_told_in_one_line(
+def test_an_error_of_an_option_or_a_checkpoint_is_reported_in_one_line(
     progress: Progress | None, error: Exception, message: str
 ) -> None:
     with pytest.raises(UserError) as caught, option_errors(CLASSIFY, progress):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is found in the data is counted and told."""
+"""Findings in the data are counted and reported."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def test_a_report_counts_and_shows_the_first_examples_the_gravest_first() -> Non
 
 def test_what_is_left_out_or_noted_stops_nothing() -> None:
     findings = Findings()
-    findings.refuse()
+    findings.check()
     findings.left_out("empty masks", "annotation 1")
     findings.note("crowd regions", "annotation 2")
-    findings.refuse()
+    findings.check()
     assert findings.errors == 0
     assert Findings().summary() == ""
 
@@ -39,12 +39,12 @@ def test_an_error_stops_and_says_how_many_more_there_are() -> None:
     findings = Findings()
     findings.error("missing images", "a.jpg must exist")
     with pytest.raises(UserError, match=r"^a.jpg must exist$"):
-        findings.refuse()
+        findings.check()
     for number in range(9):
         findings.error("unknown categories", f"category {number} must be listed")
     assert findings.errors == 10
     with pytest.raises(
         UserError, match=r"^a.jpg must exist \(9 more; `slideformer check-data` lists them\)$"
     ):
-        findings.refuse()
+        findings.check()
     assert "  and 6 more" in findings.lines()

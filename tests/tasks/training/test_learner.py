@@ -7,15 +7,17 @@ import pytest
 import torch
 
 from slideformer.tasks.detect.module import DetectorLearner
+from slideformer.tasks.training.batches import Batch
 
 
 def test_what_every_device_left_out_is_counted_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     learner = DetectorLearner("retinanet", "slide_swin_nano", 3, head={"fpn_channels": 8})
-    learner.tell_unreadable(["a.jpg", "b.jpg", "a.jpg"])
+    for path in ("a.jpg", "b.jpg", "a.jpg"):
+        learner.usable(Batch([], [], unreadable=(path,), cropped_away=1))
     assert capsys.readouterr().out == "left out, unreadable: a.jpg\nleft out, unreadable: b.jpg\n"
-    learner.cropped_away = 4
+    learner.cropped_away += 1
 
     def gather(shares: list[Any], own: Any) -> None:
         shares[:] = [own, 3 if isinstance(own, int) else {"b.jpg", "c.jpg"}]

@@ -96,10 +96,13 @@ def test_layer_decay_lowers_the_rates_of_the_first_layers() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"schedule": "multistep"}, "milestones must be given with the schedule multistep"),
-        ({"milestones": (3,)}, "milestones must be given with the schedule multistep, and with no other"),
+        ({"schedule": "multistep"}, "`optimise.milestones` must be given with the schedule multistep"),
+        (
+            {"milestones": (3,)},
+            "`optimise.milestones` must be given with the schedule multistep, and with no other",
+        ),
         ({"warmup_steps": 5, "warmup_epochs": 1}, "in epochs or in steps, got both"),
-        ({"layer_decay": 1.5}, "layer_decay must be from"),
+        ({"layer_decay": 1.5}, "`optimise.layer_decay` must be from"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )

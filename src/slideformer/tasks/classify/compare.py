@@ -12,9 +12,9 @@ from torch import Tensor
 from slideformer.errors import UserError
 from slideformer.models.finite import check_finite
 from slideformer.runs import Facts
-from slideformer.tasks.classify.datasets import hold_out_class_names
+from slideformer.tasks.classify.data import eval_loader
 from slideformer.tasks.classify.evaluate import check_class_names
-from slideformer.tasks.classify.loaders import eval_loader
+from slideformer.tasks.classify.sources import open_hold_out
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,17 @@ def compare(
         batch_size: images at a time.
 
     Raises:
-        UserError: the source is not fit, its classes are others, it has no readable image, or an answer is
+        UserError: the source cannot be used, its classes are others, it has no readable image, or an answer is
             not finite.
     """
-    names = hold_out_class_names(source)
+    opened = open_hold_out(source)
+    names = list(opened.class_names)
     if facts.class_names:
         check_class_names(facts.class_names, names)
     assert facts.preprocessing is not None  # every classifier has it
     images = same = right = other_right = 0
     loader = eval_loader(
-        source, names, facts.preprocessing.values(), batch_size=batch_size, num_workers=0, on_bad_image="skip"
+        opened, facts.preprocessing, batch_size=batch_size, num_workers=0, on_bad_image="skip"
     )
     for batch in loader:
         if not len(batch.check().images):

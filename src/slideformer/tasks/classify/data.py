@@ -1,33 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loaders of labelled images, for training and for evaluation, over timm's readers and transforms."""
+"""Loaders of labelled images, for training and for evaluation, over timm's transforms."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sized
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, prod
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import lightning as L
-from timm.data import create_transform
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+import torch
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from slideformer.errors import UserError, check_range
-from slideformer.runs.preprocessing import LONGEST_INPUT, EvalTransform, read_preprocessing
-from slideformer.tasks.classify.datasets import (
-    FolderReader,
-    Images,
-    collate,
-    collate_to_train,
-    open_reader,
-    source_class_names,
+from slideformer.models.names import pretrained_cfg
+from slideformer.runs.preprocessing import (
+    LONGEST_INPUT,
+    EvalTransform,
+    Preprocessing,
+    read_preprocessing,
 )
-from slideformer.tasks.classify.loaders import eval_loader, transform_config
-from slideformer.tasks.classify.timm_sources import PREFIXES, TimmSource, TimmStream
+from slideformer.tasks.classify.sources import Request, Source, find_kind, open_source
 from slideformer.tasks.images import OnBadImage
-from slideformer.tasks.training.batches import MOST_PIXELS, check_loading
-from slideformer.tasks.training.sampling import EachOnce, SeededLoader, train_sampler
+from slideformer.tasks.training.batches import Batch, Images, ImageStream, Stream, ordered_loader
+from slideformer.tasks.training.data import MOST_PIXELS, ImageData
 
 
 @dataclass(frozen=True)
@@ -58,38 +56,39 @@ class Augment:
     repeats: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what changes nothing sensible."""
-        for option in ("hflip", "vflip", "erase_prob"):
-            check_range(f"--data.augment.{option}", getattr(self, option), 0, 1)
-        for option in ("color_jitter", "repeats"):
-            check_range(f"--data.augment.{option}", getattr(self, option), 0)
-        for option, highest in (("scale", 1.0), ("ratio", inf)):
-            low, high = getattr(self, option)
+        """Check the ranges."""
+        for name in ("hflip", "vflip", "erase_prob"):
+            check_range(f"`augment.{name}`", getattr(self, name), 0, 1)
+        for name in ("color_jitter", "repeats"):
+            check_range(f"`augment.{name}`", getattr(self, name), 0)
+        for name, highest in (("scale", 1.0), ("ratio", inf)):
+            low, high = getattr(self, name)
             if not 0 < low <= high <= highest:
                 bound = "" if highest == inf else ", at most 1"
-                raise UserError(f"--data.augment.{option} must rise from above 0{bound}, got [{low}, {high}]")
-        # Timm passes over a part without a number: its strength would be another one than was meant.
+                raise UserError(f"`augment.{name}` must rise from above 0{bound}, got [{low}, {high}]")
+        # Timm ignores a part without a number: its strength would be another one than was meant.
         for part in (self.auto_augment or "").split("-")[1:]:
             if not part.startswith("t") and not any(letter.isdigit() for letter in part):
                 raise UserError(
-                    "--data.augment.auto_augment must have a number in each part, as rand-m9 has, "
+                    "`augment.auto_augment` must have a number in each part, as rand-m9 has, "
                     f"got {part} in {self.auto_augment}; correct it"
                 )
 
 
-class ClassificationData(L.LightningDataModule):
+class ClassificationData(ImageData):
     """Training and hold-out images of one source.
 
     Args:
         source: a folder with ``train/`` and ``val/``, each with one folder of images a class; ``digits``, the
-            embedded handwritten digits; or a source of timm, such as ``wds/NAME`` or ``hfds/NAME``.
+            embedded handwritten digits; a source of timm, such as ``wds/NAME`` or ``hfds/NAME``; or one that
+            was added by `register_source`.
         model: registered name of the model, which knows its input size and normalisation.
         batch_size: images a batch and device. Batches of training are equal: what is left over at the end
             of an epoch, other images in each, is not used.
         num_workers: processes that read images; None for one a core, at most 8.
         image_size: side of the model's input in pixels; None for the model's own.
         augment: random changes of training images.
-        on_bad_image: ``skip`` leaves an unreadable image out, tells its path and counts it; ``stop`` stops.
+        on_bad_image: ``skip`` leaves an unreadable image out, prints its path and counts it; ``stop`` stops.
         root: folder of a timm source.
         train_split: name of a timm source's training split.
         val_split: name of a timm source's hold-out split.
@@ -117,61 +116,66 @@ class ClassificationData(L.LightningDataModule):
         most_pixels: int = MOST_PIXELS,
         download: bool = False,
     ) -> None:
-        super().__init__()
-        check_range("--data.image_size", image_size, 1, LONGEST_INPUT)
-        check_range("--data.num_classes", num_classes, 1)
-        self.source = source
-        self.batch_size, self.augment, self.on_bad_image = batch_size, augment, on_bad_image
-        self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
-        self.config = transform_config(model, image_size)
-        check_loading(batch_size, num_workers, prod(self.config["input_size"][1:]), most_pixels)
-        self.by_timm: TimmSource | None = None
-        if source.lower().startswith(PREFIXES):
-            if num_classes is None:
-                raise UserError(
-                    f"a source of timm must say its classes, got {source}; pass --data.num_classes N"
-                )
-            self.class_names = [str(number) for number in range(num_classes)]
-            self.by_timm = TimmSource(
-                source, root, {"train": train_split, "val": val_split}, num_classes, batch_size, download
-            )
-        else:
-            if num_classes is not None:
-                raise UserError(f"the classes of {source} are its own; leave --data.num_classes out")
-            self.class_names = source_class_names(source)
-        self.train_transform()  # refuses what cannot be, before any work
+        check_range("`image_size`", image_size, 1, LONGEST_INPUT)
+        check_range("`num_classes`", num_classes, 1)
+        self.preprocessing = preprocessing_of(model, image_size)
+        pixels = prod(self.preprocessing.input_size[1:])
+        super().__init__(
+            source,
+            batch_size,
+            num_workers,
+            on_bad_image,
+            stack=stack,
+            pixels=pixels,
+            most_pixels=most_pixels,
+        )
+        self.augment = augment
+        request = Request(
+            name=source,
+            root=root,
+            train_split=train_split,
+            val_split=val_split,
+            num_classes=num_classes,
+            batch_size=batch_size,
+            num_workers=self.num_workers,
+            download=download,
+        )
+        self.opened = open_source(request)
+        self.train_transform()  # raises for what cannot be, before any work
 
     def prepare_data(self) -> None:
-        """Refuse a class without a readable image, or a source that timm cannot open, before the training."""
-        if self.by_timm is not None:
-            for split in self.by_timm.splits:
-                self.by_timm.open(split)
-        else:
-            reader = open_reader(self.source, "train", self.class_names)
-            if isinstance(reader, FolderReader):
-                reader.refuse_unreadable_class()
+        """Check the source before the training, on one device."""
+        self.opened.check()
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, or their numbers, in the order of their numbers."""
+        return list(self.opened.class_names)
 
     @property
     def label_names(self) -> list[str]:
-        """Names of the classes, or nothing where a source does not tell them."""
-        return [] if self.by_timm else self.class_names
+        """Names of the classes; empty where the source has none."""
+        return self.class_names if self.opened.named else []
 
     @property
     def evaluable(self) -> bool:
         """Whether ``slideformer evaluate`` reads the source."""
-        return not self.by_timm
+        return find_kind(self.source).evaluable
 
     @property
-    def num_classes(self) -> int:
-        """How many classes there are."""
-        return len(self.class_names)
+    def repeats(self) -> int:
+        """How often one image comes in a batch of training, differently augmented; 0 for once."""
+        return self.augment.repeats
 
     def train_transform(self) -> Any:
         """Random crop, flips, augmentation, normalisation."""
-        augment = self.augment
+        augment, how = self.augment, self.preprocessing
         try:
             return create_transform(
-                **{key: self.config[key] for key in ("input_size", "interpolation", "mean", "std")},
+                input_size=how.input_size,
+                interpolation=how.interpolation,
+                mean=how.mean,
+                std=how.std,
                 is_training=True,
                 scale=augment.scale,
                 ratio=augment.ratio,
@@ -183,61 +187,79 @@ class ClassificationData(L.LightningDataModule):
                 re_mode=augment.erase_mode,
             )
         except (AssertionError, ValueError) as error:
-            raise UserError(f"--data.augment must be what timm knows, got {augment}: {error}") from error
+            raise UserError(f"`augment` must be what timm knows, got {augment}: {error}") from error
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Random, augmented batches of equal size."""
-        transform = self.train_transform()
-        if self.by_timm is not None:
-            return self.timm_loader(self.by_timm, "train", transform)
-        images = Images(open_reader(self.source, "train", self.class_names), transform, self.on_bad_image)
-        sampler = self.sampler(images, training=True)
-        return SeededLoader(
-            images,
-            self.batch_size,
-            sampler=sampler,
-            # Equal batches, unless the images of a device do not make one.
-            drop_last=len(sampler) >= self.batch_size,
-            num_workers=self.num_workers,
-            collate_fn=collate_to_train,
-        )
+    def train_images(self) -> Dataset[Any]:
+        """Random, augmented images to train on."""
+        return images_of(self.opened, "train", self.train_transform(), self.on_bad_image)
 
-    def sampler(self, images: Sized, training: bool) -> DistributedSampler[Any]:
-        """This device's share of the images."""
-        if training:
-            return train_sampler(images, self.augment.repeats, *self.place())
-        return EachOnce(cast("Dataset[Any]", images), *self.place())
+    def val_images(self) -> Dataset[Any]:
+        """Images of the hold-out, nothing random."""
+        return images_of(self.opened, "val", EvalTransform(self.preprocessing), self.on_bad_image)
 
-    def place(self) -> tuple[int, int]:
-        """Number of devices, and which of them this is."""
-        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """The hold-out, in order."""
-        if self.by_timm is not None:
-            transform = EvalTransform(read_preprocessing(self.config, "the model"))
-            return self.timm_loader(self.by_timm, "val", transform)
-        return eval_loader(
-            self.source,
-            self.class_names,
-            self.config,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            on_bad_image=self.on_bad_image,
-            share=self.place(),
-        )
+def preprocessing_of(model: str, image_size: int | None) -> Preprocessing:
+    """How a model of this name wants its images, as timm has it.
 
-    def timm_loader(self, source: TimmSource, split: str, transform: Any) -> DataLoader[Any]:
-        """Batches of a source that timm reads."""
-        training = split == "train"
-        images = source.images(split, transform, self.on_bad_image, self.num_workers)
-        # Streams shuffle and share out by themselves.
-        sampler = None if isinstance(images, TimmStream) else self.sampler(images, training)
-        return SeededLoader(
-            images,
-            self.batch_size,
-            sampler=sampler,
-            drop_last=training,
-            num_workers=self.num_workers,
-            collate_fn=collate_to_train if training else collate,
-        )
+    Args:
+        model: registered name.
+        image_size: side of the input in pixels; None for the model's own.
+    """
+    overrides = {} if image_size is None else {"input_size": (3, image_size, image_size)}
+    config = resolve_data_config(overrides, pretrained_cfg=pretrained_cfg(model))
+    return read_preprocessing(config, model)
+
+
+class OnImage:
+    """Applies a transform to the image of a pair.
+
+    Args:
+        transform: makes a tensor of an image.
+    """
+
+    def __init__(self, transform: Any) -> None:
+        self.transform = transform
+
+    def __call__(self, image: Image.Image, target: int) -> tuple[Tensor, int]:
+        """Transform the image."""
+        return self.transform(image), target
+
+
+def images_of(source: Source, split: str, transform: Any, on_bad_image: OnBadImage) -> Dataset[Any]:
+    """The transformed images of ``train`` or ``val``."""
+    opened = source.open(split)
+    if isinstance(opened, Stream):
+        return ImageStream(opened, OnImage(transform), on_bad_image)
+    return Images(opened, OnImage(transform), on_bad_image)
+
+
+def stack(samples: Sequence[tuple[Tensor, int]]) -> Batch:
+    """Make a batch of images of one size, perhaps of none."""
+    if not samples:
+        return Batch(torch.empty(0), torch.empty(0))
+    images, targets = zip(*samples, strict=True)
+    return Batch(torch.stack(images), torch.as_tensor(targets))
+
+
+def eval_loader(
+    source: Source,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    num_workers: int,
+    on_bad_image: OnBadImage,
+) -> DataLoader[Any]:
+    """Loader of the hold-out of a source, in order, nothing random.
+
+    Args:
+        source: as `open_hold_out` gives it.
+        preprocessing: how an image becomes the model's input.
+        batch_size: images a batch.
+        num_workers: processes that read; 0 reads in this one.
+        on_bad_image: what to do with an unreadable image.
+
+    Raises:
+        UserError: a number is out of range.
+    """
+    images = images_of(source, "val", EvalTransform(preprocessing), on_bad_image)
+    return ordered_loader(images, stack, batch_size=batch_size, num_workers=num_workers)

@@ -14,13 +14,10 @@ SEED = 0
 
 
 def load(split: str) -> tuple[list[Image.Image], list[int]]:
-    """Pictures of 32 x 32 pixels, enlarged from 8 x 8, and their classes.
+    """Images of 32 x 32 pixels, enlarged from 8 x 8, and their classes.
 
     Args:
         split: ``"train"``, or ``"val"``: a stratified fifth that training never sees, always the same.
-
-    Raises:
-        UserError: scikit-learn is not installed.
     """
     try:
         from sklearn.datasets import load_digits
@@ -38,3 +35,26 @@ def load(split: str) -> tuple[list[Image.Image], list[int]]:
         Image.fromarray(grey[i]).resize((32, 32), Image.Resampling.BICUBIC).convert("RGB") for i in chosen
     ]
     return images, data.target[chosen].tolist()
+
+
+class DigitsReader:
+    """The digits of a split by number.
+
+    Args:
+        split: ``"train"`` or ``"val"``.
+    """
+
+    def __init__(self, split: str) -> None:
+        self.images, self.targets = load(split)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """Return one image and its class number."""
+        return self.images[index], self.targets[index]
+
+    def name(self, index: int) -> str:
+        """Return what to call one image."""
+        return f"digit {index}"

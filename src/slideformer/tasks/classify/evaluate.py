@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from slideformer.errors import UserError, printable
 from slideformer.models.finite import check_rows
 from slideformer.runs import Run
-from slideformer.tasks.classify.datasets import Batch, Images, hold_out_class_names
-from slideformer.tasks.classify.loaders import eval_loader
+from slideformer.tasks.classify.data import eval_loader
+from slideformer.tasks.classify.sources import open_hold_out
 from slideformer.tasks.evaluate import Evaluation, Options, Progress, confusion_of, each_batch
+from slideformer.tasks.training.batches import Batch, Images
 from slideformer.viz import confusion_matrix
 
 BATCH = 64
@@ -160,13 +161,13 @@ def evaluate(
 
 def evaluate_run(run: Run, data: str | Path, options: Options) -> ClassificationEvaluation:
     """Evaluate a classification run on the hold-out of a source."""
-    names = hold_out_class_names(str(data))
+    source = open_hold_out(str(data))
+    names = list(source.class_names)
     check_class_names(run.class_names or names, names)
     assert run.preprocessing is not None  # every classifier has it
     loader = eval_loader(
-        str(data),
-        names,
-        run.preprocessing.values(),
+        source,
+        run.preprocessing,
         batch_size=BATCH if options.batch_size is None else options.batch_size,
         num_workers=options.num_workers,
         on_bad_image=options.on_bad_image,

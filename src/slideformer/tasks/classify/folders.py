@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of a folder of images, one folder a class, before any training begins."""
+"""A folder of images, one folder a class: its checks and its reader."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from slideformer.errors import UserError
-from slideformer.tasks.images import SUFFIXES, image_paths, refuse_no_folder
+from slideformer.tasks.images import SUFFIXES, check_folder, image_paths, is_readable, read_image
 from slideformer.tasks.walk import folders_of
 
 
 def class_names(folder: Path) -> list[str]:
     """Names of the classes in a folder, sorted: its sub-folders, each with an image."""
-    refuse_no_folder("the data", folder)
+    check_folder("the data", folder)
     names = [entry.name for entry in folders_of(folder)]
     if not names:
         raise UserError(
@@ -32,7 +35,7 @@ def class_names(folder: Path) -> list[str]:
 
 def split_folder(root: Path, split: str) -> Path:
     """The folder of one split."""
-    refuse_no_folder("--data", root)
+    check_folder("`data`", root)
     folder = root / split
     if not folder.is_dir():
         found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
@@ -58,3 +61,63 @@ def shared_class_names(root: Path) -> list[str]:
             f"{root} must hold two classes or more, got {train[0]} alone; add a folder for the rest"
         )
     return train
+
+
+def hold_out(root: Path) -> Path:
+    """The folder of the hold-out: ``val/``, or the root where that holds the class folders."""
+    return root / "val" if (root / "val").is_dir() else root
+
+
+def hold_out_class_names(root: Path) -> list[str]:
+    """Names of the classes of the hold-out alone."""
+    return class_names(hold_out(root))
+
+
+def open_split(root: Path, names: Sequence[str], split: str) -> FolderReader:
+    """The images of ``train`` or ``val``."""
+    return FolderReader(root / "train" if split == "train" else hold_out(root), names)
+
+
+class FolderReader:
+    """Images anywhere below a folder, whose sub-folders are the classes.
+
+    Timm's own reader takes the innermost folder for the class, and reads JPEG and PNG alone.
+
+    Args:
+        folder: holds the class folders.
+        names: of the classes, in the order of their numbers.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        homes = {os.path.realpath(folder / name) for name in names}
+        self.images = [
+            (path, number)
+            for number, name in enumerate(names)
+            for path in image_paths(folder / name, others=homes)
+        ]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """Read one image and its class number."""
+        path, target = self.images[index]
+        return read_image(path), target
+
+    def name(self, index: int) -> str:
+        """Return the path of one image."""
+        return self.images[index][0]
+
+    def check_classes(self) -> None:
+        """Check that every class has a readable image, before hours of training without it."""
+        readable: set[int] = set()
+        for path, target in self.images:
+            if target not in readable and is_readable(path):
+                readable.add(target)
+        lost = [path for path, target in self.images if target not in readable]
+        if lost:
+            raise UserError(
+                f"every class must hold an image that can be read, got none next to {lost[0]}; "
+                "fix the images or remove the folder"
+            )

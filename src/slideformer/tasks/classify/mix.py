@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mixing of images and labels, and the loss that fits the labels; both timm's."""
+"""Mixing of images and labels, and the loss that matches the labels; both timm's."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Mix:
     switch_prob: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what mixes nothing sensible."""
-        for option in ("mixup", "cutmix"):
-            check_range(f"--model.mix.{option}", getattr(self, option), 0)
-        for option in ("prob", "switch_prob"):
-            check_range(f"--model.mix.{option}", getattr(self, option), 0, 1)
+        """Check the ranges."""
+        for name in ("mixup", "cutmix"):
+            check_range(f"`mix.{name}`", getattr(self, name), 0)
+        for name in ("prob", "switch_prob"):
+            check_range(f"`mix.{name}`", getattr(self, name), 0, 1)
 
     def build(self, num_classes: int, smoothing: float) -> Mixup | None:
         """Timm's mixer, or None where nothing is mixed."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Classification as a LightningModule: what a step computes, nothing else."""
+"""Classification as a LightningModule."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from slideformer.errors import UserError, check_range
 from slideformer.models.names import pretrained_cfg
 from slideformer.runs import save_run
 from slideformer.runs.classifier import classifier_run
-from slideformer.runs.preprocessing import read_preprocessing
 from slideformer.tasks.classify.data import ClassificationData
-from slideformer.tasks.classify.datasets import Batch
 from slideformer.tasks.classify.mix import Mix, build_loss
+from slideformer.tasks.training.batches import Batch
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.optimise import Optimise
 
@@ -30,7 +29,7 @@ class Classifier(Learner):
 
     Args:
         name: registered name of the model.
-        num_classes: number of classes; the data tell it.
+        num_classes: number of classes; the data know it.
         drop_path_rate: stochastic depth; None for the model's own.
         grad_checkpointing: recompute activations in the backward pass, for less memory.
         options: further arguments of the model, such as ``{kernel_size: 5}``.
@@ -57,14 +56,12 @@ class Classifier(Learner):
         smoothing: float = 0.0,
         ema_decay: float | None = None,
     ) -> None:
-        check_range("--model.drop_path_rate", drop_path_rate, 0, 0.999)
-        check_range("--model.smoothing", smoothing, 0, 0.999)
-        pretrained_cfg(name)  # refuses an unknown name, with the nearest ones
-        arguments = (
-            dict(options or {})
-            if drop_path_rate is None
-            else {**(options or {}), "drop_path_rate": drop_path_rate}
-        )
+        check_range("`drop_path_rate`", drop_path_rate, 0, 0.999)
+        check_range("`smoothing`", smoothing, 0, 0.999)
+        pretrained_cfg(name)  # rejects an unknown name, with the nearest ones
+        arguments = dict(options or {})
+        if drop_path_rate is not None:
+            arguments["drop_path_rate"] = drop_path_rate
         try:
             model: nn.Module = timm.create_model(name, num_classes=num_classes, **arguments)
         except (TypeError, ValueError) as error:
@@ -88,7 +85,8 @@ class Classifier(Learner):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of one batch."""
-        images, targets = self.readable(batch)
+        batch = self.usable(batch)
+        images, targets = batch.images, batch.targets
         if self.mixer is not None:
             odd = len(images) % 2  # images are mixed in pairs: the odd one's partner is the first
             images, targets = self.mixer(*(torch.cat([x, x[:odd]]) for x in (images, targets)))
@@ -98,36 +96,29 @@ class Classifier(Learner):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Loss and accuracy of one batch of the hold-out."""
-        images, targets = self.readable(batch)
-        if not len(images):
+        batch = self.usable(batch)
+        size = len(batch.images)
+        if not size:
             return
-        logits = self(images)
-        self.top1(logits, targets)
-        self.top5(logits, targets)
-        size = len(images)
-        self.val_loss(nn.functional.cross_entropy(logits, targets, reduction="none"))
+        logits = self(batch.images)
+        self.top1(logits, batch.targets)
+        self.top5(logits, batch.targets)
+        self.val_loss(nn.functional.cross_entropy(logits, batch.targets, reduction="none"))
         self.log("val/loss", self.val_loss, batch_size=size)
         self.log("val/top1", self.top1, prog_bar=True, batch_size=size)
         self.log("val/top5", self.top5, batch_size=size)
 
-    def readable(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images and targets of a batch; says, once each, which images were left out."""
-        self.tell_unreadable(batch.check().unreadable)
-        return batch.images, batch.targets
-
     def describe(self, data: ClassificationData) -> str:
-        """What is about to be trained on what."""
-        size = "x".join(str(side) for side in data.config["input_size"])
-        count = sum(parameter.numel() for parameter in self.model.parameters())
-        name = self.hparams["name"]
-        return f"{name}, {count / 1e6:.2f} M parameters, {data.num_classes} classes, input {size}"
+        """Model and data in a line."""
+        size = "x".join(str(side) for side in data.preprocessing.input_size)
+        return f"{self.hparams['name']}, {self.size}, {data.num_classes} classes, input {size}"
 
     def save(self, folder: Path, data: ClassificationData) -> None:
         """Write the weights where ``timm.create_model`` finds them."""
         run = classifier_run(
             self.evaluated,
             class_names=data.label_names,
-            preprocessing=read_preprocessing(data.config, "the data"),
+            preprocessing=data.preprocessing,
             arguments=self.hparams["options"],
         )
         save_run(run, folder)

@@ -1,29 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources that timm reads, as RGB images like those of a folder, whatever their readers give."""
+"""Sources that timm reads: their images as RGB, as those of a folder are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from timm.data import ImageDataset, IterableImageDataset, create_dataset
-from torch import Tensor
-from torch.utils.data import IterableDataset
 
 from slideformer.errors import UserError
-from slideformer.tasks.classify.datasets import Images, Transform
-from slideformer.tasks.images import OnBadImage, UnreadableImageError, decoding, read_image, upright_rgb
-from slideformer.tasks.training.batches import Unreadable
+from slideformer.tasks.images import decoding, read_image, upright_rgb
+from slideformer.tasks.training.batches import Stream
 
-# Prefixes of their names.
+# The beginnings of their names.
 PREFIXES = ("wds/", "hfds/", "hfids/", "tfds/", "torch/")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TimmSource:
     """A source by name.
 
@@ -33,6 +31,7 @@ class TimmSource:
         splits: what it calls ``train`` and ``val``.
         num_classes: its labels are from 0 to one less.
         batch_size: images a batch.
+        num_workers: processes that read.
         download: whether timm may fetch it.
     """
 
@@ -41,12 +40,13 @@ class TimmSource:
     splits: Mapping[str, str]
     num_classes: int
     batch_size: int
+    num_workers: int
     download: bool
 
     def open(self, split: str) -> Any:
         """Timm's data set of ``train`` or ``val``, its images as they are stored."""
         if self.name.lower().startswith("torch/") and self.root is None:
-            raise UserError(f"{self.name} must have a folder; pass --data.root DIR")
+            raise UserError(f"{self.name} must have a folder; set `root`")
         name = self.splits[split]
         try:
             return create_dataset(
@@ -58,20 +58,31 @@ class TimmSource:
                 download=self.download,
                 input_img_mode="",  # as they are stored: timm clips what has more than 8 bits
             )
-        # The readers of half a dozen libraries say with exceptions of their own what is not there.
+        # Half a dozen libraries raise their own exceptions for what does not exist.
         except Exception as error:
-            fetch = "" if self.download else "; --data.download true fetches it, where timm can"
+            fetch = "" if self.download else "; set `download` to true to fetch it, where timm can"
             raise UserError(f"timm cannot open {self.name} (split {name}): {error}{fetch}") from error
 
-    def images(
-        self, split: str, transform: Transform, on_bad_image: OnBadImage, num_workers: int
-    ) -> Images | TimmStream:
-        """The images of ``train`` or ``val``, transformed."""
+    def check(self) -> None:
+        """Open both splits.
+
+        Raises:
+            UserError: timm cannot open one.
+        """
+        for split in self.splits:
+            self.open(split)
+
+    def read(self, split: str) -> TimmReader | TimmStream:
+        """The images of ``train`` or ``val``."""
         dataset = self.open(split)
         if not isinstance(dataset, IterableImageDataset):
-            return Images(TimmReader(self, dataset), transform, on_bad_image)
-        dataset.set_loader_cfg(num_workers=num_workers)
-        return TimmStream(self, dataset, transform, on_bad_image)
+            return TimmReader(self, dataset)
+        dataset.set_loader_cfg(num_workers=self.num_workers)
+        return TimmStream(self, dataset)
+
+    def pair(self, image: Any, target: Any) -> tuple[Image.Image, int]:
+        """An image and its class number, from what a reader of timm gave."""
+        return as_image(image), self.label(target)
 
     def label(self, target: Any) -> int:
         """A label as a number."""
@@ -84,74 +95,71 @@ class TimmSource:
         if not 0 <= label < self.num_classes:
             raise UserError(
                 f"labels of {self.name} must be from 0 to {self.num_classes - 1}, got {label}; "
-                f"pass the right --data.num_classes, {label + 1} or more"
+                f"set `num_classes` to the right number, {label + 1} or more"
             )
         return label
 
 
 class TimmReader:
-    """Images that timm or torchvision reads by number."""
+    """Images that timm or torchvision reads by number.
+
+    Args:
+        source: what they are of.
+        dataset: timm's or torchvision's.
+    """
 
     def __init__(self, source: TimmSource, dataset: Any) -> None:
         self.source, self.dataset = source, dataset
-        # Timm's own data set decodes by itself and takes the next image for one that is unreadable.
+        # Timm's own data set decodes by itself and replaces an unreadable image by the next one.
         self.items = dataset.reader if isinstance(dataset, ImageDataset) else dataset
         if hasattr(dataset, "loader"):  # how torchvision reads the files of a folder
             dataset.loader = str  # gives their paths
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return how many there are."""
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """One image and its class."""
+        """Read one image and its class number."""
         with decoding():  # some readers decode by themselves
             image, target, *_ = self.items[index]
-        return as_image(image), self.source.label(target)
+        return self.source.pair(image, target)
 
     def name(self, index: int) -> str:
-        """Its number."""
+        """Return what to call one image."""
         return f"image {index} of {self.source.name}"
 
 
-class TimmStream(IterableDataset[Any]):
-    """Images that timm reads in a stream, transformed; one that cannot be read comes as `Unreadable`."""
+class TimmStream(Stream):
+    """Images that timm reads one after the other.
 
-    def __init__(
-        self, source: TimmSource, dataset: Any, transform: Transform, on_bad_image: OnBadImage
-    ) -> None:
-        self.source, self.dataset, self.transform = source, dataset, transform
-        self.on_bad_image = on_bad_image
+    Args:
+        source: what they are of.
+        dataset: timm's.
+    """
+
+    def __init__(self, source: TimmSource, dataset: IterableImageDataset) -> None:
+        self.source, self.dataset = source, dataset
 
     def __len__(self) -> int:
-        """How many there are on this device."""
+        """Return how many there are on this device."""
         return len(self.dataset)
 
-    def set_epoch(self, count: int) -> None:
-        """Tell timm's reader, which shuffles by it, which epoch begins."""
-        self.dataset.set_epoch(count)
+    def set_epoch(self, epoch: int) -> None:
+        """Tell timm's reader, which shuffles by it, the number of the epoch."""
+        self.dataset.set_epoch(epoch)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, int] | Unreadable]:
-        """Iterate over transformed images and their classes, or what stands for them."""
+    def __iter__(self) -> Iterator[tuple[str, Callable[[], tuple[Image.Image, int]]]]:
+        """Iterate over names, and functions that read an image and its class number."""
         for number, (image, target) in enumerate(self.dataset):
-            name = f"image {number} of {self.source.name}"
-            try:
-                yield self.transform(as_image(image)), self.source.label(target)
-            except UnreadableImageError as error:
-                yield Unreadable.because(name, error, self.on_bad_image)
-            except UserError as error:
-                yield Unreadable(name, str(error))
+            yield f"image {number} of {self.source.name}", partial(self.source.pair, image, target)
 
 
 def as_image(image: Any) -> Image.Image:
-    """Return as upright RGB an image that a reader of timm gave.
+    """Convert an image that a reader of timm gave to upright RGB.
 
     Args:
         image: of Pillow; its path or bytes; an open file; or an array of 8 bits.
-
-    Raises:
-        UnreadableImageError: it cannot be read.
-        UserError: it is something else.
     """
     if isinstance(image, Image.Image):
         return upright_rgb(image)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A look at all of a detection data set before a training begins."""
+"""Checks of a detection data set, before a training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slideformer.errors import UserError
 from slideformer.runs.run import Drawn
-from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco, trainable
+from slideformer.tasks.detect.coco import CocoImage, CocoSet, read_coco, trainable
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.images import UnreadableImageError, read_image
 from slideformer.tasks.orientation import ambiguity, read_header
@@ -28,17 +28,17 @@ def check_data(
     orientation: Drawn = "upright",
     progress: Progress | None = None,
 ) -> Findings:
-    """Look at annotations and pictures of both sides, every picture read whole.
+    """Check annotations and images of both splits; every image is read.
 
     Args:
         source: folder in COCO's layout.
-        train_annotations: file, where it lies elsewhere.
-        val_annotations: file, where it lies elsewhere.
-        train_images: folder, where it lies elsewhere.
-        val_images: folder, where it lies elsewhere.
+        train_annotations: file, where it is elsewhere.
+        val_annotations: file, where it is elsewhere.
+        train_images: folder, where it is elsewhere.
+        val_images: folder, where it is elsewhere.
         with_masks: whether masks are needed.
-        orientation: on which pixels annotations were drawn, where the size of a picture does not show it.
-        progress: called after each picture with the number done and the number of all.
+        orientation: on which pixels annotations were drawn, where the size of an image does not show it.
+        progress: called after each image with the number done and the number of all.
     """
     findings = Findings()
     sides = (("train", train_annotations, train_images), ("val", val_annotations, val_images))
@@ -47,45 +47,45 @@ def check_data(
         try:
             split = find_split(source, *side)
             sets.append(read_coco(split, findings, with_masks=with_masks, drawn=orientation))
-        except UserError as error:  # of the file as a whole
+        except UserError as error:  # of the file itself
             findings.error("files that cannot be used", str(error))
     if len(sets) == len(sides):
-        check_sides(sets[0], sets[1], findings)
-    pictures = [(data, picture) for data in sets for picture in data.pictures if picture.file.is_file()]
+        check_splits(sets[0], sets[1], findings)
+    images = [(data, image) for data in sets for image in data.images if image.file.is_file()]
     readable = set()
-    for done, (data, picture) in enumerate(pictures, start=1):
-        check_picture(data, picture, findings)
+    for done, (data, image) in enumerate(images, start=1):
+        check_image(data, image, findings)
         try:
-            read_image(picture.file)
+            read_image(image.file)
         except UnreadableImageError as error:
-            findings.left_out("unreadable pictures", f"{picture.file} ({error.reason})")
+            findings.left_out("unreadable images", f"{image.file} ({error.reason})")
         else:
             readable.add(data.file)
         if progress is not None:
-            progress(done, len(pictures))
+            progress(done, len(images))
     if not findings.errors and sets[0].file not in readable:
         findings.error(
-            "sides without a readable picture",
-            f"{sets[0].file} must list a picture that can be read, got none; put back the pictures",
+            "splits without a readable image",
+            f"{sets[0].file} must list an image that can be read, got none; put back the images",
         )
     return findings
 
 
-def check_sides(train: CocoSet, val: CocoSet, findings: Findings) -> None:
-    """Find out what both sides together are good for; the same verdict for a training and before it."""
+def check_splits(train: CocoSet, val: CocoSet, findings: Findings) -> None:
+    """Check both splits together: whether they can be trained on and judged by."""
     compare_categories(train, val, findings)
     if not findings.errors and not any(map(trainable, train.annotations.values())):
         came = findings.summary() or "no annotations"
         findings.error(
-            "sides without an object",
+            "splits without an object",
             f"{train.file} must hold an object to train on, got none ({came}); annotate some",
         )
     if not any(val.annotations.values()):
-        findings.warn("sides that no training can be judged by, without an object", str(val.file))
+        findings.warn("splits that no training can be judged by, without an object", str(val.file))
 
 
 def compare_categories(train: CocoSet, val: CocoSet, findings: Findings) -> None:
-    """Find out whether both sides have the same classes."""
+    """Check that both splits have the same classes."""
     if train.categories == val.categories:
         return
     train_rows, val_rows = set(train.categories.items()), set(val.categories.items())
@@ -94,31 +94,31 @@ def compare_categories(train: CocoSet, val: CocoSet, findings: Findings) -> None
         for rows in (train_rows - val_rows, val_rows - train_rows)
     )
     findings.error(
-        "sides of different classes",
+        "splits of different classes",
         f"{train.file} and {val.file} must list the same categories, got only in the first: {only_train}; "
         f"only in the second: {only_val}; make them agree",
     )
 
 
-def check_picture(data: CocoSet, picture: Picture, findings: Findings) -> None:
-    """Compare a picture's own size with the one annotated, without reading its pixels."""
+def check_image(data: CocoSet, image: CocoImage, findings: Findings) -> None:
+    """Compare the size of an image with the annotated one, without reading its pixels."""
     try:
-        header = read_header(picture.file)
+        header = read_header(image.file)
     except UnreadableImageError:
-        return  # training leaves it out or stops, as it was told to
-    drawn = header.drawn((picture.width, picture.height), data.drawn)
+        return  # training leaves it out or stops, as the user wants
+    drawn = header.drawn((image.width, image.height), data.drawn)
     if drawn is None:
-        message = size_refusal(data.file, picture, header.stored)
-        findings.error("pictures of another size than annotated", message)
+        message = size_message(data.file, image, header.stored)
+        findings.error("images of another size than annotated", message)
     elif header.ambiguous:
-        findings.note(ambiguity(drawn), str(picture.file))
+        findings.note(ambiguity(drawn), str(image.file))
     elif drawn == "upright" and header.orientation != 1:
-        findings.note("pictures turned upright, as they are annotated", str(picture.file))
+        findings.note("images rotated to upright, as they are annotated", str(image.file))
 
 
-def size_refusal(file: Path, picture: Picture, came: tuple[int, int]) -> str:
-    """What is said of a picture whose size is not the annotated one."""
+def size_message(file: Path, image: CocoImage, came: tuple[int, int]) -> str:
+    """Return the error message for an image whose size is not the annotated one."""
     return (
-        f"{picture.file} (image {picture.image_id} of {file}) must be {picture.width} x {picture.height} "
-        f"pixels as annotated, got {came[0]} x {came[1]}; annotate it anew or put back the picture"
+        f"{image.file} (image {image.image_id} of {file}) must be {image.width} x {image.height} "
+        f"pixels as annotated, got {came[0]} x {came[1]}; annotate it again or restore the image"
     )

@@ -1,57 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loaders of annotated pictures, for training and for evaluation."""
+"""Loaders of annotated images, for training and for evaluation."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sized
-from typing import Any, cast
+from typing import Any
 
-import lightning as L
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
-from slideformer.console import print_line
 from slideformer.dense.detector import find_head
 from slideformer.runs.run import Drawn
-from slideformer.tasks.detect.check import check_picture, check_sides
-from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco, trainable
-from slideformer.tasks.detect.dataset import AnnotatedPictures, collate, collate_to_train
+from slideformer.tasks.detect.check import check_image, check_splits
+from slideformer.tasks.detect.coco import CocoImage, CocoSet, read_coco, trainable
+from slideformer.tasks.detect.dataset import CocoReader, ToSample, stack
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.detect.transforms import Augment, eval_transform, train_transform
 from slideformer.tasks.images import OnBadImage
-from slideformer.tasks.orientation import tell_ambiguous
-from slideformer.tasks.training.batches import MOST_PIXELS, check_loading
+from slideformer.tasks.orientation import ambiguous_line
+from slideformer.tasks.training.batches import Images, ordered_loader
+from slideformer.tasks.training.data import MOST_PIXELS, ImageData
 from slideformer.tasks.training.findings import Findings
-from slideformer.tasks.training.sampling import EachOnce, SeededLoader, train_sampler
 
 
-class DetectionData(L.LightningDataModule):
-    """Training and hold-out pictures with annotations in COCO's format.
+class DetectionData(ImageData):
+    """Training and hold-out images with annotations in COCO's format.
 
     Args:
         source: a folder like COCO's, with ``annotations/instances_{train,val}*.json`` and ``{train,val}*/``.
-        batch_size: pictures a batch and device. Batches of training are equal: what is left over at the end
-            of an epoch, other pictures in each, is not used.
-        num_workers: processes that read pictures; None for one a core, at most 8.
-        augment: random changes of training pictures.
-        on_bad_image: ``skip`` leaves an unreadable picture out, tells its path and counts it; ``stop`` stops.
-        detector: kind of the detector, which tells whether masks are needed.
-        keep_empty: whether pictures without an object are trained on.
+        batch_size: images a batch and device. Batches of training are equal: what is left over at the end
+            of an epoch, other images in each, is not used.
+        num_workers: processes that read images; None for one a core, at most 8.
+        augment: random changes of training images.
+        on_bad_image: ``skip`` leaves an unreadable image out, prints its path and counts it; ``stop`` stops.
+        detector: kind of the detector, which decides whether masks are needed.
+        keep_empty: whether images without an object are trained on.
         orientation: on which pixels annotations were drawn, ``upright`` ones or those ``stored``, where EXIF
-            turns a picture and its size does not show it.
-        train_annotations: file of COCO's JSON, where it lies elsewhere.
-        val_annotations: file of COCO's JSON, where it lies elsewhere.
-        train_images: folder of pictures, where it lies elsewhere.
-        val_images: folder of pictures, where it lies elsewhere.
+            rotates an image and its size does not show it.
+        train_annotations: file of COCO's JSON, where it is elsewhere.
+        val_annotations: file of COCO's JSON, where it is elsewhere.
+        train_images: folder of images, where it is elsewhere.
+        val_images: folder of images, where it is elsewhere.
         most_pixels: largest number of pixels of a batch; more is taken for a mistake.
 
     Attributes:
-        train: pictures and annotations to train on.
-        val: pictures and annotations held out.
+        train: images and annotations to train on.
+        val: images and annotations held out.
         findings: what was found in them.
 
     Raises:
-        UserError: the source is not there or not fit to train on.
+        UserError: the source does not exist or cannot be trained on.
     """
 
     def __init__(
@@ -70,12 +66,16 @@ class DetectionData(L.LightningDataModule):
         val_images: str | None = None,
         most_pixels: int = MOST_PIXELS,
     ) -> None:
-        super().__init__()
-        side = max(augment.longest_side, *augment.crop_sides)
-        check_loading(batch_size, num_workers, side**2, most_pixels)
-        self.source, self.batch_size, self.augment = source, batch_size, augment
-        self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
-        self.on_bad_image, self.orientation = on_bad_image, orientation
+        super().__init__(
+            source,
+            batch_size,
+            num_workers,
+            on_bad_image,
+            stack=stack,
+            pixels=max(augment.longest_side, *augment.crop_sides) ** 2,
+            most_pixels=most_pixels,
+        )
+        self.augment, self.orientation = augment, orientation
         self.findings = Findings()
         splits = (
             find_split(source, "train", train_annotations, train_images),
@@ -85,34 +85,32 @@ class DetectionData(L.LightningDataModule):
             read_coco(split, self.findings, with_masks=find_head(detector).masks, drawn=orientation)
             for split in splits
         )
-        check_sides(self.train, self.val, self.findings)
-        self.findings.refuse()
-        self.train_pictures = self.chosen(keep_empty)
+        check_splits(self.train, self.val, self.findings)
+        self.findings.check()
+        self.images_to_train_on = self.chosen(keep_empty)
 
-    def chosen(self, keep_empty: bool) -> list[Picture]:
-        """The pictures to train on, of which some show an object."""
-        with_objects = [
-            picture for picture in self.train.pictures if trainable(self.train.annotations[picture.image_id])
-        ]
+    def chosen(self, keep_empty: bool) -> list[CocoImage]:
+        """The images to train on; notes those that are left out for want of an object."""
         if keep_empty:
-            return list(self.train.pictures)
-        kept = {picture.image_id for picture in with_objects}
-        for picture in self.train.pictures:
-            if picture.image_id not in kept:
-                self.findings.left_out("pictures without an object", str(picture.file))
-        return with_objects
+            return list(self.train.images)
+        chosen = []
+        for image in self.train.images:
+            if trainable(self.train.annotations[image.image_id]):
+                chosen.append(image)
+            else:
+                self.findings.left_out("images without an object", str(image.file))
+        return chosen
 
     def prepare_data(self) -> None:
-        """Compare the sizes of all pictures with the annotated ones, on one device, before the training."""
+        """Compare the sizes of all images with the annotated ones, on one device, before the training."""
         for data in (self.train, self.val):
-            for picture in data.pictures:
-                check_picture(data, picture, self.findings)
-        self.findings.refuse()
-        for line in self.findings.before_training(
-            f"; `slideformer check-data detect {self.source}` tells which"
-        ):
-            print_line(line)
-        tell_ambiguous(self.findings, self.orientation)
+            for image in data.images:
+                check_image(data, image, self.findings)
+        self.findings.check()
+        hint = f"; `slideformer check-data detect {self.source}` lists them"
+        lines = self.findings.before_training(hint) + ambiguous_line(self.findings, self.orientation)
+        for line in lines:
+            self.say(line)
 
     @property
     def class_names(self) -> list[str]:
@@ -120,73 +118,43 @@ class DetectionData(L.LightningDataModule):
         return self.train.class_names
 
     @property
-    def label_names(self) -> list[str]:
-        """Names of the classes, that of label 1 first."""
-        return self.class_names
-
-    @property
     def category_ids(self) -> list[int]:
-        """The annotations' own numbers of the classes, that of label 1 first."""
+        """Numbers of the classes in the annotations, that of label 1 first."""
         return self.train.category_ids
 
     @property
-    def num_classes(self) -> int:
-        """How many classes there are, the background not counted."""
-        return len(self.class_names)
+    def repeats(self) -> int:
+        """How often one image comes in a batch of training, differently augmented; 0 for once."""
+        return self.augment.repeats
 
-    @property
-    def evaluable(self) -> bool:
-        """Whether ``slideformer evaluate`` reads the source."""
-        return True
+    def train_images(self) -> Dataset[Any]:
+        """Random, augmented images to train on."""
+        reader = CocoReader(self.train, self.images_to_train_on, training=True)
+        return Images(reader, ToSample(train_transform(self.augment)), self.on_bad_image)
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Random, augmented batches of equal size."""
-        pictures = AnnotatedPictures(
-            self.train, self.train_pictures, train_transform(self.augment), self.on_bad_image, training=True
-        )
-        sampler = train_sampler(pictures, self.augment.repeats, *self.place())
-        return SeededLoader(
-            pictures,
-            self.batch_size,
-            sampler=sampler,
-            # Equal batches, unless the pictures of a device do not make one.
-            drop_last=len(sampler) >= self.batch_size,
-            num_workers=self.num_workers,
-            collate_fn=collate_to_train,
-        )
+    def val_images(self) -> Dataset[Any]:
+        """Images of the hold-out, nothing random."""
+        return eval_images(self.val, self.on_bad_image)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """The hold-out, in order."""
-        return eval_loader(
-            self.val,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            on_bad_image=self.on_bad_image,
-            share=self.place(),
-        )
 
-    def place(self) -> tuple[int, int]:
-        """Number of devices, and which of them this is."""
-        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+def eval_images(data: CocoSet, on_bad_image: OnBadImage) -> Images:
+    """All images of a set, by number, nothing random."""
+    return Images(CocoReader(data, data.images, training=False), ToSample(eval_transform()), on_bad_image)
 
 
 def eval_loader(
-    data: CocoSet,
-    *,
-    batch_size: int,
-    num_workers: int,
-    on_bad_image: OnBadImage,
-    share: tuple[int, int] = (1, 0),
+    data: CocoSet, *, batch_size: int, num_workers: int, on_bad_image: OnBadImage
 ) -> DataLoader[Any]:
-    """Loader of all pictures of a set, in order, nothing random.
+    """Loader of all images of a set, in order, nothing random.
 
     Args:
         data: the set.
-        batch_size: pictures a batch.
+        batch_size: images a batch.
         num_workers: processes that read; 0 reads in this one.
-        on_bad_image: what to do with an unreadable picture.
-        share: number of devices among which the pictures are shared out, and which of them this is.
+        on_bad_image: what to do with an unreadable image.
+
+    Raises:
+        UserError: a number is out of range.
     """
-    pictures = AnnotatedPictures(data, data.pictures, eval_transform(), on_bad_image, training=False)
-    sampler: DistributedSampler[Any] = EachOnce(cast("Dataset[Any]", cast("Sized", pictures)), *share)
-    return DataLoader(pictures, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate)
+    images = eval_images(data, on_bad_image)
+    return ordered_loader(images, stack, batch_size=batch_size, num_workers=num_workers)

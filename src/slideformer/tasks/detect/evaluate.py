@@ -18,14 +18,14 @@ from slideformer.errors import UserError, printable
 from slideformer.models.finite import naming_image
 from slideformer.runs import Run
 from slideformer.tasks.detect import masks
-from slideformer.tasks.detect.coco import CocoSet, Picture, read_coco
+from slideformer.tasks.detect.coco import CocoImage, CocoSet, read_coco
 from slideformer.tasks.detect.data import eval_loader
-from slideformer.tasks.detect.dataset import DetectionBatch
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.detect.masks import RunLengths
 from slideformer.tasks.detect.results import CocoResult, binary_masks, width_and_height, write_results
 from slideformer.tasks.evaluate import Evaluation, Options, Progress, each_batch
-from slideformer.tasks.training.devices import exchanged
+from slideformer.tasks.training.batches import Batch
+from slideformer.tasks.training.devices import all_gather_object
 from slideformer.tasks.training.findings import Findings
 
 BATCH = 2
@@ -137,7 +137,7 @@ class Evaluator:
         masks.coco_mask()  # refuses, if the library is missing, before any work
         self.data = data
         self.kinds = dict(KINDS) if with_masks else {"box": KINDS["box"]}
-        self.pictures = {picture.image_id: picture for picture in data.pictures}
+        self.images = {image.image_id: image for image in data.images}
         self.metric = MeanAveragePrecision(
             box_format="xywh",
             iou_type=tuple(self.kinds.values()),
@@ -171,12 +171,12 @@ class Evaluator:
             }
             pixels = binary_masks(output) if "mask" in self.kinds else None
             found.append(row if pixels is None else {**row, "masks": pixels})
-        self.metric.update(found, [self.truth(self.pictures[image_id]) for image_id in image_ids])
+        self.metric.update(found, [self.truth(self.images[image_id]) for image_id in image_ids])
         self.image_ids += image_ids
 
-    def truth(self, picture: Picture) -> dict[str, Tensor]:
+    def truth(self, image: CocoImage) -> dict[str, Tensor]:
         """All annotations of an image."""
-        rows = self.data.annotations[picture.image_id]
+        rows = self.data.annotations[image.image_id]
         truth = {
             "boxes": torch.tensor([row.box for row in rows], dtype=torch.float64).reshape(-1, 4),
             "labels": torch.tensor([row.label for row in rows], dtype=torch.int64),
@@ -184,9 +184,9 @@ class Evaluator:
             "area": torch.tensor([row.area for row in rows], dtype=torch.float64).clamp(min=LEAST_AREA),
         }
         if "mask" in self.kinds:
-            empty = RunLengths(picture.height, picture.width, b"")
+            empty = RunLengths(image.height, image.width, b"")
             drawn = [torch.from_numpy(masks.decode(empty if row.mask is None else row.mask)) for row in rows]
-            nothing = torch.zeros(0, picture.height, picture.width, dtype=torch.uint8)
+            nothing = torch.zeros(0, image.height, image.width, dtype=torch.uint8)
             truth["masks"] = torch.stack(drawn) if drawn else nothing
         return truth
 
@@ -215,7 +215,7 @@ class Evaluator:
         """
         state = cast("dict[str, list[Any]]", self.metric.metric_state)
         lists = {name: value for name, value in state.items() if value}
-        everything = ordered(exchanged((self.image_ids, lists)))
+        everything = ordered(all_gather_object((self.image_ids, lists)))
         try:
             for name, value in everything.items():
                 setattr(self.metric, name, value)
@@ -278,7 +278,7 @@ def known(figure: float) -> float | None:
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
-    batches: Iterable[DetectionBatch],
+    batches: Iterable[Batch],
     evaluator: Evaluator,
     *,
     name: str = "the model",
@@ -298,12 +298,12 @@ def evaluate(
     """
     device = next(model.parameters()).device
 
-    def step(batch: DetectionBatch, names: Sequence[str]) -> None:
+    def step(batch: Batch, names: Sequence[str]) -> None:
         with naming_image(name, ", ".join(names)):
             outputs = model([image.to(device) for image in batch.images])
         evaluator.update(outputs, [int(target["image_id"]) for target in batch.targets])
 
-    images = [str(picture.file) for picture in evaluator.pictures.values()]
+    images = [str(image.file) for image in evaluator.images.values()]
     count, unreadable = each_batch(batches, step, names=images, progress=progress)
     if not count:
         raise UserError("there must be an image to evaluate, got none; check the folder")
@@ -320,7 +320,7 @@ def evaluate_run(run: Run, data: str | Path, options: Options) -> DetectionEvalu
     findings = Findings()
     split = find_split(data, "val", options.annotations, options.images)
     truth = read_coco(split, findings, with_masks=with_masks, drawn=run.orientation)
-    findings.refuse()
+    findings.check()
     check_categories(run, truth)
     loader = eval_loader(
         truth,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a data set in COCO's layout keeps its annotations and its pictures."""
+"""The layout of a data set in COCO's format: files of annotations, folders of images."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slideformer.errors import UserError
-from slideformer.tasks.images import refuse_no_folder
+from slideformer.tasks.images import check_folder
 
 
 @dataclass(frozen=True)
 class Split:
-    """One side of a data set.
+    """The training set or the hold-out of a data set.
 
     Attributes:
         name: ``"train"`` or ``"val"``.
@@ -28,27 +28,22 @@ class Split:
 def find_split(
     source: str | Path, name: str, annotations: str | Path | None = None, images: str | Path | None = None
 ) -> Split:
-    """Find one side of ``DIR/annotations/instances_{train,val}*.json`` and ``DIR/{train,val}*/``.
+    """Find one split of ``DIR/annotations/instances_{train,val}*.json`` and ``DIR/{train,val}*/``.
 
     Args:
         source: the folder.
         name: ``"train"`` or ``"val"``.
-        annotations: the file, where it lies elsewhere.
-        images: the folder of pictures, where it lies elsewhere.
-
-    Raises:
-        UserError: file or folder is not there, or there are several.
+        annotations: the file, where it is elsewhere.
+        images: the folder of images, where it is elsewhere.
     """
     root = Path(source)
     if annotations is None or images is None:
-        refuse_no_folder("--data", root)
+        check_folder("`data`", root)
     file = find_annotations(root, name) if annotations is None else Path(annotations)
     if not file.is_file():
-        raise UserError(
-            f"--data.{name}_annotations must be a file of COCO's JSON, got {file}; check the path"
-        )
+        raise UserError(f"`{name}_annotations` must be a file of COCO's JSON, got {file}; check the path")
     folder = find_images(root, name, file) if images is None else Path(images)
-    refuse_no_folder(f"--data.{name}_images", folder)
+    check_folder(f"`{name}_images`", folder)
     return Split(name, file, folder)
 
 
@@ -59,13 +54,13 @@ def find_annotations(root: Path, name: str) -> Path:
         came = ", ".join(file.name for file in found) or "none"
         raise UserError(
             f"{root / 'annotations'} must hold one instances_{name}*.json, got {came}; "
-            f"name it with --data.{name}_annotations"
+            f"name it with `{name}_annotations`"
         )
     return found[0]
 
 
 def find_images(root: Path, name: str, annotations: Path) -> Path:
-    """The folder of a split's pictures: the one named as its annotations are, else the only one."""
+    """The folder of a split's images: the one named like its annotations, else the only one."""
     named = root / annotations.stem.removeprefix("instances_")
     if named.is_dir():
         return named
@@ -73,6 +68,6 @@ def find_images(root: Path, name: str, annotations: Path) -> Path:
     if len(found) != 1:
         came = ", ".join(f"{folder.name}/" for folder in found) or "none"
         raise UserError(
-            f"{root} must hold one folder {name}*/ of pictures, got {came}; name it with --data.{name}_images"
+            f"{root} must hold one folder {name}*/ of images, got {came}; name it with `{name}_images`"
         )
     return found[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks in COCO's run lengths: from whatever an annotation holds, and to and from pixels."""
+"""Masks in COCO's run lengths: from every form that an annotation may have, and to and from pixels."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from slideformer.errors import UserError
 
 # A polygon of fewer corners has no inside; a corner is two numbers.
 LEAST_NUMBERS = 6
-# Pixels from a picture's corner beyond which no polygon goes: the library walks every one of them.
+# Pixels from the corner of an image that a polygon may reach: the library walks every one of them.
 FARTHEST = 1e6
-# Beyond it a whole number is none of float64.
+# Largest integer that float64 represents exactly.
 LARGEST = 2**53
 
 
@@ -22,8 +22,8 @@ class RunLengths(NamedTuple):
     """A compressed mask.
 
     Attributes:
-        height: of the picture, in pixels.
-        width: of the picture, in pixels.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
         counts: COCO's compressed run lengths.
     """
 
@@ -32,12 +32,12 @@ class RunLengths(NamedTuple):
     counts: bytes
 
     def to_coco(self) -> dict[str, Any]:
-        """As COCO's JSON has it."""
+        """Convert to the form of COCO's JSON."""
         return {"size": [self.height, self.width], "counts": self.counts.decode("ascii")}
 
 
 def coco_mask() -> Any:
-    """The library's functions on masks."""
+    """Import the library's functions on masks."""
     try:
         from faster_coco_eval.core import mask
     except ImportError as error:
@@ -57,7 +57,7 @@ def encode(mask: NDArray[Any]) -> RunLengths:
 
 
 def decode(mask: RunLengths) -> NDArray[np.uint8]:
-    """The pixels of a mask ``(height, width)``, 0 and 1."""
+    """Decompress a mask to pixels ``(height, width)``, 0 and 1."""
     if not mask.counts:
         return np.zeros((mask.height, mask.width), dtype=np.uint8)
     rle = {"size": [mask.height, mask.width], "counts": mask.counts}
@@ -65,25 +65,25 @@ def decode(mask: RunLengths) -> NDArray[np.uint8]:
 
 
 def area(mask: RunLengths) -> int:
-    """How many pixels a mask has."""
+    """Number of pixels of a mask."""
     if not mask.counts:
         return 0
     return int(coco_mask().area({"size": [mask.height, mask.width], "counts": mask.counts}))
 
 
 def from_annotation(segmentation: Any, height: int, width: int) -> RunLengths | None:
-    """The mask of an annotation, exactly as pycocotools draws it.
+    """Compress the mask of an annotation, exactly as pycocotools draws it.
 
     Args:
         segmentation: polygons, or run lengths as a list or as a compressed text; None for no mask.
-        height: of the picture, in pixels.
-        width: of the picture, in pixels.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
 
     Returns:
-        The mask, or None where no pixel is in it.
+        The mask; None where it has no pixel.
 
     Raises:
-        ValueError: it is none of those; the message says what must hold and what came.
+        ValueError: it is something else; the message says what must hold and what came.
     """
     if segmentation is None or segmentation == []:
         return None
@@ -98,16 +98,20 @@ def from_annotation(segmentation: Any, height: int, width: int) -> RunLengths | 
 
 
 def compressed(segmentation: dict[str, Any], height: int, width: int) -> bytes:
-    """Run lengths of either kind as compressed ones."""
+    """Compress run lengths of either kind.
+
+    Raises:
+        ValueError: they are not those of an image of this size.
+    """
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != [height, width]:
-        raise ValueError(f"must have the picture's size [{height}, {width}], got {size}")
+        raise ValueError(f"must have the image's size [{height}, {width}], got {size}")
     if isinstance(counts, str):
         lengths = run_lengths(counts.encode("utf-8"))
     elif isinstance(counts, list) and all(type(length) is int for length in counts):
         lengths = counts
     else:
-        raise ValueError("must have counts, a text or a list of whole numbers")
+        raise ValueError("must have counts, a text or a list of integers")
     if any(length < 0 for length in lengths) or sum(lengths) != height * width:
         raise ValueError(f"must count {height * width} pixels, got {sum(lengths)}")
     if isinstance(counts, str):
@@ -117,7 +121,11 @@ def compressed(segmentation: dict[str, Any], height: int, width: int) -> bytes:
 
 
 def drawn(polygons: list[Any], height: int, width: int) -> bytes:
-    """Polygons as compressed run lengths; those of fewer than three corners cover nothing."""
+    """Compress polygons; those of fewer than three corners cover nothing.
+
+    Raises:
+        ValueError: they are not lists of numbers in pairs.
+    """
     for polygon in polygons:
         if not isinstance(polygon, list) or not all(is_number(place) for place in polygon):
             raise ValueError("must be polygons, each a list of finite numbers")
@@ -125,7 +133,7 @@ def drawn(polygons: list[Any], height: int, width: int) -> bytes:
             raise ValueError(f"must have polygons of x and y in turn, got {len(polygon)} numbers")
         far = max(map(abs, polygon), default=0)
         if far > FARTHEST:
-            raise ValueError(f"must have polygons within {FARTHEST:g} pixels of the picture, got {far:g}")
+            raise ValueError(f"must have polygons within {FARTHEST:g} pixels of the image, got {far:g}")
     whole = [polygon for polygon in polygons if len(polygon) >= LEAST_NUMBERS]
     if not whole:
         return b""
@@ -135,15 +143,18 @@ def drawn(polygons: list[Any], height: int, width: int) -> bytes:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of JSON is a finite number, and not too large to reckon with."""
+    """Whether a value of JSON is a finite number that float64 can compute with."""
     return type(value) in (int, float) and abs(value) < LARGEST
 
 
 def run_lengths(counts: bytes) -> list[int]:
-    """What compressed run lengths stand for; the library would read past the end of broken ones.
+    """Decode compressed run lengths; the library would read past the end of broken ones.
 
     Each length is written in groups of five bits, the lowest first, each as a character from ``0`` on
     whose sixth bit says that more follow; from the fourth length on as a difference to the one two before.
+
+    Raises:
+        ValueError: they end within a length, or hold a character that is not one of theirs.
     """
     lengths: list[int] = []
     value, shift = 0, 0
@@ -159,5 +170,5 @@ def run_lengths(counts: bytes) -> list[int]:
             lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
             value, shift = 0, 0
     if shift:
-        raise ValueError("must have whole counts, got ones that end within a length")
+        raise ValueError("must have complete counts, got ones that end within a length")
     return lengths

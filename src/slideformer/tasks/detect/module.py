@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detection as a LightningModule: what a step computes, nothing else."""
+"""Detection as a LightningModule."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from slideformer.errors import check_range
 from slideformer.runs import Blueprint, Run, save_run
 from slideformer.runs.backbone import load_backbone
 from slideformer.tasks.detect.data import DetectionData
-from slideformer.tasks.detect.dataset import DetectionBatch
 from slideformer.tasks.detect.evaluate import Evaluator
-from slideformer.tasks.training.devices import exchanged
+from slideformer.tasks.training.batches import Batch
+from slideformer.tasks.training.devices import all_gather_object
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.optimise import Optimise
 
@@ -30,7 +30,7 @@ class DetectorLearner(Learner):
     Args:
         name: kind of the detector: ``mask_rcnn``, ``cascade_mask_rcnn``, ``faster_rcnn`` or ``retinanet``.
         backbone: registered name of the backbone.
-        num_classes: number of classes, without a background; the data tell it.
+        num_classes: number of classes, without a background; the data know it.
         weights: where the backbone's weights come from: the folder of a finished classification run, a file,
             or ``timm`` for those that timm publishes; None for a fresh start.
         drop_path_rate: stochastic depth of the backbone; None for its own.
@@ -61,7 +61,7 @@ class DetectorLearner(Learner):
         optimise: Optimise = Optimise(),  # noqa: B008 - frozen
         ema_decay: float | None = None,
     ) -> None:
-        check_range("--model.drop_path_rate", drop_path_rate, 0, 0.999)
+        check_range("`drop_path_rate`", drop_path_rate, 0, 0.999)
         arguments = {
             **(head or {}),
             "options": options or {},
@@ -70,7 +70,7 @@ class DetectorLearner(Learner):
             "grad_checkpointing": grad_checkpointing,
         }
         model = create_detector(name, backbone, num_classes, **arguments)
-        told = [] if weights is None else load_backbone(features_in(model)[1], weights)
+        notes = [] if weights is None else load_backbone(features_in(model)[1], weights)
         kept = {
             "name": name,
             "backbone": backbone,
@@ -80,16 +80,16 @@ class DetectorLearner(Learner):
         kept |= {"options": options or {}, "head": head or {}}
         super().__init__(model, kept, optimise, ema_decay)
         self.blueprint = Blueprint("detect", backbone, num_classes, name, arguments)
-        self.weights, self.told = weights, told
+        self.weights, self.notes = weights, notes
         self.with_masks = HEADS[name].masks
         self.evaluator: Evaluator | None = None
         self.cropped_away = 0
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Boxes, labels, scores and masks of pictures ``(3, height, width)``, each of its own size."""
+        """Boxes, labels, scores and masks of images ``(3, height, width)``, each of its own size."""
         return cast("list[dict[str, Tensor]]", self.evaluated(images))
 
-    def training_step(self, batch: DetectionBatch, index: int) -> Tensor:
+    def training_step(self, batch: Batch, index: int) -> Tensor:
         """Sum of a batch's losses."""
         batch = self.usable(batch)
         losses: dict[str, Tensor] = self.model(batch.images, batch.targets)
@@ -100,19 +100,19 @@ class DetectorLearner(Learner):
         return loss
 
     def on_validation_start(self) -> None:
-        """Gather anew."""
+        """Start a new evaluation."""
         data = cast("DetectionData", cast("Any", self.trainer).datamodule)
         self.evaluator = Evaluator(data.val, with_masks=self.with_masks)
 
-    def validation_step(self, batch: DetectionBatch, index: int) -> None:
-        """Gather what is found on one batch of the hold-out."""
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Collect the detections of one batch of the hold-out."""
         assert self.evaluator is not None
         batch = self.usable(batch)
         if batch.images:
             self.evaluator.update(self(batch.images), [int(target["image_id"]) for target in batch.targets])
 
     def on_validation_epoch_end(self) -> None:
-        """Tell COCO's figures; one that the hold-out has nothing to tell by is 0."""
+        """Log COCO's figures; 0 for one that the hold-out does not define."""
         assert self.evaluator is not None
         for kind, scores in self.evaluator.compute().items():
             for name in LOGGED:
@@ -120,33 +120,34 @@ class DetectorLearner(Learner):
                 self.log(f"val/{kind}_{name}", 0.0 if figure is None else figure, prog_bar=name == "AP")
         self.evaluator = None
 
-    def usable(self, batch: DetectionBatch) -> DetectionBatch:
-        """The batch itself; says, once each, which pictures were left out, and counts what crops cut off."""
-        self.tell_unreadable(batch.check().unreadable)
-        self.cropped_away += batch.cropped_away
+    def usable(self, batch: Batch) -> Batch:
+        """Return the batch itself; print which images were left out, and count cropped objects.
+
+        Raises:
+            UserError: the batch must not be used.
+        """
+        self.cropped_away += super().usable(batch).cropped_away
         return batch
 
     def on_train_end(self) -> None:
-        """Bring together what each device has left out."""
+        """Collect from all devices what was left out."""
         super().on_train_end()
-        self.cropped_away = sum(exchanged(self.cropped_away))
+        self.cropped_away = sum(all_gather_object(self.cropped_away))
 
     def left_out(self) -> list[str]:
-        """What could not be used."""
+        """Lines on what was left out, for the end of a run."""
         count = self.cropped_away
         lines = [f"times that a random crop left nothing of an object: {count}"] if count else []
         return [*super().left_out(), *lines]
 
     def describe(self, data: DetectionData) -> str:
-        """What is about to be trained on what."""
-        count = sum(parameter.numel() for parameter in self.model.parameters())
+        """Model and data, and what is to be said of the backbone's weights."""
         start = "" if self.weights is None else f", backbone from {self.weights}"
         line = (
-            f"{self.hparams['name']} over {self.hparams['backbone']}, {count / 1e6:.2f} M parameters, "
-            f"{data.num_classes} classes, {len(data.train_pictures)} pictures to train on, "
-            f"{len(data.val.pictures)} held out{start}"
+            f"{self.blueprint.architecture}, {self.size}, {data.num_classes} classes, "
+            f"{len(data.images_to_train_on)} images to train on, {len(data.val.images)} held out{start}"
         )
-        return "\n".join([line, *self.told])
+        return "\n".join([line, *self.notes])
 
     def save(self, folder: Path, data: DetectionData) -> None:
         """Write the weights for ``slideformer evaluate``, ``predict`` and ``export``."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random changes of pictures together with their boxes and masks."""
+"""Random changes of images together with their boxes and masks."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ THIN = 10
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of training pictures: DETR's and Swin's recipe, in pixels.
+    """Random changes of training images: DETR's and Swin's recipe, in pixels.
 
     Attributes:
-        sides: lengths for the shorter side, of which each picture gets a random one.
+        sides: lengths for the shorter side, of which each image gets a random one.
         longest_side: what the longer side may not exceed; it makes the shorter one shorter.
-        crop_probability: how often a picture is resized by ``crop_sides`` and cropped before it is resized.
+        crop_probability: how often an image is resized by ``crop_sides`` and cropped before it is resized.
         crop_sides: lengths for the shorter side before a crop.
         crop: sides of the random crop, from and to.
         hflip: probability of a mirror image, left to right.
         vflip: probability of a mirror image, top to bottom.
         color_jitter: strength of random brightness, contrast and saturation; 0 for none.
-        repeats: how often one picture comes in a batch, differently changed; the epoch stays as long, of
-            fewer pictures. 0 for once.
+        repeats: how often one image comes in a batch, differently changed; the epoch stays as long, of
+            fewer images. 0 for once.
     """
 
     sides: tuple[int, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
@@ -44,29 +44,27 @@ class Augment:
     repeats: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what changes nothing sensible."""
-        for option in ("hflip", "vflip", "crop_probability"):
-            check_range(f"--data.augment.{option}", getattr(self, option), 0, 1)
-        for option in ("color_jitter", "repeats"):
-            check_range(f"--data.augment.{option}", getattr(self, option), 0)
-        for option in ("sides", "crop_sides"):
-            sides = getattr(self, option)
+        """Check the ranges."""
+        for name in ("hflip", "vflip", "crop_probability"):
+            check_range(f"`augment.{name}`", getattr(self, name), 0, 1)
+        for name in ("color_jitter", "repeats"):
+            check_range(f"`augment.{name}`", getattr(self, name), 0)
+        for name in ("sides", "crop_sides"):
+            sides = getattr(self, name)
             if not sides or min(sides) < 1:
-                raise UserError(
-                    f"--data.augment.{option} must be one length or more, in pixels, got {list(sides)}"
-                )
-        check_range("--data.augment.longest_side", self.longest_side, max(self.sides))
+                raise UserError(f"`augment.{name}` must be one length or more, in pixels, got {list(sides)}")
+        check_range("`augment.longest_side`", self.longest_side, max(self.sides))
         low, high = self.crop
         if not 1 <= low <= high:
-            raise UserError(f"--data.augment.crop must rise from 1 or more, got [{low}, {high}]")
+            raise UserError(f"`augment.crop` must rise from 1 or more, got [{low}, {high}]")
 
 
 class RandomCropOfRandomSize(v2.Transform):
     """Cut out a random rectangle.
 
     Args:
-        smallest: least side, in pixels, or the picture's where that is smaller.
-        largest: greatest side, in pixels.
+        smallest: smallest side, in pixels, or the image's where that is smaller.
+        largest: largest side, in pixels.
     """
 
     def __init__(self, smallest: int, largest: int) -> None:
@@ -85,16 +83,16 @@ class RandomCropOfRandomSize(v2.Transform):
         }
 
     def draw_side(self, side: int) -> int:
-        """A length between the bounds and within a picture's side."""
+        """A length between the bounds and within an image's side."""
         return draw(min(self.smallest, side), min(self.largest, side))
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Cut it out of the picture, its boxes or its masks."""
+        """Cut it out of the image, its boxes or its masks."""
         return self._call_kernel(v2.functional.crop, inpt, **params)
 
 
 class ShortestSize(v2.RandomShortestSize):
-    """Torchvision's random size of the shorter side, of which a long and thin image keeps a pixel."""
+    """Torchvision's random size of the shorter side, which leaves a long, thin image at least one pixel."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw a size."""
@@ -103,14 +101,14 @@ class ShortestSize(v2.RandomShortestSize):
 
 
 def draw(low: int, high: int) -> int:
-    """A random whole number, both bounds included, from the generator that every loader's process seeds."""
+    """Draw a random integer, both bounds included, from the generator that the loader seeds."""
     return int(torch.randint(low, high + 1, ()))
 
 
 def train_transform(augment: Augment) -> v2.Transform:
     """Random mirror image, size, crop and colours; objects that a crop cut away are removed.
 
-    Takes and gives a picture and a dict with ``boxes``, ``labels`` and, if there are, ``masks``.
+    Takes and gives an image and a dict with ``boxes``, ``labels`` and, if there are, ``masks``.
     """
     resize = ShortestSize(list(augment.sides), max_size=augment.longest_side)
     enlarge = ShortestSize(list(augment.crop_sides), max_size=THIN * augment.longest_side)
@@ -136,7 +134,7 @@ def eval_transform() -> v2.Transform:
 
 
 def without_empty_masks(target: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A target without the objects of which a crop or a smaller size left a box, but no pixel."""
+    """Drop the objects of which a crop or a smaller size left a box, but no pixel of the mask."""
     if "masks" not in target:
         return target
     keep = (target["masks"] != 0).flatten(1).any(1)

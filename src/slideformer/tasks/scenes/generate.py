@@ -19,7 +19,7 @@ from slideformer.tasks.scenes.photographs import load_photographs
 from slideformer.tasks.scenes.scene import Scene, draw_scene
 from slideformer.tasks.scenes.shapes import CLASS_NAMES
 
-# Tells that a folder was generated, so that it may be generated anew.
+# Marks a folder as generated, so that it may be generated again.
 MARK = "scenes.json"
 CONTENT = {MARK, "annotations", "classes.txt", "masks", "train", "val"}
 SMALLEST = 32
@@ -40,15 +40,15 @@ def generate(
     """Write a data set of scenes; the same numbers give the same set.
 
     ``annotations/instances_{train,val}.json`` is COCO's format; ``masks/{train,val}`` hold a label map for
-    each picture in ``train/`` and ``val/``, whose values are line numbers, from 0, of ``classes.txt``.
+    each image in ``train/`` and ``val/``, whose values are line numbers, from 0, of ``classes.txt``.
 
     Args:
         folder: to be made; an earlier set of scenes there is replaced.
-        train: number of pictures to train on.
-        val: number of pictures to hold out, before other photographs.
-        size: side of a picture in pixels.
+        train: number of images to train on.
+        val: number of images to hold out, before other photographs.
+        size: side of an image in pixels.
         seed: another one gives other scenes.
-        progress: called after each picture with the number done and the number of all.
+        progress: called after each image with the number done and the number of all.
 
     Returns:
         The folder.
@@ -76,14 +76,14 @@ def generate(
 
 
 def write_scenes(folder: Path, facts: dict[str, int]) -> Iterator[None]:
-    """Write all of it, a picture at a time."""
+    """Write all of it, an image at a time."""
     for number, split in enumerate(("train", "val")):
         photographs = load_photographs(split)
         for place in (folder / split, folder / "masks" / split, folder / "annotations"):
             place.mkdir(parents=True, exist_ok=True)
         document = empty_document()
         for image_id in range(1, facts[split] + 1):
-            # A picture depends on its own number alone, not on how many there are.
+            # An image depends on its own number alone, not on how many there are.
             random = np.random.default_rng((facts["seed"], number, image_id))
             scene = draw_scene(photographs, facts["size"], random)
             write_scene(folder, split, image_id, scene)
@@ -95,7 +95,7 @@ def write_scenes(folder: Path, facts: dict[str, int]) -> Iterator[None]:
 
 
 def refuse_other_content(folder: Path) -> None:
-    """Refuse to write over what is no earlier set of scenes."""
+    """Refuse to overwrite anything but an earlier set of scenes."""
     if not folder.exists():
         return
     earlier = CONTENT if (folder / MARK).is_file() else set()
@@ -106,12 +106,12 @@ def refuse_other_content(folder: Path) -> None:
 
 
 def file_name(image_id: int, suffix: str) -> str:
-    """The name of a picture or of its label map."""
+    """The name of an image or of its label map."""
     return f"{image_id:06}{suffix}"
 
 
 def write_scene(folder: Path, split: str, image_id: int, scene: Scene) -> None:
-    """Write a picture and its label map."""
+    """Write an image and its label map."""
     Image.fromarray(scene.pixels).save(folder / split / file_name(image_id, ".jpg"), quality=95)
     labels = Image.fromarray(scene.label_map())
     labels.putpalette([value for colour in PALETTE for value in colour])
@@ -119,7 +119,7 @@ def write_scene(folder: Path, split: str, image_id: int, scene: Scene) -> None:
 
 
 def empty_document() -> dict[str, Any]:
-    """COCO's format before the first picture."""
+    """COCO's format before the first image."""
     categories = [
         {"id": number, "name": name, "supercategory": "shape"} for number, name in enumerate(CLASS_NAMES, 1)
     ]
@@ -132,7 +132,7 @@ def empty_document() -> dict[str, Any]:
 
 
 def annotate(document: dict[str, Any], image_id: int, scene: Scene) -> None:
-    """Add a picture and its objects to COCO's format."""
+    """Add an image and its objects to COCO's format."""
     height, width = scene.pixels.shape[:2]
     document["images"].append(
         {"id": image_id, "file_name": file_name(image_id, ".jpg"), "width": width, "height": height}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One object: where it covers the picture, and in which colours."""
+"""One object: where it covers the image, and in which colours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from slideformer.tasks.scenes.shapes import CLASS_NAMES, SHAPES
 from slideformer.tasks.scenes.textures import texture
 
-# Radius around an object, in shares of the picture's side, from and to.
+# Radius around an object, in shares of the image's side, from and to.
 RADIUS = (0.09, 0.26)
 # How wide the rounded edge that catches the light is, in radii.
 BEVEL = 0.3
@@ -23,14 +23,14 @@ SHADOW_DEPTH, SHADOW_SHIFT, SHADOW_BLUR = 0.45, 0.18, 0.12
 
 @dataclass(frozen=True)
 class Thing:
-    """One object, drawn on the whole picture.
+    """One object, drawn on the whole image.
 
     Attributes:
         label: number of its class, from 1.
         coverage: ``(height, width)``, the share of each pixel that it covers.
         colours: ``(height, width, 3)``, 0 to 1, meaningful where it covers.
-        shadow: ``(height, width)``, how much darker it makes what lies behind it.
-        area: what it would cover without the picture's border, in pixels.
+        shadow: ``(height, width)``, how much darker it makes what is behind it.
+        area: what it would cover without the image's border, in pixels.
     """
 
     label: int
@@ -41,11 +41,11 @@ class Thing:
 
 
 def draw_thing(size: int, light: float, random: np.random.Generator) -> Thing:
-    """A random object on a picture of ``size`` x ``size`` pixels.
+    """A random object on an image of ``size`` x ``size`` pixels.
 
     Args:
-        size: side of the picture.
-        light: direction from which the light comes, in radians, the same for all objects of a picture.
+        size: side of the image.
+        light: direction from which the light comes, in radians, the same for all objects of an image.
         random: where chance comes from.
     """
     label = int(random.integers(len(CLASS_NAMES))) + 1
@@ -54,7 +54,7 @@ def draw_thing(size: int, light: float, random: np.random.Generator) -> Thing:
     across, down = random.uniform(0, size, 2)
     angle = random.uniform(0, 2 * np.pi)
 
-    # Drawn alone on a window that holds it and its shadow, then laid on the picture.
+    # Drawn alone on a window that holds it and its shadow, then laid on the image.
     half = int(np.ceil(radius * REACH))
     left, top = int(across) - half, int(down) - half
     place = np.arange(2 * half) + 0.5
@@ -74,13 +74,13 @@ def draw_thing(size: int, light: float, random: np.random.Generator) -> Thing:
 
 
 def lay(window: NDArray[np.float64], size: int, left: int, top: int) -> NDArray[np.float64]:
-    """A window on an empty picture of ``size`` x ``size``, cut by its border."""
-    picture = np.zeros((size, size, *window.shape[2:]))
+    """A window on an empty image of ``size`` x ``size``, cut by its border."""
+    image = np.zeros((size, size, *window.shape[2:]))
     rows, columns = (slice(max(0, start), max(0, start + len(window))) for start in (top, left))
-    cut = picture[rows, columns]
+    cut = image[rows, columns]
     first_row, first_column = rows.start - top, columns.start - left
     cut[...] = window[first_row : first_row + cut.shape[0], first_column : first_column + cut.shape[1]]
-    return picture
+    return image
 
 
 def shading(
@@ -95,7 +95,7 @@ def shading(
 
 
 def cast_shadow(coverage: NDArray[np.float64], radius: float, light: float) -> NDArray[np.float64]:
-    """What lies behind gets darker, away from the light, with a soft edge."""
+    """Darken what is behind, away from the light, with a soft edge."""
     shift = SHADOW_SHIFT * radius
     columns, rows = round(-shift * np.cos(light)), round(-shift * np.sin(light))
     hard = Image.fromarray((np.roll(coverage, (rows, columns), (0, 1)) * 255).round().astype(np.uint8))

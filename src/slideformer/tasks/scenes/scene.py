@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One picture: objects before a photograph, each with the exact mask of what is seen of it."""
+"""One image: objects before a photograph, each with the exact mask of what is seen of it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from slideformer.tasks.scenes.objects import Thing, draw_thing
 from slideformer.tasks.scenes.photographs import background
 
 MOST_OBJECTS = 6
-# An object of which less is seen, by the share of its area or by pixels, is no fair question.
+# An object of which less is seen, by the share of its area or by pixels, is left out.
 LEAST_SEEN, LEAST_PIXELS = 0.5, 16
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and what is on it.
+    """An image and what is on it.
 
     Attributes:
         pixels: ``(height, width, 3)``, RGB of 8 bits.

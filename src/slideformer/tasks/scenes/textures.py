@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What covers an object: two colours in a pattern. It tells nothing of the class."""
+"""The texture of an object: two colours in a pattern, independent of the class."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Semantic segmentation: pictures with label maps, training, evaluation, prediction."""
+"""Semantic segmentation: images with label maps, training, evaluation, prediction."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random changes of pictures and their label maps."""
+"""Random changes of images and their label maps."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torchvision.transforms.v2 import functional
 from slideformer.errors import UserError, check_range
 from slideformer.tasks.segment.labels import IGNORED
 
-# A picture is at most so many times as long as its short side is asked to be.
+# The long side of a resized image is at most this many times the short side that was asked for.
 LONGEST = 4
-# How often a crop with too much of one class is drawn anew.
+# How often a crop with too much of one class is drawn again.
 ATTEMPTS = 10
-# ImageNet's mean colour: what lies outside a picture, near 0 to most backbones.
+# ImageNet's mean colour, for pixels outside an image: near 0 to most backbones.
 OUTSIDE = (124, 116, 104)
 LARGEST_SCALE = 32
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of training pictures, as the paper's (OpenMMLab's) for ADE20K.
+    """Random changes of training images, as the paper's (OpenMMLab's) for ADE20K.
 
     Attributes:
-        scale: what a picture's size is multiplied by before it is cropped, from and to.
-        max_class_share: a crop of which one class takes more is drawn anew, up to ten times; 1 for never.
+        scale: factor of the size of an image before it is cropped, from and to.
+        max_class_share: a crop of which one class takes more is drawn again, up to ten times; 1 for never.
         hflip: probability of a mirror image, left to right.
         vflip: probability of a mirror image, top to bottom.
         transpose: probability that rows and columns are exchanged; with both mirror images all quarter turns.
@@ -44,23 +44,23 @@ class Augment:
     photometric: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what changes nothing sensible."""
-        for option in ("max_class_share", "hflip", "vflip", "transpose", "photometric"):
-            check_range(f"--data.augment.{option}", getattr(self, option), 0, 1)
+        """Check the ranges."""
+        for name in ("max_class_share", "hflip", "vflip", "transpose", "photometric"):
+            check_range(f"`augment.{name}`", getattr(self, name), 0, 1)
         low, high = self.scale
         if not 0 < low <= high <= LARGEST_SCALE:
             raise UserError(
-                f"--data.augment.scale must rise from above 0, up to {LARGEST_SCALE}, got [{low}, {high}]"
+                f"`augment.scale` must rise from above 0, up to {LARGEST_SCALE}, got [{low}, {high}]"
             )
 
 
 class TrainTransform:
-    """A random crop of a picture at a random scale, mirrored and recoloured.
+    """Crops an image at random, at a random scale, mirrors it and changes its colours.
 
     Args:
         augment: what may happen.
         crop_size: side of the crop in pixels.
-        short_side: of the picture before scaling, in pixels; None for its own.
+        short_side: of the image before scaling, in pixels; None for its own.
     """
 
     def __init__(self, augment: Augment, crop_size: int, short_side: int | None) -> None:
@@ -74,7 +74,7 @@ class TrainTransform:
         )
 
     def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Change a picture ``(3, height, width)`` and its labels ``(height, width)``, both 8-bit."""
+        """Change an image ``(3, height, width)`` and its labels ``(height, width)``, both 8-bit."""
         low, high = self.augment.scale
         factor = low + (high - low) * float(torch.rand(()))
         height, width = (max(1, round(factor * side)) for side in fitted(image.shape[-2:], self.short_side))
@@ -88,7 +88,7 @@ class TrainTransform:
         return image.as_subclass(Tensor), labels.as_subclass(Tensor)
 
     def place(self, labels: Tensor) -> tuple[int, int, int, int]:
-        """Top, left, height and width of a crop that is not too much of one class."""
+        """Draw top, left, height and width of a crop that is not too much of one class."""
         side = self.crop_size
         room = [length - side for length in labels.shape]
         for _ in range(ATTEMPTS):
@@ -101,7 +101,7 @@ class TrainTransform:
 
 
 def fitted(size: torch.Size | tuple[int, int], short_side: int | None) -> tuple[int, int]:
-    """Height and width at which a picture has this short side, unless its long one grew too long."""
+    """Height and width of an image resized to a short side, or less where its long side would be too long."""
     height, width = size
     if short_side is None:
         return height, width
@@ -110,18 +110,18 @@ def fitted(size: torch.Size | tuple[int, int], short_side: int | None) -> tuple[
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """A picture at another size, smoothed where it shrinks."""
+    """Resize an image, smoothed where it shrinks."""
     return functional.resize_image(image, list(size), antialias=True)
 
 
 def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """A label map at another size: each position has the label of the pixel that it lies in."""
+    """Resize a label map: each position gets the label of the pixel that contains it."""
     nearest = v2.InterpolationMode.NEAREST_EXACT
     return functional.resize_image(labels[None], list(size), interpolation=nearest)[0]
 
 
 def pad(image: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """A picture and its labels, extended below and on the right to a side at least."""
+    """Extend an image and its labels below and on the right to a side at least."""
     height, width = labels.shape
     below, right = max(0, side - height), max(0, side - width)
     if not below and not right:

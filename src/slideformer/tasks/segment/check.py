@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A look at all of a segmentation data set before a training begins."""
+"""Checks of a segmentation data set, before a training."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Look:
-    """What a look at one pair has found.
+    """The result of a look at one pair.
 
     Attributes:
-        pixels: ``(256,)``, how many have each label.
-        notes: what to know of it.
+        pixels: ``(256,)``, number of pixels of each label.
+        notes: worth knowing.
         fault: why it cannot be used, or None.
-        unreadable: why it cannot be read, or nothing.
+        unreadable: why it cannot be read; empty if it can.
     """
 
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
@@ -43,18 +43,18 @@ class Look:
 def check_data(
     source: str | Path, *, orientation: Drawn = "upright", progress: Progress | None = None
 ) -> Findings:
-    """Look at pictures and label maps of both sides, every one read whole.
+    """Check images and label maps of both splits; every one is read.
 
     Args:
         source: folder in one of the layouts.
-        orientation: on which pixels labels were drawn, where the size of a picture does not show it.
+        orientation: on which pixels labels were drawn, where the size of an image does not show it.
         progress: called after each pair with the number done and the number of all.
     """
     findings = Findings()
     try:
         opened = open_source(source, orientation)
         splits = {name: opened.split(name) for name in ("train", "val")}
-    except UserError as error:  # of the folder as a whole
+    except UserError as error:  # of the folder itself
         findings.error("folders that cannot be used", str(error))
         return findings
     findings.facts.append(f"{len(opened.class_names)} classes: {', '.join(opened.class_names)}")
@@ -63,7 +63,7 @@ def check_data(
         check_names(split, findings)
         pixels = np.zeros(256, np.int64)
         for pair, look in zip(split.pairs, looks(split, opened), strict=True):
-            tell(pair, look, findings)
+            add_look(pair, look, findings)
             pixels += look.pixels
             done += 1
             if progress is not None:
@@ -73,24 +73,24 @@ def check_data(
 
 
 def check_names(split: Split, findings: Findings) -> None:
-    """Tell what has no partner, or too many."""
+    """Add files without a partner, or with too many, to the findings."""
     for path in split.images_alone:
         findings.error(
-            "pictures without a label map", f"{path} must have a label map of its name, got none; add it"
+            "images without a label map", f"{path} must have a label map of its name, got none; add it"
         )
     for path in split.labels_alone:
         findings.error(
-            "label maps without a picture", f"{path} must have a picture of its name, got none; add it"
+            "label maps without an image", f"{path} must have an image of its name, got none; add it"
         )
     for path in split.doubles:
         findings.error(
             "names of two files",
-            f"{path} must have a name of its own, got one that another file has but for its end; rename it",
+            f"{path} must have a name of its own, got that of a file with another ending; rename it",
         )
 
 
 def looks(split: Split, source: Source) -> Iterator[Look]:
-    """What is found of each pair, in order, several read at a time."""
+    """Look at each pair, in order, several at a time."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         yield from pool.map(partial(look_at, source=source), split.pairs)
 
@@ -106,12 +106,12 @@ def look_at(pair: Pair, source: Source) -> Look:
     return Look(np.bincount(labelled.labels.ravel(), minlength=256), labelled.notes)
 
 
-def tell(pair: Pair, look: Look, findings: Findings) -> None:
+def add_look(pair: Pair, look: Look, findings: Findings) -> None:
     """Add one pair to the findings."""
     if look.fault is not None:
         findings.error(look.fault.kind, str(look.fault))
     elif look.unreadable:
-        findings.left_out("unreadable pictures or label maps", look.unreadable)
+        findings.left_out("unreadable images or label maps", look.unreadable)
     elif not look.pixels[:IGNORED].any():
         findings.note("label maps without any label", str(pair.labels))
     for note in look.notes:
@@ -121,24 +121,24 @@ def tell(pair: Pair, look: Look, findings: Findings) -> None:
 def check_classes(
     name: str, split: Split, source: Source, pixels: NDArray[np.int64], findings: Findings
 ) -> None:
-    """Tell how much there is of a side, and which classes it lacks."""
+    """Add to the findings how much there is of a split, and which classes it lacks."""
     labelled = int(pixels[:IGNORED].sum())
     share = 100 * labelled / max(1, int(pixels.sum()))
-    findings.facts.append(f"{name}: {len(split.pairs)} pictures, {share:.1f} % of the pixels labelled")
+    findings.facts.append(f"{name}: {len(split.pairs)} images, {share:.1f} % of the pixels labelled")
     if not labelled and not findings.errors:
         findings.error(
-            "sides without a label", f"{name} of {source.root} must hold labelled pixels, got none; add some"
+            "splits without a label", f"{name} of {source.root} must hold labelled pixels, got none; add some"
         )
     absent = [name for number, name in enumerate(source.class_names) if labelled and not pixels[number]]
-    tell_absent = findings.warn if name == "train" else findings.note
+    add_absent = findings.warn if name == "train" else findings.note
     for class_name in absent:
-        tell_absent(f"classes that {name} lacks", class_name)
+        add_absent(f"classes that {name} lacks", class_name)
     if absent and share < 100:
         unlabelled = f"0 and {IGNORED}" if source.layout.unlabelled_zero else str(IGNORED)
         findings.warn(
-            f"sides that lack a class and have pixels of {unlabelled}, which means no label: neither learnt "
-            "nor counted",
+            f"splits that lack a class and have pixels of {unlabelled}, which means no label: "
+            "neither trained on nor counted",
             f"{name}: {100 - share:.1f} % of the pixels",
         )
     if labelled and len(absent) == len(source.class_names) - 1:
-        findings.warn("sides that show one class only", name)
+        findings.warn("splits that show one class only", name)

@@ -1,51 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loaders of pictures with label maps, for training and for evaluation."""
+"""Loaders of images with label maps, for training and for evaluation."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
+import numpy as np
+import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from slideformer.console import print_line
 from slideformer.errors import UserError, check_range
 from slideformer.runs.run import Drawn
 from slideformer.tasks.images import OnBadImage
-from slideformer.tasks.orientation import tell_ambiguous
+from slideformer.tasks.orientation import ambiguous_line
 from slideformer.tasks.segment.augment import Augment, TrainTransform, fitted, resize
 from slideformer.tasks.segment.check import check_data
-from slideformer.tasks.segment.dataset import LabelledPictures, collate, collate_to_train
-from slideformer.tasks.segment.layout import Source, open_source
-from slideformer.tasks.training.batches import MOST_PIXELS, check_loading
-from slideformer.tasks.training.sampling import EachOnce, SeededLoader, train_sampler
+from slideformer.tasks.segment.labels import read_pair
+from slideformer.tasks.segment.layout import Pair, Source, open_source
+from slideformer.tasks.training.batches import Batch, Images, ordered_loader
+from slideformer.tasks.training.data import MOST_PIXELS, ImageData
 
 
-class SegmentationData(L.LightningDataModule):
-    """Training and hold-out pictures of one folder, with label maps of the same names.
+class SegmentationData(ImageData):
+    """Training and hold-out images of one folder, with label maps of the same names.
 
-    Pictures lie in ``images/train``, ``images/val`` or ``train``, ``val``; label maps, grey or palette PNGs
+    Images are in ``images/train``, ``images/val`` or ``train``, ``val``; label maps, grey or palette PNGs
     of class numbers, in ``masks/train`` and ``masks/val``; ``classes.txt`` names the classes, one a line.
-    ADE20K's own layout is taken as it is. The label 255 is neither learnt nor counted.
+    ADE20K's own layout is read, too. The label 255 is neither trained on nor counted.
 
     Args:
         source: the folder.
         batch_size: crops a batch and device. Batches of training are equal: what is left over at the end
-            of an epoch is not used. The hold-out comes one picture at a time, whole.
-        num_workers: processes that read pictures; None for one a core, at most 8.
+            of an epoch is not used. The hold-out comes one complete image at a time.
+        num_workers: processes that read images; None for one a core, at most 8.
         crop_size: side of a training crop in pixels.
-        short_side: to which every picture is resized, in pixels, before training's random scale as well as
+        short_side: to which every image is resized, in pixels, before training's random scale as well as
             in evaluation; its long side is at most four times that. None for its own size.
-        augment: random changes of training pictures.
-        on_bad_image: ``skip`` leaves an unreadable pair out, tells its path and counts it; ``stop`` stops.
+        augment: random changes of training images.
+        on_bad_image: ``skip`` leaves an unreadable pair out, prints its path and counts it; ``stop`` stops.
         most_pixels: largest number of pixels of a batch; more is taken for a mistake.
         orientation: on which pixels labels were drawn, ``upright`` ones or those ``stored``, where EXIF
-            turns a picture and its size does not show it.
+            rotates an image and its size does not show it.
 
     Raises:
-        UserError: the folder is not there or not fit to train on.
+        UserError: the folder does not exist or cannot be trained on.
     """
 
     def __init__(
@@ -60,25 +60,30 @@ class SegmentationData(L.LightningDataModule):
         most_pixels: int = MOST_PIXELS,
         orientation: Drawn = "upright",
     ) -> None:
-        super().__init__()
-        check_range("--data.crop_size", crop_size, 1)
-        check_range("--data.short_side", short_side, 1)
-        largest = max(batch_size * crop_size**2, 4 * (short_side or 0) ** 2)
-        check_loading(batch_size, num_workers, -(-largest // max(1, batch_size)), most_pixels)
-        self.source, self.batch_size, self.on_bad_image = source, batch_size, on_bad_image
+        check_range("`crop_size`", crop_size, 1)
+        check_range("`short_side`", short_side, 1)
+        # An image of the hold-out, of any proportions, counts as a batch.
+        held_out = 4 * (short_side or 0) ** 2
+        super().__init__(
+            source,
+            batch_size,
+            num_workers,
+            on_bad_image,
+            stack=stack,
+            pixels=max(crop_size**2, -(-held_out // max(1, batch_size))),
+            most_pixels=most_pixels,
+        )
         self.crop_size, self.short_side, self.augment = crop_size, short_side, augment
-        self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         self.orientation = orientation
         self.opened = open_source(source, orientation)
         self.splits = {name: self.opened.split(name) for name in ("train", "val")}
 
     def prepare_data(self) -> None:
-        """Look at all pictures and label maps, on one device, before the training."""
+        """Check all images and label maps, on one device, before the training."""
         findings = check_data(self.source, orientation=self.orientation)
-        findings.refuse()
-        for line in findings.before_training():
-            print_line(line)
-        tell_ambiguous(findings, self.orientation)
+        findings.check()
+        for line in findings.before_training() + ambiguous_line(findings, self.orientation):
+            self.say(line)
 
     @property
     def class_names(self) -> list[str]:
@@ -86,47 +91,76 @@ class SegmentationData(L.LightningDataModule):
         return list(self.opened.class_names)
 
     @property
-    def label_names(self) -> list[str]:
-        """Names of the classes, to be saved with a model."""
-        return self.class_names
+    def val_batch_size(self) -> int:
+        """Images a batch of the hold-out, which may be of any size."""
+        return 1
 
-    @property
-    def evaluable(self) -> bool:
-        """Whether ``slideformer evaluate`` reads the source: always."""
-        return True
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes there are."""
-        return len(self.opened.class_names)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Random, augmented crops in batches of equal size."""
+    def train_images(self) -> Dataset[Any]:
+        """Random, augmented crops to train on."""
         transform = TrainTransform(self.augment, self.crop_size, self.short_side)
-        pictures = LabelledPictures(self.opened, self.splits["train"].pairs, transform, self.on_bad_image)
-        sampler = train_sampler(pictures, 0, *self.place())
-        return SeededLoader(
-            pictures,
-            self.batch_size,
-            sampler=sampler,
-            drop_last=len(sampler) >= self.batch_size,
-            num_workers=self.num_workers,
-            collate_fn=collate_to_train,
-        )
+        return Images(PairReader(self.opened, self.splits["train"].pairs), transform, self.on_bad_image)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """The hold-out, in order, one whole picture at a time."""
-        return eval_loader(
-            self.opened,
-            short_side=self.short_side,
-            num_workers=self.num_workers,
-            on_bad_image=self.on_bad_image,
-            share=self.place(),
-        )
+    def val_images(self) -> Dataset[Any]:
+        """Complete images of the hold-out, nothing random."""
+        return eval_images(self.opened, self.short_side, self.on_bad_image)
 
-    def place(self) -> tuple[int, int]:
-        """Number of devices, and which of them this is."""
-        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+class PairReader:
+    """Images with their label maps, by number.
+
+    Args:
+        source: the data set.
+        pairs: those of its pairs that are read.
+    """
+
+    def __init__(self, source: Source, pairs: Sequence[Pair]) -> None:
+        self.source, self.pairs = source, pairs
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Read one image ``(3, height, width)`` and its labels ``(height, width)``, both 8-bit."""
+        labelled = read_pair(self.pairs[index], self.source)
+        image = torch.from_numpy(np.array(labelled.image)).permute(2, 0, 1)
+        return image, torch.from_numpy(labelled.labels)
+
+    def name(self, index: int) -> str:
+        """Return the path of one image."""
+        return str(self.pairs[index].image)
+
+
+class Resized:
+    """Resizes an image for evaluation; its labels keep their size.
+
+    Args:
+        short_side: in pixels; None for the image's own.
+    """
+
+    def __init__(self, short_side: int | None) -> None:
+        self.short_side = short_side
+
+    def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Resize the image."""
+        size = fitted(image.shape[-2:], self.short_side)
+        return (image if size == tuple(image.shape[-2:]) else resize(image, size)), labels
+
+
+def stack(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
+    """Make a batch of images of one size, pixels in [0, 1], perhaps of none."""
+    if not samples:
+        return Batch(torch.empty(0, 3, 1, 1), torch.empty(0, 1, 1).long())
+    images, masks = (torch.stack(list(column)) for column in zip(*samples, strict=True))
+    return Batch(images.float() / 255, masks.long())
+
+
+def eval_images(source: Source, short_side: int | None, on_bad_image: OnBadImage) -> Images:
+    """The hold-out of a source, by number, nothing random."""
+    pairs = source.split("val").pairs
+    if not pairs:
+        raise UserError(f"the hold-out of {source.root} must hold a labelled image, got none; add some")
+    return Images(PairReader(source, pairs), Resized(short_side), on_bad_image)
 
 
 def eval_loader(
@@ -135,42 +169,17 @@ def eval_loader(
     short_side: int | None = None,
     num_workers: int = 0,
     on_bad_image: OnBadImage = "skip",
-    share: tuple[int, int] = (1, 0),
 ) -> DataLoader[Any]:
-    """Loader of the hold-out of a source, one picture a batch, in order, nothing random.
+    """Loader of the hold-out of a source, one image a batch, in order, nothing random.
 
     Args:
         source: the data set.
-        short_side: to which pictures are resized, in pixels; labels stay as they are. None for none.
+        short_side: to which images are resized, in pixels; labels keep their size. None for none.
         num_workers: processes that read; 0 reads in this one.
         on_bad_image: what to do with an unreadable pair.
-        share: number of devices among which the pictures are shared out, and which of them this is.
 
     Raises:
-        UserError: a number is out of range, or there is no picture.
+        UserError: a number is out of range, or there is no image.
     """
-    check_range("--num-workers", num_workers, 0)
-
-    split = source.split("val")
-    if not split.pairs:
-        raise UserError(f"the hold-out of {source.root} must hold a labelled picture, got none; add some")
-    pictures = LabelledPictures(source, split.pairs, Resized(short_side), on_bad_image)
-    return DataLoader(
-        pictures, 1, sampler=EachOnce(pictures, *share), num_workers=num_workers, collate_fn=collate
-    )
-
-
-class Resized:
-    """A picture at the size at which it is evaluated; its labels at their own.
-
-    Args:
-        short_side: in pixels; None for the picture's own.
-    """
-
-    def __init__(self, short_side: int | None) -> None:
-        self.short_side = short_side
-
-    def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Resize the picture."""
-        size = fitted(image.shape[-2:], self.short_side)
-        return (image if size == tuple(image.shape[-2:]) else resize(image, size)), labels
+    images = eval_images(source, short_side, on_bad_image)
+    return ordered_loader(images, stack, batch_size=1, num_workers=num_workers)

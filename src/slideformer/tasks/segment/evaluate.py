@@ -20,8 +20,8 @@ from slideformer.runs import Run
 from slideformer.tasks.evaluate import Evaluation, Options, Progress, confusion_of, each_batch
 from slideformer.tasks.segment.augment import resize_labels
 from slideformer.tasks.segment.data import eval_loader
-from slideformer.tasks.segment.dataset import SegmentationBatch
 from slideformer.tasks.segment.layout import open_source
+from slideformer.tasks.training.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def segment(
 
 def evaluate(
     model: nn.Module,
-    batches: Iterable[SegmentationBatch],
+    batches: Iterable[Batch],
     class_names: Sequence[str],
     *,
     name: str = "the model",
@@ -175,9 +175,9 @@ def evaluate(
     classes = len(class_names)
     confusion = torch.zeros(classes, classes, dtype=torch.long)
 
-    def step(batch: SegmentationBatch, names: Sequence[str]) -> None:
+    def step(batch: Batch, names: Sequence[str]) -> None:
         nonlocal confusion
-        (image,), (mask,) = batch.images, batch.masks
+        (image,), (mask,) = batch.images, batch.targets
         height, width = mask.shape
         with naming_image(name, next(iter(names), "an image")):
             labels = segment(model, image, (height, width), sliding=sliding)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Label maps: reading them as class numbers, and laying them on their picture."""
+"""Label maps: reading them as class numbers, aligned with their image."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slideformer.errors import UserError
-from slideformer.tasks.images import read_stored, turned
+from slideformer.tasks.images import apply_orientation, read_stored
 from slideformer.tasks.orientation import ambiguity, read_with_header
 from slideformer.tasks.segment.layout import Pair, Source
 
-# What no class is: it is neither learnt nor counted.
+# The label of no class, neither trained on nor counted.
 IGNORED = 255
 LOSSY = (".jpg", ".jpeg", ".webp")
-# What is known of a pair beside its pixels, in the plural.
-WIDE, COLOURED, TURNED = (
+# Notes on a pair, in the plural.
+WIDE, COLOURED, ROTATED = (
     "label maps of 16 bits",
     "label maps stored in colour, all channels equal",
-    "label maps turned upright with their picture",
+    "label maps rotated to upright with their image",
 )
 
 
@@ -42,12 +42,12 @@ class LabelError(UserError):
 
 @dataclass(frozen=True)
 class Labelled:
-    """A picture with its labels.
+    """An image with its labels.
 
     Attributes:
         image: upright, RGB of 8 bits.
         labels: ``(height, width)``, 8-bit class numbers, `IGNORED` where there is none.
-        notes: what to know of it, of `WIDE`, `COLOURED`, `TURNED` and `ambiguity`.
+        notes: any of `WIDE`, `COLOURED`, `ROTATED` and `ambiguity`.
     """
 
     image: Image.Image
@@ -56,33 +56,37 @@ class Labelled:
 
 
 def read_pair(pair: Pair, source: Source) -> Labelled:
-    """Read a picture and its label map.
+    """Read an image and its label map.
 
-    A map as large as the upright picture lies on that; one as large as the stored picture is turned upright
-    with it. Where both are as large, the source says on which of them it was drawn.
+    A map of the size of the upright image belongs to that; one of the size of the stored image is rotated
+    with it. Where both have that size, the source says on which of them the map was drawn.
+
+    Raises:
+        LabelError: the label map cannot be used.
+        UnreadableImageError: one of the files cannot be read.
     """
     image, header = read_with_header(pair.image)
-    image = turned(image, header.orientation)
+    image = apply_orientation(image, header.orientation)
     stored, notes = read_numbers(pair.labels)
     height, width = stored.shape
     drawn = header.drawn((width, height), source.drawn)
     if drawn is None:
         raise LabelError(
-            "label maps of another size than their picture",
+            "label maps of another size than their image",
             f"{pair.labels} must be {image.width} x {image.height} pixels, as {pair.image}, got {width} x "
-            f"{height}; save it at the picture's size",
+            f"{height}; save it at the image's size",
         )
     if drawn == "stored" and header.orientation != 1:
         kind = np.int32 if stored.itemsize > 1 else np.uint8
-        stored = np.asarray(turned(Image.fromarray(stored.astype(kind)), header.orientation))
-        notes = notes if header.ambiguous else (*notes, TURNED)
+        stored = np.asarray(apply_orientation(Image.fromarray(stored.astype(kind)), header.orientation))
+        notes = notes if header.ambiguous else (*notes, ROTATED)
     if header.ambiguous:
         notes = (*notes, ambiguity(drawn))
     return Labelled(image, as_classes(pair.labels, stored, source), notes)
 
 
 def read_numbers(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """The numbers that a label map stores, ``(height, width)``, and what to know of it."""
+    """Read the numbers that a label map stores, ``(height, width)``, and notes on it."""
     if path.suffix.lower() in LOSSY:
         raise LabelError(
             "label maps compressed with loss",
@@ -104,7 +108,7 @@ def read_numbers(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
 
 
 def as_classes(path: Path, stored: NDArray[Any], source: Source) -> NDArray[np.uint8]:
-    """Class numbers of what a label map stores."""
+    """Convert the numbers that a label map stores to class numbers."""
     first = 1 if source.layout.unlabelled_zero else 0
     last = len(source.class_names) - 1 + first
     ignored = (stored == IGNORED) | (stored < first if first else False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Semantic segmentation as a LightningModule: what a step computes, nothing else."""
+"""Semantic segmentation as a LightningModule."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from slideformer.errors import check_range
 from slideformer.runs import Blueprint, Run, save_run
 from slideformer.runs.backbone import load_backbone
 from slideformer.tasks.segment.data import SegmentationData
-from slideformer.tasks.segment.dataset import SegmentationBatch
 from slideformer.tasks.segment.evaluate import SegmentationEvaluation
 from slideformer.tasks.segment.labels import IGNORED
+from slideformer.tasks.training.batches import Batch
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.optimise import Optimise
 
@@ -31,7 +31,7 @@ class SegmenterLearner(Learner):
     Args:
         name: of the head, ``semantic_fpn`` or ``upernet``.
         backbone: timm's name of the backbone.
-        num_classes: number of classes; the data tell it.
+        num_classes: number of classes; the data know it.
         weights: what the backbone starts from: a classification run's folder, a file of weights, or
             ``timm``; None for fresh ones.
         drop_path_rate: stochastic depth; None for the backbone's own.
@@ -64,9 +64,9 @@ class SegmenterLearner(Learner):
         optimise: Optimise = Optimise(),  # noqa: B008 - frozen
         ema_decay: float | None = None,
     ) -> None:
-        check_range("--model.drop_path_rate", drop_path_rate, 0, 0.999)
-        check_range("--model.frozen_stages", frozen_stages, 0, 4)
-        check_range("--model.auxiliary_weight", auxiliary_weight, 0)
+        check_range("`drop_path_rate`", drop_path_rate, 0, 0.999)
+        check_range("`frozen_stages`", frozen_stages, 0, 4)
+        check_range("`auxiliary_weight`", auxiliary_weight, 0)
         kept = {
             "name": name,
             "backbone": backbone,
@@ -84,10 +84,10 @@ class SegmenterLearner(Learner):
         }
         model = create_segmenter(name, backbone, num_classes, **arguments)
         # Before the moving average is made, which begins as a copy.
-        told = [] if weights is None else load_backbone(model.features, weights)
+        notes = [] if weights is None else load_backbone(model.features, weights)
         super().__init__(model, kept, optimise, ema_decay)
         self.blueprint = Blueprint("segment", backbone, num_classes, name, arguments)
-        self.weights, self.told, self.auxiliary_weight = weights, told, auxiliary_weight
+        self.weights, self.notes, self.auxiliary_weight = weights, notes, auxiliary_weight
         self.val_loss = MeanMetric(nan_strategy=nan)  # not "disable", which drops the weights
         self.confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORED, validate_args=False)
 
@@ -95,19 +95,19 @@ class SegmenterLearner(Learner):
         """Logits: ``(B, 3, height, width) -> (B, num_classes, height, width)``."""
         return cast("Tensor", self.evaluated(images))
 
-    def training_step(self, batch: SegmentationBatch, index: int) -> Tensor:
+    def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of one batch."""
-        images, masks = self.readable(batch)
-        logits, auxiliary = cast("Segmenter", self.model).forward_train(images)
-        loss = cross_entropy(logits, masks)
+        batch = self.usable(batch)
+        logits, auxiliary = cast("Segmenter", self.model).forward_train(batch.images)
+        loss = cross_entropy(logits, batch.targets)
         if auxiliary is not None:
-            loss = loss + self.auxiliary_weight * cross_entropy(auxiliary, masks)
+            loss = loss + self.auxiliary_weight * cross_entropy(auxiliary, batch.targets)
         self.log("train/loss", self.finite(loss), prog_bar=True)
         return loss
 
-    def validation_step(self, batch: SegmentationBatch, index: int) -> None:
+    def validation_step(self, batch: Batch, index: int) -> None:
         """Loss and confusion of one batch of the hold-out."""
-        images, masks = self.readable(batch)
+        images, masks, *_ = self.usable(batch)
         if not len(images):
             return
         logits = self(images)
@@ -119,31 +119,23 @@ class SegmenterLearner(Learner):
         self.log("val/loss", self.val_loss, batch_size=len(images))
 
     def on_validation_epoch_end(self) -> None:
-        """Tell what all pictures together give."""
+        """Log the figures of all images together."""
         names = tuple(map(str, range(self.hparams["num_classes"])))
         found = SegmentationEvaluation(names, self.confusion.compute().cpu())
         self.confusion.reset()
-        # Every device has the same, of all pictures.
+        # Every device has the same, of all images.
         self.log("val/miou", found.miou, prog_bar=True, sync_dist=True)
         self.log("val/macc", found.macc, sync_dist=True)
         self.log("val/aacc", found.aacc, sync_dist=True)
 
-    def readable(self, batch: SegmentationBatch) -> tuple[Tensor, Tensor]:
-        """Images and masks of a batch; says, once each, which pictures were left out."""
-        self.tell_unreadable(batch.check().unreadable)
-        return batch.images, batch.masks
-
     def describe(self, data: SegmentationData) -> str:
-        """What is about to be trained on what."""
-        count = sum(parameter.numel() for parameter in self.model.parameters())
-        name, backbone = self.hparams["name"], self.hparams["backbone"]
+        """Model and data, and what is to be said of the backbone's weights."""
         start = "" if self.weights is None else f", backbone from {self.weights}"
-        lines = [
-            f"{name} over {backbone}, {count / 1e6:.2f} M parameters, {data.num_classes} classes, "
-            f"crops of {data.crop_size} x {data.crop_size}{start}",
-            *self.told,
-        ]
-        return "\n".join(lines)
+        line = (
+            f"{self.blueprint.architecture}, {self.size}, {data.num_classes} classes, "
+            f"crops of {data.crop_size} x {data.crop_size}{start}"
+        )
+        return "\n".join([line, *self.notes])
 
     def save(self, folder: Path, data: SegmentationData) -> None:
         """Write the weights for ``slideformer evaluate``, ``predict`` and ``export``."""
@@ -159,6 +151,6 @@ class SegmenterLearner(Learner):
 
 
 def cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
-    """Mean over labelled pixels; 0 where there is none, as a crop of the unlabelled gives."""
+    """Cross entropy, mean over labelled pixels; 0 where there is none."""
     total = F.cross_entropy(logits.float(), masks, ignore_index=IGNORED, reduction="sum")
     return total / torch.clamp((masks != IGNORED).sum(), min=1)

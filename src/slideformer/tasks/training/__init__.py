@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training has in common, whatever is learnt: command line, steps, checkpoints, folder of a run."""
+"""The training of every task: command line, steps, checkpoints, folder of a run."""

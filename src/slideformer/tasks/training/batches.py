@@ -1,86 +1,228 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in a batch for images that cannot be read, whatever the task."""
+"""Reading images into batches, the same for every task: an unreadable image is left out or stops the work."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from slideformer.errors import UserError, check_range
-from slideformer.tasks.images import OnBadImage, UnreadableImageError, refusal
+from slideformer.tasks.images import OnBadImage, UnreadableImageError, unreadable_message
+from slideformer.tasks.training.sampling import EachOnce
 
-# One of the tasks' named tuples, with ``images``, ``unreadable`` and ``refusal``.
-Batch = TypeVar("Batch", bound=Any)
-
-
-# A batch of a thousand images of 1024 x 1024; 12 GiB as float32.
-MOST_PIXELS = 1 << 30
 MOST_WORKERS = 1024
 
 
-def check_loading(batch_size: int, num_workers: int | None, pixels: int, most_pixels: int) -> None:
-    """Refuse a batch that no memory holds, and more processes than a machine has.
+class Batch(NamedTuple):
+    """Images and targets, as a loader gives them.
 
-    Args:
-        batch_size: images a batch.
-        num_workers: processes that read; None is a number that is chosen.
-        pixels: of an image.
-        most_pixels: largest number of pixels of a batch.
-
-    Raises:
-        UserError: a number is out of range.
+    Attributes:
+        images: a tensor ``(B, 3, height, width)``; for a detector a list of tensors ``(3, height, width)``.
+        targets: class numbers ``(B,)``; label maps ``(B, height, width)``; or a list with a dict an image.
+        unreadable: paths of the images that were left out.
+        refusal: why the batch must not be used; empty if it may. It travels with the batch because an error
+            in a process that reads would reach the user as the traceback of that process.
+        cropped_away: number of objects of which the random crops left nothing.
     """
-    check_range("--data.batch_size", batch_size, 1)
-    check_range("--data.num_workers", num_workers, 0, MOST_WORKERS)
-    check_range("--data.most_pixels", most_pixels, 1)
-    if batch_size * pixels > most_pixels:
-        raise UserError(
-            f"a batch must have at most {most_pixels} pixels, got {batch_size} images of {pixels}; "
-            "lower sizes or --data.batch_size, or raise --data.most_pixels"
-        )
+
+    images: Any
+    targets: Any
+    unreadable: tuple[str, ...] = ()
+    refusal: str = ""
+    cropped_away: int = 0
+
+    def check(self) -> Batch:
+        """Return the batch itself if it may be used.
+
+        Raises:
+            UserError: it may not.
+        """
+        if self.refusal:
+            raise UserError(self.refusal)
+        return self
 
 
 class Unreadable(NamedTuple):
-    """Stands for an image that cannot be read or used.
+    """The place of an image that cannot be used.
 
     Attributes:
         path: of the image.
-        refusal: why that ends the work, or nothing where the image is left out.
+        refusal: why that ends the work; empty where the image is left out.
     """
 
     path: str
     refusal: str = ""
 
-    @classmethod
-    def because(
-        cls, path: str, error: UnreadableImageError, on_bad_image: OnBadImage, told: str = ""
-    ) -> Unreadable:
-        """What stands for an image that was not read.
 
-        Args:
-            path: of the image.
-            error: what reading it raised.
-            on_bad_image: what the user wants of such images.
-            told: which file to name, where it may be another one that is at fault.
+class Reader(Protocol):
+    """Labelled images by number."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """Read one image and its target.
+
+        Raises:
+            UnreadableImageError: the image cannot be read.
+            UserError: image or target cannot be used.
         """
-        return cls(path, refusal(told if told else path, error) if on_bad_image == "stop" else "")
+        ...
+
+    def name(self, index: int) -> str:
+        """Return the name of one image for messages, such as its path."""
+        ...
 
 
-def parted(samples: Sequence[Any]) -> tuple[list[Any], tuple[str, ...], str]:
-    """The readable samples of a batch, the paths of the others, and why these end the work, or nothing."""
+class Stream(ABC):
+    """Labelled images that come one by one, shuffled and shared among the devices by their reader."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return how many there are on this device."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[tuple[str, Callable[[], tuple[Any, Any]]]]:
+        """Iterate over the name of each image, and a function that reads it and its target."""
+
+    @abstractmethod
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch, on whose number the order depends."""
+
+
+# From what a reader gives to what a batch is made of.
+Transform = Callable[[Any, Any], tuple[Any, ...]]
+
+
+def read_or_skip(
+    read: Callable[[], tuple[Any, ...]], name: str, on_bad_image: OnBadImage
+) -> tuple[Any, ...] | Unreadable:
+    """Read a sample; give `Unreadable` for one that cannot be used.
+
+    Args:
+        read: reads and transforms it.
+        name: of the image.
+        on_bad_image: ``skip`` leaves an unreadable image out, ``stop`` ends the work, as other errors do.
+    """
+    try:
+        return read()
+    except UnreadableImageError as error:
+        return Unreadable(name, unreadable_message(name, error) if on_bad_image == "stop" else "")
+    except UserError as error:
+        return Unreadable(name, str(error))
+
+
+class Images(Dataset[Any]):
+    """Samples of a reader; one that cannot be used comes as `Unreadable`.
+
+    Args:
+        reader: gives images and targets.
+        transform: what is done to each pair.
+        on_bad_image: what to do with an unreadable image.
+    """
+
+    def __init__(self, reader: Reader, transform: Transform, on_bad_image: OnBadImage) -> None:
+        self.reader, self.transform, self.on_bad_image = reader, transform, on_bad_image
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.reader)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...] | Unreadable:
+        """Read and transform one sample."""
+        read = partial(self.sample, index)
+        return read_or_skip(read, self.reader.name(index), self.on_bad_image)
+
+    def sample(self, index: int) -> tuple[Any, ...]:
+        """Read and transform one sample, which must be usable."""
+        return self.transform(*self.reader[index])
+
+
+class ImageStream(IterableDataset[Any]):
+    """Samples of a stream; one that cannot be used comes as `Unreadable`.
+
+    Args:
+        stream: gives images and targets.
+        transform: what is done to each pair.
+        on_bad_image: what to do with an unreadable image.
+    """
+
+    def __init__(self, stream: Stream, transform: Transform, on_bad_image: OnBadImage) -> None:
+        self.stream, self.transform, self.on_bad_image = stream, transform, on_bad_image
+
+    def __len__(self) -> int:
+        """Return how many there are on this device."""
+        return len(self.stream)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch, on whose number the order depends."""
+        self.stream.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...] | Unreadable]:
+        """Read and transform one sample after the other."""
+        for name, read in self.stream:
+            yield read_or_skip(partial(self.sample, read), name, self.on_bad_image)
+
+    def sample(self, read: Callable[[], tuple[Any, Any]]) -> tuple[Any, ...]:
+        """Read and transform one sample, which must be usable."""
+        return self.transform(*read())
+
+
+def collate(
+    samples: Sequence[tuple[Any, ...] | Unreadable],
+    *,
+    stack: Callable[[Sequence[Any]], Batch],
+    training: bool = False,
+) -> Batch:
+    """Make a batch of the usable samples, perhaps none; what is to be said of the others travels with it.
+
+    Args:
+        samples: as `Images` gives them.
+        stack: makes a batch of usable samples.
+        training: whether a batch without a usable sample must not be used.
+    """
     bad = [sample for sample in samples if isinstance(sample, Unreadable)]
     good = [sample for sample in samples if not isinstance(sample, Unreadable)]
-    refusals = [sample.refusal for sample in bad if sample.refusal]
-    return good, tuple(sample.path for sample in bad), refusals[0] if refusals else ""
+    refusal = next((sample.refusal for sample in bad if sample.refusal), "")
+    if training and not good and not refusal:
+        refusal = (
+            f"a batch must hold a readable image, got {len(bad)} unreadable ones, the first {bad[0].path}; "
+            "fix the images or make the batch larger"
+        )
+    batch = stack([] if refusal else good)
+    return batch._replace(unreadable=tuple(sample.path for sample in bad), refusal=refusal)
 
 
-def refuse_nothing(batch: Batch) -> Batch:
-    """A batch to train on; one of which nothing could be read comes with its refusal."""
-    if len(batch.images) or batch.refusal:
-        return batch
-    paths = batch.unreadable
-    refused: Batch = batch._replace(
-        refusal=f"a batch must hold a readable image, got {len(paths)} unreadable ones, the first "
-        f"{paths[0]}; mend the images or make the batch larger"
+def ordered_loader(
+    images: Dataset[Any],
+    stack: Callable[[Sequence[Any]], Batch],
+    *,
+    batch_size: int,
+    num_workers: int,
+    share: tuple[int, int] = (1, 0),
+) -> DataLoader[Any]:
+    """Return a loader of all images, in order, nothing random.
+
+    Args:
+        images: to evaluate on.
+        stack: makes a batch of usable samples.
+        batch_size: images a batch.
+        num_workers: processes that read; 0 reads in this one.
+        share: number of devices that share the images, and which of them this is.
+    """
+    check_range("`batch_size`", batch_size, 1)
+    check_range("`num_workers`", num_workers, 0, MOST_WORKERS)
+    # A stream is shared among the devices by its own reader.
+    sampler = None if isinstance(images, IterableDataset) else EachOnce(images, *share)
+    return DataLoader(
+        images,
+        batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=partial(collate, stack=stack),
     )
-    return refused

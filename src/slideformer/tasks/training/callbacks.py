@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run tells while it goes on, and when it keeps its state."""
+"""Callbacks and loggers of a run: figures, checkpoints, seeds."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.run_folder import RunFolder
 from slideformer.tasks.training.sampling import EPOCHS_APART, seed
 
-# Steps before the speed is told, so that starting up is not counted.
-WARM_STEPS = 5
-TELL_STEP = 25
+# The first steps are not counted in the speed; after the second number of steps it is printed.
+WARM_UP_STEPS, PRINT_STEP = 5, 25
 
 
 class Throughput(Callback):
-    """Logs images per second, all devices together, and prints them early in the run."""
+    """Logs images per second, all devices together, and prints them once early in the run."""
 
     def __init__(self) -> None:
         self.images, self.since, self.steps, self.first_epoch = 0, 0.0, 0, 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note where a resumed run goes on."""
+        """Note where a resumed run continues."""
         self.first_epoch = trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -49,27 +48,27 @@ class Throughput(Callback):
     ) -> None:
         """Count a batch."""
         self.steps += 1
-        if self.steps == WARM_STEPS:
+        if self.steps == WARM_UP_STEPS:
             self.images, self.since = 0, time.perf_counter()
             return
         self.images += len(batch.images) * trainer.world_size
         speed = self.images / max(time.perf_counter() - self.since, 1e-9)
         pl_module.log("images_per_second", speed, prog_bar=True)
-        if self.steps == TELL_STEP and trainer.is_global_zero:
+        if self.steps == PRINT_STEP and trainer.is_global_zero:
             epochs = (trainer.max_epochs or 1) - self.first_epoch
             left = trainer.num_training_batches * epochs - self.steps
             minutes = left * len(batch.images) * trainer.world_size / speed / 60
-            print(f"{speed:.0f} images/s; about {minutes:.1f} minutes of training to go", flush=True)
+            print(f"{speed:.0f} images/s; about {minutes:.1f} minutes of training left", flush=True)
 
 
 class EpochSeed(Callback):
-    """Starts every epoch from a seed of its own: what is random in it does not depend on earlier ones.
+    """Starts every epoch from a seed of its own, so that its random numbers do not depend on earlier epochs.
 
     With the loader's own seeds, a resumed run equals an uninterrupted one number for number.
     """
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Seed Python, NumPy and PyTorch, differently on each device, and a stream's order."""
+        """Seed Python, NumPy and PyTorch, differently on each device, and the order of a stream."""
         random_seed(seed() + EPOCHS_APART * trainer.current_epoch, trainer.global_rank)
         dataset = getattr(trainer.train_dataloader, "dataset", None)
         if hasattr(dataset, "set_epoch"):
@@ -77,26 +76,26 @@ class EpochSeed(Callback):
 
 
 class EpochLines(Callback):
-    """One line an epoch, where there is no terminal for a progress bar."""
+    """Prints a line an epoch, where there is no terminal for a progress bar."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the epoch's figures."""
         if trainer.is_global_zero:
             figures = {name: float(x) for name, x in trainer.callback_metrics.items()}
-            told = cast("Any", pl_module).figures
-            words = [f"{name} {figures[name]:.4f}" for name in told if name in figures]
+            names = cast("Learner", pl_module).figures
+            words = [f"{name} {figures[name]:.4f}" for name in names if name in figures]
             speed = figures.get("images_per_second")
             words += [] if speed is None else [f"{speed:.0f} images/s"]
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(words)}", flush=True)
 
 
 class Metrics(Logger):
-    """The figures of a run in ``metrics.csv``, complete at every moment; a resumed run goes on in the file.
+    """Writes the figures of a run to ``metrics.csv``, always complete; a resumed run continues the file.
 
-    Lightning's own logger deletes the file at the start, and writes it in place where a column is added.
+    Lightning's own logger deletes the file at the start, and overwrites it where a column is added.
 
     Args:
-        folder: of the run, in which Lightning's own callbacks write as well.
+        folder: of the run, to which Lightning's own callbacks write, too.
     """
 
     name = version = ""
@@ -112,7 +111,7 @@ class Metrics(Logger):
         return str(self.folder)
 
     def keep(self, steps: int) -> None:
-        """Keep what was logged before the update at which the run is resumed; 0 keeps nothing."""
+        """Keep the rows before the update at which the run is resumed; 0 keeps none."""
         rows = [
             row for row in self.read() if (row.get("step") or "").isdecimal() and int(row["step"]) < steps
         ]
@@ -120,7 +119,7 @@ class Metrics(Logger):
         self.path.unlink(missing_ok=True) if not rows else self.write(rows)
 
     def read(self) -> list[dict[str, Any]]:
-        """All complete rows; a killed run may have left half a line."""
+        """Read all complete rows; a killed run may have left half a line."""
         if not self.path.exists():
             return []
         text = regular_file(self.path).read_text(encoding="utf-8", errors="replace")
@@ -128,11 +127,11 @@ class Metrics(Logger):
         return list(csv.DictReader(io.StringIO(complete, newline=""), restval=""))
 
     def write(self, rows: list[dict[str, Any]]) -> None:
-        """Write the file, or replace it."""
+        """Replace the file."""
         write_text(self.path, self.lines(rows, header=True))
 
     def lines(self, rows: list[dict[str, Any]], header: bool) -> str:
-        """Rows as lines of the file."""
+        """Format rows as lines of the file."""
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, self.columns, extrasaction="ignore")
         if header:
@@ -154,30 +153,27 @@ class Metrics(Logger):
             file.write(self.lines([row], header=False))
 
     def log_hyperparams(self, params: Any, *arguments: Any, **options: Any) -> None:
-        """Nothing: the configuration has them."""
+        """Do nothing: the configuration has them."""
 
 
 class Board(TensorBoardLogger):
-    """The figures for TensorBoard; its folder may be removed while the run goes on."""
+    """Writes the figures for TensorBoard; the folder may be removed during the run."""
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Add figures, in a folder that is there."""
+        """Add figures, and make the folder again if it was removed."""
         folder = Path(self.log_dir)
         with writing_to(folder):
             folder.mkdir(parents=True, exist_ok=True)
             super().log_metrics(metrics, step)
-            self.experiment.flush()  # its thread would find the folder removed, and end
+            self.experiment.flush()  # its own thread would end where the folder was removed
 
 
-class WholeFiles(TorchCheckpointIO):
-    """Checkpoints that are there whole or not at all.
-
-    Lightning's own writing copies from another file system, over the earlier file.
-    """
+class AtomicFiles(TorchCheckpointIO):
+    """Writes checkpoints atomically; Lightning's own writing copies over the earlier file."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write all that the trainer hands over."""
-        data = io.BytesIO()  # PyTorch's own words for a full disk would name neither file nor cause
+        """Write a checkpoint."""
+        data = io.BytesIO()  # PyTorch's own error for a full disk names neither file nor cause
         torch.save(checkpoint, data)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as unfinished:
@@ -185,42 +181,42 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """Keeps the weights of the best epoch, then the whole state after the last one.
+    """Saves the weights of the best epoch, then the complete state after the last one.
 
-    Each file holds the best score so far. A run that is stopped between the two goes on from the state
-    before, and finds the best one's score in its file.
+    Each file has the best score so far. A run that is stopped between the two continues from the earlier
+    state, and reads the best score from the file of the best epoch.
 
     Args:
         folder: of the run.
-        score: name of the figure that tells the best epoch.
+        score: name of the figure by which the best epoch is chosen.
     """
 
     def __init__(self, folder: RunFolder, score: str) -> None:
         self.folder, self.score = folder, score
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the weights where none before had as high a score."""
+        """Save the weights of an epoch with the highest score so far."""
         if trainer.sanity_checking:
             return
         learner = cast("Learner", pl_module)
-        learner.refuse_diverged()
+        learner.check_diverged()
         score = float(trainer.strategy.broadcast(float(trainer.callback_metrics[self.score])))
         if not isnan(score) and (learner.best_score is None or score > learner.best_score):
             learner.best_score = score
             trainer.save_checkpoint(self.folder.best, weights_only=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the state."""
-        cast("Learner", pl_module).refuse_diverged()
+        """Save the state."""
+        cast("Learner", pl_module).check_diverged()
         trainer.save_checkpoint(self.folder.last)
 
 
 def callbacks(folder: RunFolder, score: str, terminal: bool) -> list[Callback]:
-    """All of a run's callbacks.
+    """Return the callbacks of a run.
 
     Args:
         folder: of the run.
-        score: name of the figure that tells the best epoch.
+        score: name of the figure by which the best epoch is chosen.
         terminal: whether a person watches a terminal.
     """
     lines: list[Callback] = [] if terminal else [EpochLines()]

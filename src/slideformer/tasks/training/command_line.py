@@ -20,14 +20,16 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from slideformer.errors import UserError, check_range
 from slideformer.files import write_text
-from slideformer.tasks.training.callbacks import Board, Metrics, WholeFiles, callbacks
+from slideformer.tasks.table import Task
+from slideformer.tasks.training.callbacks import AtomicFiles, Board, Metrics, callbacks
+from slideformer.tasks.training.options import naming_options
+from slideformer.tasks.training.recipes import config_option
 from slideformer.tasks.training.run_folder import STATE, RunFolder, read_checkpoint, score_so_far
 from slideformer.tasks.training.settings import MODE, read_settings
-from slideformer.tasks.training.task import Task
 
 
 def expand(task: Task, words: Sequence[str]) -> list[str]:
-    """The command line in Lightning's words: short options, recipes by name, ``--resume`` with a folder."""
+    """Convert the command line to Lightning's: short options, recipes by name, ``--resume`` with a folder."""
     result: list[str] = []
     rest = iter(words)
     for word in rest:
@@ -37,16 +39,14 @@ def expand(task: Task, words: Sequence[str]) -> list[str]:
         elif option == "--resume" and equals:
             result += [option, value]
         elif option in ("--config", "-c"):
-            path = task.recipe_path(value if equals else next(rest, ""))
-            read_settings(Path(path))  # refuses what is not text, with its name
-            result.append(f"--config={path}")
+            result.append(config_option(task.name, value if equals else next(rest, "")))
         else:
             result.append(word)
     return expand_resume(result)
 
 
 def expand_resume(words: list[str]) -> list[str]:
-    """``--resume`` as ``--resume true``; with a folder, that run's own configuration and output."""
+    """Convert ``--resume`` to ``--resume true``; with a folder, to that run's configuration and output."""
     words = [
         part for word in words for part in (word.split("=", 1) if word.startswith("--resume=") else [word])
     ]
@@ -64,7 +64,7 @@ def expand_resume(words: list[str]) -> list[str]:
     return [f"--config={folder.config}", *before, f"--output={folder.path}", "--resume=true", *after[1:]]
 
 
-# Ranges of Lightning's numbers, which it would accept and stumble over.
+# Ranges of Lightning's numbers, of which it accepts others and fails later.
 MOST = 1_000_000
 RANGES = {
     "max_epochs": (1, MOST),
@@ -77,7 +77,7 @@ RANGES = {
 
 
 def check_trainer(config: Any) -> None:
-    """Refuse what Lightning would take and stumble over, or what leaves a run without an end."""
+    """Check what Lightning accepts and fails on later, or what leaves a run without an end."""
     for option, (least, most) in RANGES.items():
         check_range(f"--trainer.{option}", config[option], least, most)
     if config.val_check_interval == 0:
@@ -91,7 +91,7 @@ def check_trainer(config: Any) -> None:
         raise UserError("a run must have images to train on; leave --trainer.limit_train_batches out")
     if config.limit_val_batches == 0 or config.fast_dev_run:
         raise UserError(
-            "a run must see its hold-out, which tells the best epoch; "
+            "a run must see its hold-out, by which the best epoch is chosen; "
             "leave --trainer.limit_val_batches and --trainer.fast_dev_run out"
         )
 
@@ -101,7 +101,7 @@ LONGEST = 400
 
 
 def as_list(plugins: Any) -> list[Any]:
-    """None, one or some plugins as a list."""
+    """Convert None, one or several plugins to a list."""
     return [] if plugins is None else plugins if isinstance(plugins, list) else [plugins]
 
 
@@ -111,14 +111,14 @@ class TrainCLI(LightningCLI):
     Args:
         task: what is trained.
         words: the command line.
-        stack: what is left with it, once the run ends, is what the run holds.
+        stack: releases the lock on the folder when the run ends.
     """
 
     def __init__(self, task: Task, words: list[str], stack: ExitStack) -> None:
         self.task, self.stack = task, stack
         super().__init__(
-            task.learner,
-            task.data,
+            task.learner(),
+            task.data(),
             save_config_callback=None,
             trainer_defaults={"max_epochs": 30, "log_every_n_steps": 10, "enable_model_summary": False},
             seed_everything_default=0,
@@ -126,7 +126,7 @@ class TrainCLI(LightningCLI):
             run=False,
             auto_configure_optimizers=False,
             parser_kwargs={
-                "prog": task.words,
+                "prog": task.command,
                 "description": task.purpose,
                 "exit_on_error": False,
                 "parser_mode": MODE,
@@ -134,18 +134,19 @@ class TrainCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Declare the run's own options, and what the data tell the model."""
+        """Declare the run's own options, and the values that data and model give to each other."""
         parser.add_argument("--output", type=str, default="runs/train", help="folder of the run")
         parser.add_argument("--resume", type=bool, default=False, help="continue the run in --output")
         parser.add_argument("--task", type=str, default=self.task.name, help="what the run is of")
-        for source, target, instance in self.task.links:
-            parser.link_arguments(source, target, apply_on="instantiate" if instance else "parse")
+        for link in self.task.links:
+            on = "instantiate" if link.on_instance else "parse"
+            parser.link_arguments(link.source, link.target, apply_on=on)
 
     def before_instantiate_classes(self) -> None:
-        """Look at the folder and at the length of the run before any work."""
+        """Check the folder and the length of the run before any work."""
         if self.config.task != self.task.name:
             raise UserError(
-                f"the configuration must be of {self.task.words}, got one of {self.config.task}; "
+                f"the configuration must be of {self.task.command}, got one of {self.config.task}; "
                 "choose another --config"
             )
         check_trainer(self.config.trainer)
@@ -157,28 +158,28 @@ class TrainCLI(LightningCLI):
         self.state = None if self.checkpoint is None else read_checkpoint(self.checkpoint, STATE)
         self.best_score = None if self.state is None else score_so_far(self.folder, self.state)
         if first and not self.config.resume:  # later processes find what the first has already written
-            self.folder.refuse_if_used()
-        # A resumed run has its weights in the checkpoint; those that it began with may be gone.
+            self.folder.check_unused()
+        # A resumed run has its weights in the checkpoint; the file that it began with may be deleted.
         self.weights = self.config.model.get("weights")
         if self.checkpoint is not None and self.weights is not None:
             self.config.model.weights = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Add our loggers, callbacks and progress bar to what the configuration says."""
+        """Add our loggers, callbacks and progress bar to the configuration."""
         path, terminal = self.folder.path, sys.stdout.isatty()
         config = {**self._get(self.config_init, "trainer", default={})}
         self.metrics = Metrics(path)
-        # What was logged after the checkpoint will be logged again.
+        # Figures after the checkpoint will be logged again.
         steps = 0 if self.state is None else self.state["global_step"]
         board = Board(path, name="", version="logs", purge_step=steps)
         config["logger"] = [self.metrics, board]
-        config["plugins"] = [WholeFiles(), *as_list(config.get("plugins"))]
+        config["plugins"] = [AtomicFiles(), *as_list(config.get("plugins"))]
         config["enable_progress_bar"] = terminal
         config["default_root_dir"] = str(path)
-        return self._instantiate_trainer(config, callbacks(self.folder, self.task.learner.score, terminal))
+        return self._instantiate_trainer(config, callbacks(self.folder, self.task.learner().score, terminal))
 
     def save_config(self) -> None:
-        """Write the resolved configuration, from which a new run may start as well."""
+        """Write the resolved configuration, from which a new run can start, too."""
         config = self.config.clone()
         config.resume = False
         if self.weights is not None:
@@ -187,15 +188,12 @@ class TrainCLI(LightningCLI):
 
 
 def parse(task: Task, words: list[str], stack: ExitStack) -> TrainCLI:
-    """Lightning's command line with module, data and trainer built.
+    """Parse the command line, and build module, data and trainer.
 
     Args:
         task: what is trained.
         words: the command line.
-        stack: keeps what the run holds until its end.
-
-    Raises:
-        UserError: the words are wrong, or what they ask for cannot be built.
+        stack: releases the lock on the folder when the run ends.
     """
     with option_errors(task):
         return TrainCLI(task, words, stack)
@@ -203,7 +201,7 @@ def parse(task: Task, words: list[str], stack: ExitStack) -> TrainCLI:
 
 @dataclass
 class Progress:
-    """How far a run is, which tells what an error is due to.
+    """The phase of a run, which decides whose mistake an error is.
 
     Attributes:
         restoring: the checkpoint that is being restored; None before and after.
@@ -214,7 +212,7 @@ class Progress:
     computing: bool = False
 
     def is_bug(self, error: Exception) -> bool:
-        """Whether an error is neither an option's nor a checkpoint's."""
+        """Whether an error comes neither from an option nor from a checkpoint."""
         return self.computing or (
             self.restoring is None and isinstance(error, (LookupError, AttributeError, NameError))
         )
@@ -222,21 +220,22 @@ class Progress:
 
 @contextmanager
 def option_errors(task: Task, progress: Progress | None = None) -> Iterator[None]:
-    """Make one line of what a library raises because of the value of an option, or of a damaged checkpoint.
+    """Convert the error of a library about an option or a damaged checkpoint to one line.
 
-    Lightning, jsonargparse, timm and PyTorch check values in their own ways, some by what happens to fail:
-    any kind of error is possible. Nothing is computed in such a block that could hide a bug of a kernel;
-    ``--debug`` shows the traceback.
+    Lightning, jsonargparse, timm and PyTorch check values in their own ways, some not at all: any kind of
+    error is possible. Nothing is computed in such a block that could hide a bug of a kernel; ``--debug``
+    shows the traceback.
 
     Args:
-        task: whose short options are named.
-        progress: of the run; None while it is only being built.
+        task: whose options are named.
+        progress: of the run; None while it is being built.
 
     Raises:
         UserError: an option or a checkpoint is wrong.
     """
     try:
-        yield
+        with naming_options(task):
+            yield
     except (UserError, OSError, ImportError):
         raise
     except Exception as error:
@@ -253,16 +252,13 @@ def option_errors(task: Task, progress: Progress | None = None) -> Iterator[None
             words = re.sub(rf"(--)?{re.escape(long[2:])}\b", short, words)
         if not isinstance(error, (ArgumentError, MisconfigurationException, ValueError)):
             words = f"the options must fit together, got {type(error).__name__}: {words}"
-        raise UserError(f"{words}; `{task.words} --help` lists the options") from error
+        raise UserError(f"{words}; `{task.command} --help` lists the options") from error
 
 
 def task_of(words: Sequence[str]) -> str:
-    """Name of the task of the run that ``--resume`` continues or whose configuration ``--config`` names.
+    """Name of the task of the run that ``--resume`` continues, or of the configuration of ``--config``.
 
-    That of a classifier where none is named.
-
-    Raises:
-        UserError: the run's configuration cannot be read.
+    That of a classifier where there is none.
     """
     for word, value in zip_longest(words, words[1:], fillvalue=""):
         option, equals, after = word.partition("=")
@@ -275,6 +271,6 @@ def task_of(words: Sequence[str]) -> str:
 
 
 def task_in(file: Path) -> str:
-    """Name of the task in a run's configuration."""
+    """Name of the task in the configuration of a run."""
     config = read_settings(file)
     return str(config.get("task", "classify")) if isinstance(config, dict) else "classify"

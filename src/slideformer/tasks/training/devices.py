@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the devices of a training tell each other beside tensors."""
+"""Exchange of objects other than tensors between the devices of a training."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import distributed
 Share = TypeVar("Share")
 
 
-def exchanged(share: Share) -> list[Share]:
-    """The shares of all devices, in their order; every device must ask."""
+def all_gather_object(share: Share) -> list[Share]:
+    """Return the objects of all devices, in their order; every device must call it."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return [share]
     shares: list[Any] = [None] * distributed.get_world_size()

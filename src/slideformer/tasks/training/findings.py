@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a look at the data has found before a training: counted, with examples, nothing in silence."""
+"""Findings of a check of a data set, counted, with examples."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ERROR, WARNING, LEFT_OUT, NOTE = "error", "warning", "left out", "note"
 
 @dataclass
 class Finding:
-    """Something that was found more than once, perhaps.
+    """A kind of finding.
 
     Attributes:
         severity: ``"error"`` stops a training, ``"warning"`` is probably a mistake, ``"left out"`` is not
-            trained on, ``"note"`` is to be known.
+            trained on, ``"note"`` is worth knowing.
         kind: what it is, in the plural.
         count: how often.
-        examples: the first ones; of an error each a whole sentence.
+        examples: the first ones; of an error each is a message.
     """
 
     severity: str
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass
 class Findings:
-    """All that was found in a data set.
+    """Everything that was found in a data set.
 
     Attributes:
         facts: lines on what it holds.
@@ -42,7 +42,7 @@ class Findings:
     found: dict[tuple[str, str], Finding] = field(default_factory=dict)
 
     def error(self, kind: str, message: str) -> None:
-        """Count what a training cannot start with.
+        """Count something that a training cannot start with.
 
         Args:
             kind: what it is, in the plural.
@@ -51,7 +51,7 @@ class Findings:
         self.add(ERROR, kind, message)
 
     def warn(self, kind: str, example: str) -> None:
-        """Count what a training takes as it is, but is probably a mistake.
+        """Count something that a training accepts, but is probably a mistake.
 
         Args:
             kind: what it is, in the plural.
@@ -60,7 +60,7 @@ class Findings:
         self.add(WARNING, kind, example)
 
     def left_out(self, kind: str, example: str) -> None:
-        """Count what is not trained on.
+        """Count something that is not trained on.
 
         Args:
             kind: what it is, in the plural.
@@ -69,7 +69,7 @@ class Findings:
         self.add(LEFT_OUT, kind, example)
 
     def note(self, kind: str, example: str) -> None:
-        """Count what is used, but not as it stands in the data.
+        """Count something that is used, but changed.
 
         Args:
             kind: what it is, in the plural.
@@ -85,20 +85,20 @@ class Findings:
             finding.examples.append(example)
 
     def of(self, severity: str) -> list[Finding]:
-        """What was found of one severity, the first found first."""
+        """Findings of one severity, in the order in which they were found."""
         return [finding for finding in self.found.values() if finding.severity == severity]
 
     def count(self, severity: str) -> int:
-        """How much was found of one severity."""
+        """Number of findings of one severity."""
         return sum(finding.count for finding in self.of(severity))
 
     @property
     def errors(self) -> int:
-        """How many errors there are."""
+        """Number of errors."""
         return self.count(ERROR)
 
     def lines(self) -> list[str]:
-        """The whole report: the facts, then what was found, the gravest first."""
+        """The complete report: facts, then findings, the most severe first."""
         lines = list(self.facts)
         for finding in self.of(ERROR):
             lines.append(f"error: {finding.kind}: {finding.count}")
@@ -108,7 +108,7 @@ class Findings:
         return lines + [line for severity in (WARNING, LEFT_OUT, NOTE) for line in self.counted(severity)]
 
     def counted(self, severity: str) -> list[str]:
-        """A line a kind of one severity, with its first examples."""
+        """A line for each kind of one severity, with its first examples."""
         lines = []
         for finding in self.of(severity):
             more = ", ..." if finding.count > len(finding.examples) else ""
@@ -116,21 +116,25 @@ class Findings:
         return lines
 
     def before_training(self, hint: str = "") -> list[str]:
-        """The lines that a training begins with: warnings, and what is left out.
+        """The lines to print before a training: warnings, and what is left out.
 
         Args:
-            hint: that ends the line of what is left out.
+            hint: added to the line of what is left out.
         """
         summary = self.summary()
         return [*self.counted(WARNING), *([f"{summary}{hint}"] if summary else [])]
 
     def summary(self) -> str:
-        """One line of what is not trained on, or nothing where that is nothing."""
+        """One line on what is not trained on; empty where everything is."""
         parts = [f"{finding.count} {finding.kind}" for finding in self.of(LEFT_OUT)]
         return f"left out of the training: {', '.join(parts)}" if parts else ""
 
-    def refuse(self) -> None:
-        """Let nothing begin on data with errors."""
+    def check(self) -> None:
+        """Check that there are no errors.
+
+        Raises:
+            UserError: the first error, and how many more there are.
+        """
         if self.errors:
             first = self.of(ERROR)[0].examples[0]
             more = self.errors - 1

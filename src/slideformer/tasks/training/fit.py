@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training, from the words of the command line to the folder that a run leaves."""
+"""Training, from the words of the command line to the folder of the run."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from lightning.pytorch.callbacks import LambdaCallback
 
 from slideformer.console import print_line
 from slideformer.errors import UserError
+from slideformer.tasks.table import Task
 from slideformer.tasks.training.command_line import Progress, TrainCLI, expand, option_errors, parse
+from slideformer.tasks.training.data import ImageData
 from slideformer.tasks.training.learner import Learner
+from slideformer.tasks.training.options import naming_options, with_options
 from slideformer.tasks.training.run_folder import (
     RunFolder,
     check_optimisers,
+    check_same_run,
     read_checkpoint,
-    refuse_other_run,
 )
-from slideformer.tasks.training.task import Task
 
-# Advertisements, and deprecations that are Lightning's own to fix.
+# Advertisements, and deprecations within Lightning.
 NOISE = (
     ".*LeafSpec.*",
     "Checkpoint directory .* exists and is not empty",
@@ -43,7 +45,7 @@ NOISE = (
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what Lightning says of itself out of a person's sight."""
+    """Hide messages of Lightning that do not concern the user."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -71,16 +73,20 @@ def fit(task: Task, words: Sequence[str]) -> RunFolder:
             not finite.
     """
     with ExitStack() as stack:
-        return fit_held(task, parse(task, expand(task, words), stack))
+        with naming_options(task):
+            words = expand(task, words)
+        return fit_locked(task, parse(task, words, stack))
 
 
-def fit_held(task: Task, cli: TrainCLI) -> RunFolder:
-    """Train, while no other process may train into the folder."""
+def fit_locked(task: Task, cli: TrainCLI) -> RunFolder:
+    """Train, while the folder is locked against other processes."""
     folder, checkpoint = cli.folder, cli.checkpoint
     if checkpoint is not None and cli.state is not None:
-        refuse_other_run(checkpoint, cli.state, dict(cli.model.hparams))
+        with naming_options(task):
+            check_same_run(checkpoint, cli.state, dict(cli.model.hparams))
         cli.model.best_score = cli.best_score
 
+    cli.datamodule.say = lambda line: print_line(with_options(task, line))
     progress = Progress()
 
     def restore(*_: Any, **__: Any) -> None:
@@ -93,7 +99,7 @@ def fit_held(task: Task, cli: TrainCLI) -> RunFolder:
         progress.computing = False
 
     def begin(trainer: L.Trainer, module: L.LightningModule) -> None:
-        # Now that nothing of the command line can be refused any more.
+        # From now on, no option can be rejected any more.
         if cli.state is not None and trainer.global_step != cli.state["global_step"]:
             raise UserError(
                 f"{checkpoint} must say where its training stopped, got step {cli.state['global_step']} and "
@@ -106,7 +112,7 @@ def fit_held(task: Task, cli: TrainCLI) -> RunFolder:
         settings.log_every_n_steps = min(settings.log_every_n_steps, int(trainer.num_training_batches))
         if trainer.is_global_zero:
             if checkpoint is None:
-                folder.best.unlink(missing_ok=True)  # of a first epoch that was not finished
+                folder.best.unlink(missing_ok=True)  # of a first epoch that was not complete
             cli.metrics.keep(0 if cli.state is None else cli.state["global_step"])
             cli.save_config()
             for line in introduction(cli.model, cli.datamodule, checkpoint, cli.config.resume).split("\n"):
@@ -124,25 +130,25 @@ def fit_held(task: Task, cli: TrainCLI) -> RunFolder:
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:  # how Lightning ends on Ctrl-C, which it has switched off by then
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        hint = f"go on with: {task.words} --resume {shlex.quote(str(folder.path))}"
+        hint = f"go on with: {task.command} --resume {shlex.quote(str(folder.path))}"
         raise KeyboardInterrupt(*([hint] if folder.config.exists() else [])) from stop
     if cli.trainer.is_global_zero:
         finish(cli.model, cli.datamodule, folder)
     return folder
 
 
-def introduction(module: Learner, data: Any, checkpoint: Path | None, resume: bool) -> str:
-    """What is about to be trained on what, and from where."""
+def introduction(module: Learner, data: ImageData, checkpoint: Path | None, resume: bool) -> str:
+    """Model, data and start of the training, in a line or more."""
     start = "" if checkpoint is None else f", resumed from {checkpoint}"
     if resume and checkpoint is None:
         start = ", from the first epoch: the run to resume had not finished one"
     return module.describe(data) + start
 
 
-def finish(module: Learner, data: Any, folder: RunFolder) -> None:
-    """Write the best epoch's weights, or their moving average, and tell the score and what to do next.
+def finish(module: Learner, data: ImageData, folder: RunFolder) -> None:
+    """Write the weights of the best epoch, or their moving average; print the score and the next command.
 
-    Where there is no best one, as no epoch saw the hold-out or someone removed it, the last one's.
+    Where there is no best epoch, since none saw the hold-out or its file was removed, those of the last one.
     """
     score = module.best_score if folder.best.exists() else None
     state = read_checkpoint(folder.last if score is None else folder.best)

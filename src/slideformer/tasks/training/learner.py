@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model in training, whatever it learns: its average, its rates, and what a resumed run may not change."""
+"""The base of the models in training: moving average, rates, and what a resumed run must keep."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -16,25 +16,26 @@ from torch import Tensor, nn
 
 from slideformer.console import print_line
 from slideformer.errors import UserError, check_range
-from slideformer.tasks.training.devices import exchanged
+from slideformer.tasks.training.batches import Batch
+from slideformer.tasks.training.devices import all_gather_object
 from slideformer.tasks.training.optimise import Optimise, build_optimiser, build_schedule, check_rates
 
 
 class Learner(L.LightningModule):
-    """What the tasks have in common; each derives from it, and says what a step computes.
+    """A model in training; each task derives from it, and defines what a step computes.
 
     Args:
         model: what is trained.
-        kept: what makes the model what it is, as plain values: a resumed run may not change it.
+        kept: what defines the model, as plain values: a resumed run must not change it.
         optimise: optimiser and schedule.
         ema_decay: decay of the moving average of the weights, which is then what is evaluated and saved;
             None for no average.
 
     Attributes:
-        score: name of the logged figure that tells the best epoch.
+        score: name of the logged figure by which the best epoch is chosen.
         score_words: what to call it.
-        best_score: highest score of an epoch so far; None before one was seen.
-        figures: names of the logged figures that an epoch's line tells.
+        best_score: highest score of an epoch so far; None before the first one.
+        figures: names of the logged figures that are printed after an epoch.
     """
 
     score: ClassVar[str]
@@ -45,7 +46,7 @@ class Learner(L.LightningModule):
         self, model: nn.Module, kept: Mapping[str, Any], optimise: Optimise, ema_decay: float | None
     ) -> None:
         super().__init__()
-        check_range("--model.ema_decay", ema_decay, 0, 0.9999999)
+        check_range("`ema_decay`", ema_decay, 0, 0.9999999)
         # Plain values only, so that a checkpoint loads without running code; rates and length may change.
         self.save_hyperparameters({**kept, "ema_decay": ema_decay, **optimise.fixed()}, logger=False)
         self.model = model
@@ -60,38 +61,48 @@ class Learner(L.LightningModule):
         """The weights that count: the moving average where there is one."""
         return cast("nn.Module", self.model if self.ema is None else self.ema.module)
 
+    @property
+    def size(self) -> str:
+        """Number of parameters, in words."""
+        return f"{sum(parameter.numel() for parameter in self.model.parameters()) / 1e6:.2f} M parameters"
+
     def describe(self, data: Any) -> str:
-        """What is about to be trained on what, in a line."""
+        """Model and data in a line."""
         raise NotImplementedError
 
     def save(self, folder: Path, data: Any) -> None:
-        """Write the evaluated weights, and what they need to be used, into a run's folder."""
+        """Write the evaluated weights into the folder of a run."""
         raise NotImplementedError
 
-    def tell_unreadable(self, paths: Iterable[str]) -> None:
-        """Say, once each, which images were left out."""
-        for path in paths:
+    def usable(self, batch: Batch) -> Batch:
+        """Return the batch itself; print, once each, which images were left out.
+
+        Raises:
+            UserError: the batch must not be used.
+        """
+        for path in batch.check().unreadable:
             if path not in self.unreadable:
                 self.unreadable.add(path)
                 print_line(f"left out, unreadable: {path}")
+        return batch
 
     def on_train_end(self) -> None:
-        """Bring together what each device has left out."""
-        self.unreadable = set().union(*exchanged(self.unreadable))
+        """Collect from all devices which images were left out."""
+        self.unreadable = set().union(*all_gather_object(self.unreadable))
 
     def left_out(self) -> list[str]:
-        """Lines on what could not be used, for the end of a run."""
+        """Lines on what was left out, for the end of a run."""
         count = len(self.unreadable)
         return [f"images left out because they were unreadable: {count}"] if count else []
 
     def finite(self, loss: Tensor) -> Tensor:
-        """The loss of a step itself."""
+        """Return the loss of a step itself."""
         if not torch.isfinite(loss):
             raise self.diverged(f"the loss must be finite, got {loss.item()}")
         return loss
 
-    def refuse_diverged(self) -> None:
-        """Keep no weights that answer nothing."""
+    def check_diverged(self) -> None:
+        """Check that the weights are worth keeping."""
         loss = float(self.trainer.callback_metrics.get("val/loss", 0.0))
         if not isfinite(loss):
             raise self.diverged(f"the loss on the hold-out must be finite, got {loss}")
@@ -100,32 +111,32 @@ class Learner(L.LightningModule):
                 raise self.diverged(f"all weights must be finite, got others in {name}")
 
     def diverged(self, fact: str) -> UserError:
-        """The error of a training whose numbers have left their range."""
+        """Return the error of a training whose numbers are no longer finite."""
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         return UserError(
             f"{fact} at step {self.global_step}, epoch {self.current_epoch + 1}, learning rate {rate:.2e}; "
-            "try a lower --model.optimise.lr, a longer --model.optimise.warmup_epochs, "
-            "--trainer.gradient_clip_val 1.0 or --trainer.precision 32"
+            "try a lower `optimise.lr`, a longer `optimise.warmup_epochs`, `gradient_clip_val` 1.0 or "
+            "`precision` 32"
         )
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Follow the weights with the moving average, once an update."""
+        """Update the moving average, once an update of the weights."""
         if self.ema is not None and self.global_step != self.updates:
             self.ema.update(self.model, step=self.global_step)
         self.updates = self.global_step
 
     def on_train_start(self) -> None:
-        """Go on counting updates where a resumed run stopped."""
+        """Continue to count updates where a resumed run stopped."""
         self.updates = self.global_step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note the best score and what an update is; the schedule is a function of the update alone."""
+        """Save the best score and the size of an update; the schedule depends on the update alone."""
         checkpoint["best_score"] = self.best_score
         checkpoint["images_per_update"] = self.images_per_update()
         checkpoint["lr_schedulers"] = []
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on where updates would count differently."""
+        """Check that a resumed run counts updates as before."""
         if len(checkpoint["optimizer_states"]) != 1:
             raise UserError(
                 "a resumed run must have the state of one optimiser in its last checkpoint, got "
@@ -135,13 +146,13 @@ class Learner(L.LightningModule):
         if before != now:
             raise UserError(
                 f"a resumed run must keep its {before} images an update, got {now}; resume with the same "
-                "--data.batch_size, --trainer.accumulate_grad_batches and devices"
+                "`batch_size`, `accumulate_grad_batches` and devices"
             )
         done, wanted = checkpoint["epoch"] + 1, self.trainer.max_epochs or 0
         if done > wanted:
             raise UserError(
                 f"a resumed run must be at least as long as it is, {done} epochs, got "
-                f"--trainer.max_epochs {wanted}; choose more"
+                f"`max_epochs` {wanted}; choose more"
             )
 
     def images_per_update(self) -> int:
@@ -153,8 +164,8 @@ class Learner(L.LightningModule):
         """Optimiser and schedule, stepped at every update."""
         epochs, updates = self.trainer.max_epochs, self.trainer.estimated_stepping_batches
         if epochs is None or epochs < 1 or updates == float("inf"):
-            raise UserError(f"a schedule needs an end, got {epochs} epochs; pass --trainer.max_epochs N")
-        self.optimise.refuse_shorter(epochs, int(updates))
+            raise UserError(f"a schedule needs an end, got {epochs} epochs; set `max_epochs`")
+        self.optimise.check_length(epochs, int(updates))
         batch = self.images_per_update()
         optimiser = build_optimiser(self.model, self.optimise, batch)
         schedule = build_schedule(optimiser, self.optimise, batch, epochs, int(updates))

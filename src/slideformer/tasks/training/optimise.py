@@ -32,7 +32,7 @@ RANGES = {
     "cooldown_epochs": (0, inf),
     "decay": (0, inf),
 }
-# Timm has one word for what some of them lower the rate by.
+# The default of `decay`; timm has one word for the two.
 DECAY = {"multistep": 0.1, "poly": 1.0}
 
 
@@ -76,31 +76,31 @@ class Optimise:
     layer_decay: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what timm would only refuse hours later, or not at all."""
-        for option, name, known in (
+        """Check what timm would reject only hours later, or not at all."""
+        for field, name, known in (
             ("name", self.name, cast("list[str]", list_optimizers())),
             ("schedule", self.schedule, list(SCHEDULES)),
         ):
             if name not in known:
                 near = ", ".join(difflib.get_close_matches(name, known) or known[:5])
-                raise UserError(f"--model.optimise.{option} must be known to timm, got {name}; try {near}")
-        for option, (least, most) in RANGES.items():
-            check_range(f"--model.optimise.{option}", getattr(self, option), least, most)
+                raise UserError(f"`optimise.{field}` must be known to timm, got {name}; try {near}")
+        for field, (least, most) in RANGES.items():
+            check_range(f"`optimise.{field}`", getattr(self, field), least, most)
         if (self.schedule == "multistep") != bool(self.milestones):
             raise UserError(
-                "--model.optimise.milestones must be given with the schedule multistep, and with no other, "
+                "`optimise.milestones` must be given with the schedule multistep, and with no other, "
                 f"got {list(self.milestones)} with {self.schedule}; add or remove them"
             )
         if self.warmup_epochs is not None and self.warmup_steps is not None:
             raise UserError(
-                "the warm-up must be given in epochs or in steps, got both --model.optimise.warmup_epochs "
-                "and warmup_steps; leave one out"
+                "the warm-up must be given in epochs or in steps, got both `optimise.warmup_epochs` and "
+                "`optimise.warmup_steps`; leave one out"
             )
         for beta in self.betas:
-            check_range("--model.optimise.betas", beta, 0, 0.9999999)
+            check_range("`optimise.betas`", beta, 0, 0.9999999)
 
     def fixed(self) -> dict[str, Any]:
-        """What the state of the optimiser depends on, as plain values: a resumed run may not change it."""
+        """Values that the optimiser's state depends on: a resumed run must not change them."""
         return {
             "optimiser": self.name,
             "weight_decay": self.weight_decay,
@@ -109,27 +109,27 @@ class Optimise:
         }
 
     def warmup(self, epochs: int, updates: int) -> float:
-        """Epochs of warm-up of a training of so many epochs, and so many updates in all."""
+        """Epochs of warm-up in a training of some epochs and, in all, updates."""
         if self.warmup_steps is not None:
             return self.warmup_steps / max(1, updates // epochs)
         return min(5, epochs // 5) if self.warmup_epochs is None else self.warmup_epochs
 
-    def refuse_shorter(self, epochs: int, updates: int) -> None:
-        """Refuse a training that is all warm-up and cool-down."""
+    def check_length(self, epochs: int, updates: int) -> None:
+        """Check that a training is more than warm-up and cool-down."""
         edges = self.warmup(epochs, updates) + self.cooldown_epochs
         if edges >= epochs:
             raise UserError(
-                f"--trainer.max_epochs must be more than the {edges:g} of warm-up and cool-down, got "
-                f"{epochs}; train longer, or lower --model.optimise.warmup_epochs (or warmup_steps)"
+                f"`max_epochs` must be more than the {edges:g} of warm-up and cool-down, got {epochs}; "
+                "train longer, or lower `optimise.warmup_epochs` (or `optimise.warmup_steps`)"
             )
 
     def factor(self, batch: int) -> float:
-        """What the rates are multiplied by, for this many images an update."""
+        """Factor of the rates, for a number of images an update."""
         return 1.0 if self.base_batch is None else batch / self.base_batch
 
 
 def build_optimiser(model: nn.Module, options: Optimise, batch: int) -> Optimizer:
-    """Timm's optimiser, with no decay of biases, of 1-d parameters and of what the model exempts."""
+    """Build timm's optimiser, without decay of biases, 1-d parameters and what the model exempts."""
     try:
         return create_optimizer_v2(
             model,
@@ -142,22 +142,20 @@ def build_optimiser(model: nn.Module, options: Optimise, batch: int) -> Optimize
     except (TypeError, ValueError, IndexError, AssertionError, ImportError, RuntimeError) as error:
         raise UserError(
             f"the optimiser {options.name} cannot be made with betas {options.betas}: "
-            f"{' '.join(str(error).split())}; choose other --model.optimise.betas or another name"
+            f"{' '.join(str(error).split())}; choose other `optimise.betas` or another name"
         ) from error
 
 
 def check_rates(optimiser: Optimizer) -> None:
     """Check that float32 can compute with the rates, which schedule and number of images may raise."""
     for group in optimiser.param_groups:
-        check_range(
-            "the learning rate by --model.optimise and the images an update", group["lr"], 0, HIGHEST_RATE
-        )
+        check_range("the learning rate by `optimise` and the images an update", group["lr"], 0, HIGHEST_RATE)
 
 
 def build_schedule(
     optimiser: Optimizer, options: Optimise, batch: int, epochs: int, updates: int
 ) -> Scheduler:
-    """Timm's schedule over updates, not epochs.
+    """Build timm's schedule, over updates, not epochs.
 
     Args:
         optimiser: whose rates are set.

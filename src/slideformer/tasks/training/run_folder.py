@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a run: what lies where, whether it can be written, continued, read."""
+"""The folder of a training run: its files, checkpoints, and whether it can be continued."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
-        """The checkpoint after the last whole epoch."""
+        """The checkpoint after the last complete epoch."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
@@ -51,7 +51,11 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Create the folder and keep other trainings out of it; remove it again where it stays empty."""
+        """Create the folder and lock it against other trainings; remove it again if it stays empty.
+
+        Raises:
+            UserError: it cannot be written, or another process holds it.
+        """
         logs = self.path / "logs"
         old = logs.exists()
         created = [path for path in (self.path, *self.path.parents) if not path.exists()]
@@ -75,34 +79,34 @@ class RunFolder:
         except OSError as error:
             raise UserError(
                 f"the output folder must be writable, got {self.path} ({error.strerror}); "
-                "choose another --output"
+                "choose another `output`"
             ) from error
 
-    def refuse_if_used(self) -> None:
-        """Refuse to train over another run; one that stopped within its first epoch is none."""
+    def check_unused(self) -> None:
+        """Check that no other run is overwritten, but for one that stopped within its first epoch."""
         if self.last.exists() or self.has_later_epochs():
             raise UserError(
-                f"{self.path} already holds a run; continue it with --resume, or choose another --output"
+                f"{self.path} already holds a run; continue it with `resume`, or choose another `output`"
             )
 
     def has_later_epochs(self) -> bool:
-        """Whether there is more than what a run leaves that stopped within its first epoch."""
+        """Whether a run has finished its first epoch."""
         return self.weights.exists() or (self.best.exists() and read_checkpoint(self.best)["epoch"] > 0)
 
     def checkpoint_to_resume(self) -> Path | None:
         """The last checkpoint, or None where the run stopped within its first epoch."""
         if not self.config.exists():
-            raise UserError(f"--resume needs a run, got {self.path}, which holds none; check the folder")
+            raise UserError(f"`resume` needs a run, got {self.path}, which holds none; check the folder")
         if self.last.exists():
             return self.last
         if self.has_later_epochs():
             raise UserError(
-                f"--resume needs the best and the last checkpoint, got no {self.last}; restore it"
+                f"`resume` needs the best and the last checkpoint, got no {self.last}; restore it"
             )
         return None
 
 
-# What every checkpoint holds, and what one to go on from holds as well.
+# The keys of every checkpoint, and those of one to continue from.
 WEIGHTS = {"state_dict": dict, "hyper_parameters": dict, "epoch": int, "best_score": (float, NoneType)}
 STATE = {
     **WEIGHTS,
@@ -112,7 +116,7 @@ STATE = {
     "callbacks": dict,
     "optimizer_states": list,
 }
-# What options and moments of optimisers are made of.
+# Types of the options and moments of optimisers.
 NUMBERS = (int, float, torch.Tensor)
 
 
@@ -121,10 +125,10 @@ def read_checkpoint(path: Path, keys: Mapping[str, Any] = WEIGHTS) -> dict[str, 
 
     Args:
         path: of the file.
-        keys: what it must hold, and of which types.
+        keys: that it must have, with their types.
 
     Raises:
-        UserError: it does not exist, or is none of ours.
+        UserError: it does not exist, or is not a checkpoint of this program.
     """
     try:
         state = torch.load(regular_file(path), map_location="cpu", weights_only=True, mmap=True)
@@ -133,8 +137,7 @@ def read_checkpoint(path: Path, keys: Mapping[str, Any] = WEIGHTS) -> dict[str, 
     except UserError:
         raise
     except Exception as error:
-        # PyTorch's words for a file that is damaged, of another kind, or that wants to run code: any bytes
-        # come here, and its reader raises as many kinds of errors as there are ways to damage them.
+        # A file that is damaged, of another kind, or wants to run code: PyTorch's reader raises any error.
         raise UserError(
             f"{path} must be a checkpoint of this program, but cannot be read; restore or delete it"
         ) from error
@@ -153,7 +156,7 @@ def read_checkpoint(path: Path, keys: Mapping[str, Any] = WEIGHTS) -> dict[str, 
 
 
 def earlier_best_score(state: Mapping[str, Any]) -> float | None:
-    """The score of the best epoch as 0.1 kept it, among the states of Lightning's callbacks."""
+    """The score of the best epoch in a checkpoint of version 0.1: in the states of Lightning's callbacks."""
     callbacks = state.get("callbacks")
     states = callbacks.values() if isinstance(callbacks, dict) else ()
     scores = [x.get("best_model_score") for x in states if isinstance(x, dict) and x.get("monitor")]
@@ -161,14 +164,14 @@ def earlier_best_score(state: Mapping[str, Any]) -> float | None:
 
 
 def score_so_far(folder: RunFolder, state: Mapping[str, Any]) -> float | None:
-    """The score of the best epoch of a run that goes on from the last checkpoint.
+    """The score of the best epoch of a run that continues from the last checkpoint.
 
-    Where the run was stopped between the two, the best is of the epoch that comes next.
+    Where the run was stopped between the two, the best one is of the epoch after the last one.
     """
     if not folder.best.exists() and state["best_score"] is None:
         return None
     if not folder.best.exists():
-        raise UserError(f"--resume needs the best and the last checkpoint, got no {folder.best}; restore it")
+        raise UserError(f"`resume` needs the best and the last checkpoint, got no {folder.best}; restore it")
     best = read_checkpoint(folder.best)
     shapes = [{key: getattr(x, "shape", None) for key, x in y["state_dict"].items()} for y in (state, best)]
     if shapes[0] != shapes[1]:
@@ -179,10 +182,10 @@ def score_so_far(folder: RunFolder, state: Mapping[str, Any]) -> float | None:
 
 
 def check_optimisers(path: Path, optimisers: Iterable[Optimizer]) -> None:
-    """Refuse what a checkpoint restored of optimisers where their next update would stumble over it."""
+    """Check the state of optimisers that a checkpoint restored, before the next update uses it."""
     for optimiser in optimisers:
         usual = optimiser.defaults
-        # PyTorch adds this one to the defaults when it restores, and to the groups of some optimisers only.
+        # PyTorch adds this one to all defaults when it restores, but to the groups of some optimisers only.
         names = usual.keys() - {"differentiable"}
         wrong = [
             name
@@ -208,8 +211,8 @@ def same_kind(x: object, usual: object) -> bool:
     return usual is None or (isinstance(x, NUMBERS) if isinstance(usual, NUMBERS) else type(x) is type(usual))
 
 
-def refuse_other_run(path: Path, state: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse to continue a run with another model, optimiser or average."""
+def check_same_run(path: Path, state: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Check that a run is continued with its own model, optimiser and average."""
     saved = dict(state["hyper_parameters"])
     if saved != wanted:
         changed = ", ".join(
@@ -219,5 +222,5 @@ def refuse_other_run(path: Path, state: dict[str, Any], wanted: dict[str, Any]) 
         )
         raise UserError(
             f"{path} must be a checkpoint of this model and optimiser, got {changed}; "
-            "resume without the change, or choose another --output"
+            "resume without the change, or choose another `output`"
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who sees which image when: shuffled by seed and epoch alone, so that a resumed run goes on in it."""
+"""The order of the images: shuffled by seed and epoch alone, so that a resumed run continues it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ EPOCHS_APART = 10_007
 
 
 class RepeatedShuffle(RepeatAugSampler, DistributedSampler[Any]):
-    """Timm's repeated augmentation, as a `DistributedSampler`, the kind that Lightning leaves as it is."""
+    """Timm's repeated augmentation, as a `DistributedSampler`, which Lightning does not replace."""
 
     def __iter__(self) -> Iterator[Any]:
-        """An epoch of the run's seed, of which timm's order does not know."""
+        """Iterate over an epoch; timm's order depends on its number alone, so the seed is added to that."""
         epoch, self.epoch = self.epoch, seed() + self.epoch
         try:
             return iter(list(cast("Any", super()).__iter__()))
@@ -28,35 +28,34 @@ class RepeatedShuffle(RepeatAugSampler, DistributedSampler[Any]):
 
 
 class EachOnce(DistributedSampler[Any]):
-    """One device's share of images to evaluate, in order: each image on one device, none twice.
+    """One device's share of the images to evaluate, in order: each image on one device, none twice.
 
     PyTorch's own sampler repeats some, so that all shares are equal.
     """
 
     def __iter__(self) -> Iterator[int]:
-        """Every ``num_replicas``-th image."""
+        """Iterate over every ``num_replicas``-th image."""
         return iter(self.share)
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return how many there are."""
         return len(self.share)
 
     @property
     def share(self) -> range:
-        """Numbers of this device's images."""
+        """Numbers of the images of this device."""
         return range(self.rank, len(cast("Sized", self.dataset)), self.num_replicas)
 
 
-def train_sampler(dataset: Sized, repeats: int, world_size: int, rank: int) -> DistributedSampler[Any]:
+def train_sampler(images: Dataset[Any], repeats: int, world_size: int, rank: int) -> DistributedSampler[Any]:
     """One device's share of the images, in a new order every epoch.
 
     Args:
-        dataset: the images.
+        images: to share; their number is known.
         repeats: how often one image comes in a row; the epoch stays as long, of fewer images. 0 for once.
         world_size: number of devices.
         rank: number of this device.
     """
-    images = cast("Dataset[Any]", dataset)
     if repeats:
         repeated = cast("Any", RepeatedShuffle)
         return cast("DistributedSampler[Any]", repeated(images, world_size, rank, num_repeats=repeats))
@@ -71,14 +70,14 @@ def seed() -> int:
 class SeededLoader(DataLoader[Any]):
     """A loader whose processes begin every epoch from a seed of its own.
 
-    The seeds come from a generator of the loader's: to start one, which a resumed run does at another
-    moment, shall not draw from the numbers that the model goes on with.
+    The seeds come from a generator of the loader's own: the start of the processes, which is at another
+    moment in a resumed run, must not draw from the random numbers of the model.
     """
 
     def __iter__(self) -> Any:
-        """Start the processes of the sampler's epoch, once the first batch is asked for.
+        """Start the processes of the sampler's epoch, when the first batch is asked for.
 
-        Not before, since Lightning asks for the iterator first and then tells which epoch it is.
+        Not before, since Lightning asks for the iterator first and sets the epoch afterwards.
         """
         epoch, rank = (getattr(self.sampler, name, 0) for name in ("epoch", "rank"))
         self.generator = torch.Generator().manual_seed(seed() + EPOCHS_APART * epoch + rank)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading YAML that anyone may have written: a bounded size, whatever it says."""
+"""Reading YAML of unknown origin, within a bounded size."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from jsonargparse import get_loader, set_loader
 from slideformer.errors import UserError
 from slideformer.files import read_text
 
-# What no configuration of a training reaches: nodes with what aliases stand for, and levels of nesting.
+# Far above any configuration: values, with those that aliases stand for, and levels of nesting.
 MOST_NODES, MOST_LEVELS = 20_000, 30
 MOST_BYTES = 1 << 20
 MODE = "bounded_yaml"
 
 
 def check_size(text: str) -> None:
-    """Refuse YAML that is large, nests deeply or refers to itself, before anything is built of it."""
+    """Reject YAML that is large, nests deeply or refers to itself, before anything is built from it."""
     if not any(sign in text for sign in "[{:-&*\n"):
         return
     sizes: dict[str, int] = {}
@@ -54,12 +54,12 @@ def check_size(text: str) -> None:
 
 
 def load(text: str) -> Any:
-    """The value of a YAML text, in the words of the command line's parser."""
+    """Read the value of a YAML text as the parser of the command line does."""
     check_size(text)
     return get_loader("yaml")(text)
 
 
-# Every value and file of the command line goes through this loader.
+# The loader of every value and file of the command line.
 set_loader(MODE, load, (yaml.YAMLError,))
 
 
@@ -67,8 +67,7 @@ def read_settings(file: Path) -> Any:
     """Read a configuration file."""
     try:
         text = read_text(file, most=MOST_BYTES)
-        check_size(text)
-        return yaml.safe_load(text)
+        return load(text)
     except yaml.YAMLError as error:
         raise UserError(
             f"{file} must be a YAML file, but cannot be read ({' '.join(str(error).split())}); "

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of sources of labelled images: a table, to which a user may add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from slideformer.errors import UserError
+from slideformer.tasks.classify import digits, folders, timm_sources
+from slideformer.tasks.training.batches import Reader, Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The text that names a source, and the options that go with it; see `ClassificationData`.
+
+    Attributes:
+        name: the text.
+        training: whether it is trained on; if not, its hold-out alone is needed.
+        root: folder of the source.
+        train_split: name of the training split.
+        val_split: name of the hold-out split.
+        num_classes: number of classes; None if the source knows.
+        batch_size: images a batch.
+        num_workers: processes that read; 0 reads in this one.
+        download: whether the source may be fetched.
+    """
+
+    name: str
+    training: bool = True
+    root: str | None = None
+    train_split: str = "train"
+    val_split: str = "validation"
+    num_classes: int | None = None
+    batch_size: int = 1
+    num_workers: int = 0
+    download: bool = False
+
+
+def no_check() -> None:
+    """Accept a source as it comes."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled images in two splits.
+
+    Attributes:
+        class_names: in the order of the class numbers.
+        open: gives the images of ``"train"`` or ``"val"``, with their class numbers.
+        named: whether the class names are more than numbers, and are saved with a model.
+        check: looks at the source before a training; raises `UserError` for one that cannot be used.
+    """
+
+    class_names: tuple[str, ...]
+    open: Callable[[str], Reader | Stream]
+    named: bool = True
+    check: Callable[[], None] = no_check
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row of the table of sources.
+
+    Attributes:
+        open: gives the source of a request.
+        evaluable: whether ``slideformer evaluate`` reads it.
+    """
+
+    open: Callable[[Request], Source]
+    evaluable: bool = True
+
+
+def open_digits(request: Request) -> Source:
+    """The embedded handwritten digits."""
+    check_own_classes(request)
+    return Source(tuple(digits.CLASS_NAMES), digits.DigitsReader)
+
+
+def open_folder(request: Request) -> Source:
+    """A folder with ``train/`` and ``val/``, each with one folder of images a class."""
+    check_own_classes(request)
+    root = Path(request.name)
+    names = folders.shared_class_names(root) if request.training else folders.hold_out_class_names(root)
+    reader = partial(folders.open_split, root, names)
+    return Source(tuple(names), reader, check=lambda: reader("train").check_classes())
+
+
+def open_timm(request: Request) -> Source:
+    """A source that timm reads."""
+    if request.num_classes is None:
+        raise UserError(
+            f"a source of timm must have its number of classes given, got {request.name} alone; "
+            "set `num_classes`"
+        )
+    source = timm_sources.TimmSource(
+        name=request.name,
+        root=request.root,
+        splits={"train": request.train_split, "val": request.val_split},
+        num_classes=request.num_classes,
+        batch_size=request.batch_size,
+        num_workers=request.num_workers,
+        download=request.download,
+    )
+    numbers = tuple(str(number) for number in range(request.num_classes))
+    return Source(numbers, source.read, named=False, check=source.check)
+
+
+def check_own_classes(request: Request) -> None:
+    """Check that the number of classes is not given of a source that knows it."""
+    if request.num_classes is not None:
+        raise UserError(f"the classes of {request.name} are its own; leave `num_classes` out")
+
+
+# The text that names a source; one that ends in / or : is its beginning, in any case of letters.
+KINDS: dict[str, Kind] = {"digits": Kind(open_digits)}
+KINDS |= dict.fromkeys(timm_sources.PREFIXES, Kind(open_timm, evaluable=False))
+# Any other text is the path of a folder.
+FOLDER = Kind(open_folder)
+
+
+def register_source(name: str, open: Callable[[Request], Source], *, evaluable: bool = True) -> None:
+    """Add a kind of source, to be trained and evaluated on by its name.
+
+    Args:
+        name: the text that names the source; one that ends in ``/`` or ``:``, such as ``"lmdb:"``, stands for
+            all texts that begin with it.
+        open: gives the source of a request, which has the text and the options of `ClassificationData`.
+        evaluable: whether its hold-out can be opened without those options.
+
+    Raises:
+        ValueError: the name is empty or taken.
+
+    Example:
+        >>> from PIL import Image
+        >>> from slideformer.tasks.classify import Source, register_source
+        >>> class Squares:
+        ...     def __init__(self, split):
+        ...         self.colours = ["red", "blue"] * (8 if split == "train" else 2)
+        ...
+        ...     def __len__(self):
+        ...         return len(self.colours)
+        ...
+        ...     def __getitem__(self, index):
+        ...         return Image.new("RGB", (32, 32), self.colours[index]), index % 2
+        ...
+        ...     def name(self, index):
+        ...         return f"square {index}"
+        >>> register_source("squares", lambda request: Source(("red", "blue"), Squares))
+        >>> from slideformer.tasks.classify.data import ClassificationData
+        >>> data = ClassificationData("squares", model="slide_swin_nano", num_workers=0)
+        >>> [batch.targets.tolist() for batch in data.val_dataloader()]
+        [[0, 1, 0, 1]]
+    """
+    if not name or name in KINDS:
+        raise ValueError(f"a source must have a name of its own, got {name!r}; choose another one")
+    KINDS[name] = Kind(open, evaluable)
+
+
+def find_kind(name: str, training: bool = True) -> Kind:
+    """The row of the table for a text that names a source."""
+    for known, kind in KINDS.items():
+        prefix = known.endswith(("/", ":")) and name.lower().startswith(known.lower())
+        if (name == known or prefix) and (training or kind.evaluable):
+            return kind
+    return FOLDER
+
+
+def open_source(request: Request) -> Source:
+    """The source of a request.
+
+    Raises:
+        UserError: the source does not exist or cannot be used.
+    """
+    return find_kind(request.name, request.training).open(request)
+
+
+def open_hold_out(name: str) -> Source:
+    """A source of which the hold-out alone is needed, such as a folder without ``train/``.
+
+    Raises:
+        UserError: the source does not exist or cannot be used.
+    """
+    return open_source(Request(name=name, training=False))

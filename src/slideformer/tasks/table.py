@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of tasks. It imports neither Lightning nor torchvision: its functions do when they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slideformer.errors import UserError
+
+if TYPE_CHECKING:
+    from slideformer.tasks.training.data import ImageData
+    from slideformer.tasks.training.learner import Learner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A value that the data or the model of a training give to the other.
+
+    Attributes:
+        source: the argument, or attribute, that gives it.
+        target: the argument that gets it.
+        on_instance: whether only an instance knows it.
+    """
+
+    source: str
+    target: str
+    on_instance: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A row of the table.
+
+    Attributes:
+        name: the word after ``slideformer train``.
+        purpose: what its training does, for the help.
+        extra: the extra of the package that it needs.
+        short: short options of its training, and the options that they stand for.
+        links: values that data and model give to each other.
+        learner: imports and returns the class of what is trained, whose arguments are under ``--model``.
+        data: imports and returns the class of the data module, whose arguments are under ``--data``.
+    """
+
+    name: str
+    purpose: str
+    extra: str
+    short: Mapping[str, str]
+    links: tuple[Link, ...]
+    learner: Callable[[], type[Learner]]
+    data: Callable[[], type[ImageData]]
+
+    @property
+    def command(self) -> str:
+        """The command that trains it."""
+        return "slideformer train" if self.name == "classify" else f"slideformer train {self.name}"
+
+
+def classifier() -> type[Learner]:
+    """A classifier in training."""
+    from slideformer.tasks.classify.module import Classifier
+
+    return Classifier
+
+
+def classification_data() -> type[ImageData]:
+    """Images with classes."""
+    from slideformer.tasks.classify.data import ClassificationData
+
+    return ClassificationData
+
+
+def detector() -> type[Learner]:
+    """A detector in training."""
+    from slideformer.tasks.detect.module import DetectorLearner
+
+    return DetectorLearner
+
+
+def detection_data() -> type[ImageData]:
+    """Images with annotated objects."""
+    from slideformer.tasks.detect.data import DetectionData
+
+    return DetectionData
+
+
+def segmenter() -> type[Learner]:
+    """A segmenter in training."""
+    from slideformer.tasks.segment.module import SegmenterLearner
+
+    return SegmenterLearner
+
+
+def segmentation_data() -> type[ImageData]:
+    """Images with label maps."""
+    from slideformer.tasks.segment.data import SegmentationData
+
+    return SegmentationData
+
+
+SHORT = {"--model": "--model.name", "--data": "--data.source"}
+NUM_CLASSES = Link(source="data.num_classes", target="model.num_classes", on_instance=True)
+
+CLASSIFY = Task(
+    name="classify",
+    purpose="Train an image classifier.",
+    extra="train",
+    short=SHORT,
+    links=(Link(source="model.name", target="data.model"), NUM_CLASSES),
+    learner=classifier,
+    data=classification_data,
+)
+DETECT = Task(
+    name="detect",
+    purpose="Train a detector, of boxes alone or with masks.",
+    extra="detect",
+    short={**SHORT, "--backbone": "--model.backbone"},
+    links=(Link(source="model.name", target="data.detector"), NUM_CLASSES),
+    learner=detector,
+    data=detection_data,
+)
+SEGMENT = Task(
+    name="segment",
+    purpose="Train a model that names the class of every pixel.",
+    extra="segment",
+    short={**SHORT, "--backbone": "--model.backbone"},
+    links=(NUM_CLASSES,),
+    learner=segmenter,
+    data=segmentation_data,
+)
+TASKS = {task.name: task for task in (CLASSIFY, DETECT, SEGMENT)}
+
+
+def find_task(name: str) -> Task:
+    """The row of a task.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    if name not in TASKS:
+        raise UserError(f"the task must be one of {', '.join(TASKS)}, got {name}; correct it")
+    return TASKS[name]

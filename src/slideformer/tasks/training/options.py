@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The names of arguments in messages, replaced by the options of the command line of a training."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from inspect import signature
+
+import lightning as L
+
+from slideformer.errors import UserError
+from slideformer.tasks.table import Task
+
+# An argument in a message of the library, such as `batch_size` or `augment.scale`.
+ARGUMENT = re.compile(r"`([a-z_]+(?:\.[a-z_]+)?)`")
+# Options of a run that are not arguments of data, model or trainer; `data` is the source, as in `evaluate`.
+OWN = {name: f"--{name}" for name in ("config", "data", "output", "resume")}
+
+
+def option_names(task: Task) -> dict[str, str]:
+    """The option of each argument that a message may name; of one name in two places the data's.
+
+    Args:
+        task: whose data module and learner are looked at, next to the trainer.
+    """
+    names = dict(OWN)
+    for group, kind in (("data", task.data()), ("model", task.learner()), ("trainer", L.Trainer)):
+        for name, parameter in signature(kind).parameters.items():
+            names.setdefault(name, f"--{group}.{name}")
+            if is_dataclass(parameter.default):
+                for field in fields(parameter.default):
+                    names.setdefault(f"{name}.{field.name}", f"--{group}.{name}.{field.name}")
+    short = {option: word for word, option in task.short.items()}
+    return {name: short.get(option, option) for name, option in names.items()}
+
+
+def with_options(task: Task, message: str) -> str:
+    """A message with options in place of arguments: ``--data.batch_size`` for ```batch_size```.
+
+    Args:
+        task: what is trained.
+        message: of the library.
+    """
+    names = option_names(task)
+    return ARGUMENT.sub(lambda match: names.get(match[1], match[0]), message)
+
+
+@contextmanager
+def naming_options(task: Task) -> Iterator[None]:
+    """Replace arguments by options in the user's errors that leave the block.
+
+    Args:
+        task: what is trained.
+
+    Raises:
+        UserError: the block raises one.
+    """
+    try:
+        yield
+    except UserError as error:
+        error.args = (with_options(task, str(error)),)
+        raise
