@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from slideformer import layers as layers
     from slideformer import models
     from slideformer import ops as ops
-    from slideformer.deploy import export
+    from slideformer.deploy.export import export
     from slideformer.layers import SlideAttention
     from slideformer.ops import (
         backends,

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from math import inf
 from unicodedata import category
+
+# An argument in a message of the library, such as `batch_size` or `augment.scale`.
+ARGUMENT = re.compile(r"`([a-z_]+(?:\.[a-z_]+)?)`")
 
 
 class UserError(ValueError):
@@ -30,6 +35,16 @@ def controls(character: str) -> bool:
     The two joiners are formatting in name only: words of Persian and many emoji are written with them.
     """
     return category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in "\u200c\u200d"
+
+
+def name_options(message: str, options: Mapping[str, str]) -> str:
+    """Replace the arguments in a message of the library by the options of a command.
+
+    Args:
+        message: which names an argument as ```batch_size```.
+        options: argument -> option, such as ``--batch-size``; other arguments stay.
+    """
+    return ARGUMENT.sub(lambda match: options.get(match[1], match[0]), message)
 
 
 def check_range(option: str, value: float | None, low: float, high: float = inf) -> None:

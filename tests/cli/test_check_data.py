@@ -20,7 +20,7 @@ def scenes(tmp_path: Path) -> Path:
 def test_good_data_are_ready(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-data", "detect", str(scenes)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("train: 2 pictures (0 without an object), ")
+    assert lines[0].startswith("train: 2 images (0 without an object), ")
     assert lines[-1] == "errors: 0; ready for a training"
 
 
@@ -28,8 +28,9 @@ def test_data_with_an_error_give_code_1(scenes: Path, capsys: pytest.CaptureFixt
     (scenes / "train" / "000002.jpg").unlink()
     assert main(["check-data", "detect", str(scenes)]) == 1
     out = capsys.readouterr().out
-    assert "error: pictures that are not there: 1\n  " in out
+    assert "error: images that do not exist: 1\n  " in out
     assert "000002.jpg" in out
+    assert "name the folder of images with --train-images" in out
     assert out.endswith("errors: 1; fix them before a training\n")
 
 
@@ -44,9 +45,9 @@ def test_a_fifo_among_the_pictures_is_reported(scenes: Path, capsys: pytest.Capt
         picture.unlink()
         os.mkfifo(picture)
     assert main(["check-data", "segment", str(scenes)]) == 0
-    assert "left out: unreadable pictures or label maps: " in capsys.readouterr().out
+    assert "left out: unreadable images or label maps: " in capsys.readouterr().out
     assert main(["check-data", "detect", str(scenes)]) == 1
-    assert "error: pictures that are not there: 1" in capsys.readouterr().out
+    assert "error: images that do not exist: 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("file", ["annotations/instances_train.json", "classes.txt"])

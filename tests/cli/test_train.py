@@ -511,7 +511,7 @@ def test_a_class_that_cannot_be_read(
         path.write_text("no picture")
     line = mistake([*QUICK, f"--data={photos}", f"--output={tmp_path / 'run'}"], capsys)
     assert not (tmp_path / "run").exists()
-    assert f"every class must hold an image that can be read, got none beside {photos}/train/lemon/" in line
+    assert f"every class must hold an image that can be read, got none next to {photos}/train/lemon/" in line
 
 
 def test_a_model_of_timms_own_trains_and_is_kept(

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from slideformer.console import counted, print_line
-from slideformer.errors import UserError
+from slideformer.errors import UserError, name_options
 
 HELP = """Report what a data set for detection or segmentation holds, and what is wrong with it.
 
@@ -62,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError(f"these are options of detect, got {words} with segment; leave them out")
         findings = check_segmentation(arguments.folder, orientation=arguments.orientation, progress=report)
     report(1, 1)
+    options = {name: f"--{name.replace('_', '-')}" for name in (*PATHS, "orientation")}
     for line in findings.lines():
-        print_line(line)
+        print_line(name_options(line, options))
     print(f"errors: {findings.errors}; {'fix them before' if findings.errors else 'ready for'} a training")
     return 1 if findings.errors else 0

@@ -11,13 +11,13 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
 from slideformer.cli.ranges import NO_LIMITS
 from slideformer.console import accept_any_text, print_line
-from slideformer.errors import UserError
+from slideformer.errors import UserError, name_options
 from slideformer.version import __version__
 
 # Verb -> its description. Its module, ``slideformer.cli.VERB`` with _ for -, is imported when it is called,
@@ -86,7 +86,7 @@ def dispatch(words: Sequence[str]) -> int:
     try:
         return int(module.run(arguments))
     except UserError as error:
-        raise UserError(with_options(str(error), options_of(parser))) from error
+        raise UserError(name_options(str(error), options_of(parser))) from error
 
 
 def options_of(parser: argparse.ArgumentParser) -> dict[str, str]:
@@ -99,11 +99,6 @@ def options_of(parser: argparse.ArgumentParser) -> dict[str, str]:
         elif action.option_strings:
             options[action.dest] = action.option_strings[0]
     return options
-
-
-def with_options(message: str, options: Mapping[str, str]) -> str:
-    """The message of the library in the words of the command line: `` `batch_size` `` is ``--batch-size``."""
-    return re.sub(r"`(\w+)`", lambda found: options.get(found[1], found[0]), message)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

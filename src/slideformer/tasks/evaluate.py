@@ -18,6 +18,7 @@ from slideformer.files import write_text
 from slideformer.runs import Run
 from slideformer.tasks.images import OnBadImage
 from slideformer.tasks.predict import check_task, windows
+from slideformer.tasks.table import find_task
 
 # Called with the number of images done and that of all.
 Progress = Callable[[int, int], None]
@@ -133,22 +134,7 @@ def evaluate(
         sliding=windows(window, stride),
         progress=progress,
     )
-    return evaluator_of(run)(run, data, options)
-
-
-def evaluator_of(run: Run) -> Callable[[Run, str | Path, Options], Evaluation]:
-    """The function that evaluates runs of this task."""
-    if run.task == "classify":
-        from slideformer.tasks.classify import evaluate as classify
-
-        return classify.evaluate_run
-    if run.task == "detect":
-        from slideformer.tasks.detect import evaluate as detect
-
-        return detect.evaluate_run
-    from slideformer.tasks.segment import evaluate as segment
-
-    return segment.evaluate_run
+    return find_task(run.task).evaluate(run, data, options)
 
 
 def each_batch(

@@ -25,6 +25,7 @@ from slideformer.tasks.images import (
     upright_rgb,
 )
 from slideformer.tasks.results import Result, Unreadable, output_stems
+from slideformer.tasks.table import find_task
 
 Source: TypeAlias = str | Path | Image.Image | NDArray[Any]
 TOP, SCORE = 5, 0.5
@@ -86,17 +87,6 @@ class Predictor:
     answer: Callable[[Sequence[Named]], list[Result]]
 
 
-def make_predictor(run: Run, options: Options) -> Predictor:
-    """The predictor of a run's task."""
-    if run.task == "classify":
-        from slideformer.tasks.classify.predict import classifier as make
-    elif run.task == "detect":
-        from slideformer.tasks.detect.predict import detector as make
-    else:
-        from slideformer.tasks.segment.predict import segmenter as make
-    return make(run, options)
-
-
 def predict(
     run: Run,
     images: Source | Sequence[Source],
@@ -147,7 +137,7 @@ def predict(
     )
     several: Sequence[Source]
     several = [images] if isinstance(images, (str, Path, Image.Image, np.ndarray)) else images
-    return results(make_predictor(run, options), find_sources(several), on_bad_image)
+    return results(find_task(run.task).predictor(run, options), find_sources(several), on_bad_image)
 
 
 def check_task(run: Run, given: Mapping[str, object]) -> None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slideformer.errors import UserError
 
 if TYPE_CHECKING:
+    from slideformer.runs import Run
+    from slideformer.tasks.evaluate import Evaluation
+    from slideformer.tasks.evaluate import Options as EvaluationOptions
+    from slideformer.tasks.predict import Options as PredictionOptions
+    from slideformer.tasks.predict import Predictor
     from slideformer.tasks.training.data import ImageData
     from slideformer.tasks.training.learner import Learner
 
@@ -41,6 +47,8 @@ class Task:
         links: values that data and model give to each other.
         learner: imports and returns the class of what is trained, whose arguments are under ``--model``.
         data: imports and returns the class of the data module, whose arguments are under ``--data``.
+        predictor: makes what predicts with a run.
+        evaluate: evaluates a run on a source of data.
     """
 
     name: str
@@ -50,6 +58,8 @@ class Task:
     links: tuple[Link, ...]
     learner: Callable[[], type[Learner]]
     data: Callable[[], type[ImageData]]
+    predictor: Callable[[Run, PredictionOptions], Predictor]
+    evaluate: Callable[[Run, str | Path, EvaluationOptions], Evaluation]
 
     @property
     def command(self) -> str:
@@ -71,6 +81,20 @@ def classification_data() -> type[ImageData]:
     return ClassificationData
 
 
+def predict_classify(run: Run, options: PredictionOptions) -> Predictor:
+    """Make what predicts with a classifier."""
+    from slideformer.tasks.classify.predict import classifier
+
+    return classifier(run, options)
+
+
+def evaluate_classify(run: Run, data: str | Path, options: EvaluationOptions) -> Evaluation:
+    """Evaluate a classifier."""
+    from slideformer.tasks.classify.evaluate import evaluate_run
+
+    return evaluate_run(run, data, options)
+
+
 def detector() -> type[Learner]:
     """A detector in training."""
     from slideformer.tasks.detect.module import DetectorLearner
@@ -83,6 +107,20 @@ def detection_data() -> type[ImageData]:
     from slideformer.tasks.detect.data import DetectionData
 
     return DetectionData
+
+
+def predict_detect(run: Run, options: PredictionOptions) -> Predictor:
+    """Make what predicts with a detector."""
+    from slideformer.tasks.detect.predict import detector
+
+    return detector(run, options)
+
+
+def evaluate_detect(run: Run, data: str | Path, options: EvaluationOptions) -> Evaluation:
+    """Evaluate a detector."""
+    from slideformer.tasks.detect.evaluate import evaluate_run
+
+    return evaluate_run(run, data, options)
 
 
 def segmenter() -> type[Learner]:
@@ -99,6 +137,20 @@ def segmentation_data() -> type[ImageData]:
     return SegmentationData
 
 
+def predict_segment(run: Run, options: PredictionOptions) -> Predictor:
+    """Make what predicts with a segmenter."""
+    from slideformer.tasks.segment.predict import segmenter
+
+    return segmenter(run, options)
+
+
+def evaluate_segment(run: Run, data: str | Path, options: EvaluationOptions) -> Evaluation:
+    """Evaluate a segmenter."""
+    from slideformer.tasks.segment.evaluate import evaluate_run
+
+    return evaluate_run(run, data, options)
+
+
 SHORT = {"--model": "--model.name", "--data": "--data.source"}
 NUM_CLASSES = Link(source="data.num_classes", target="model.num_classes", on_instance=True)
 
@@ -110,6 +162,8 @@ CLASSIFY = Task(
     links=(Link(source="model.name", target="data.model"), NUM_CLASSES),
     learner=classifier,
     data=classification_data,
+    predictor=predict_classify,
+    evaluate=evaluate_classify,
 )
 DETECT = Task(
     name="detect",
@@ -119,6 +173,8 @@ DETECT = Task(
     links=(Link(source="model.name", target="data.detector"), NUM_CLASSES),
     learner=detector,
     data=detection_data,
+    predictor=predict_detect,
+    evaluate=evaluate_detect,
 )
 SEGMENT = Task(
     name="segment",
@@ -128,6 +184,8 @@ SEGMENT = Task(
     links=(NUM_CLASSES,),
     learner=segmenter,
     data=segmentation_data,
+    predictor=predict_segment,
+    evaluate=evaluate_segment,
 )
 TASKS = {task.name: task for task in (CLASSIFY, DETECT, SEGMENT)}
 

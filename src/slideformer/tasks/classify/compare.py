@@ -68,7 +68,7 @@ def compare(
         batch_size: images at a time.
 
     Raises:
-        UserError: the source cannot be used, its classes are others, it has no readable image, or an answer is
+        UserError: the source cannot be used, its classes are others, no image is readable, or an answer is
             not finite.
     """
     opened = open_hold_out(source)

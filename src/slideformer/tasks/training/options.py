@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -11,11 +10,9 @@ from inspect import signature
 
 import lightning as L
 
-from slideformer.errors import UserError
+from slideformer.errors import UserError, name_options
 from slideformer.tasks.table import Task
 
-# An argument in a message of the library, such as `batch_size` or `augment.scale`.
-ARGUMENT = re.compile(r"`([a-z_]+(?:\.[a-z_]+)?)`")
 # Options of a run that are not arguments of data, model or trainer; `data` is the source, as in `evaluate`.
 OWN = {name: f"--{name}" for name in ("config", "data", "output", "resume")}
 
@@ -44,8 +41,7 @@ def with_options(task: Task, message: str) -> str:
         task: what is trained.
         message: of the library.
     """
-    names = option_names(task)
-    return ARGUMENT.sub(lambda match: names.get(match[1], match[0]), message)
+    return name_options(message, option_names(task))
 
 
 @contextmanager
