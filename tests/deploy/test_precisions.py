@@ -12,7 +12,6 @@ from torch import nn
 from slideformer.deploy import RUNTIMES, export_model, mebibytes
 from tests.deploy.small import FACTS, image
 from tests.models.families import small
-from tests.tiers import fast
 
 SIZE = (1, 40, 72)
 DEVICES = ("onnx", "openvino", "executorch", "coreml")
@@ -28,7 +27,7 @@ def model() -> nn.Module:
     return made
 
 
-@pytest.fixture(scope="module", params=fast(DEVICES))
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in DEVICES])
 def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Files for one runtime, by precision; each was checked when it was written."""
     folder, row = tmp_path_factory.mktemp("precisions"), RUNTIMES[request.param]
