@@ -16,7 +16,6 @@ from slideformer.bench import Setting
 from slideformer.bench.comparison import Maps, count, footprint, pattern_layers, reach, seen
 from slideformer.bench.patterns import PATTERNS, Pattern, stage
 from slideformer.models.counts import size as parameters
-from tests.tiers import fast
 
 BY_NAME = {pattern.name: pattern for pattern in PATTERNS}
 EVERY = pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.name)
@@ -184,7 +183,8 @@ def test_a_layer_is_the_same_alone_and_among_others() -> None:
         torch.testing.assert_close(layer.state_dict(), among[pattern].state_dict(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("pattern", fast(PATTERNS, BY_NAME["slide"]), ids=lambda pattern: pattern.name)
+@pytest.mark.slow  # that a block which slides runs so is in deploy/test_onnx
+@EVERY
 def test_a_layer_runs_where_the_table_says(pattern: Pattern, tmp_path: Path) -> None:
     torch.manual_seed(0)
     layer = pattern.build(DIM, HEADS, 56).eval()
