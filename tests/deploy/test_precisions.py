@@ -18,7 +18,7 @@ DEVICES = ("onnx", "openvino", "executorch", "coreml")
 
 
 # The stages that slide, by what the only block does: two small graphs compile faster than one of both.
-BLOCKS = {"slide": (0,), "window": ()}
+BLOCKS: dict[str, tuple[int, ...]] = {"slide": (0,), "window": ()}
 
 
 def model(slide_stages: tuple[int, ...]) -> nn.Module:
