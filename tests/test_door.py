@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,8 @@ from slideformer.errors import UserError
 from slideformer.runs import Blueprint, Run
 from slideformer.tasks.results import Classification, Detections, Segmentation, Unreadable
 from tests.dense.small_detectors import small_run
+from tests.exported import CLASSES, classifier_of_one_block
+from tests.saved import save_classifier
 
 
 def segmenter() -> Run:
@@ -164,8 +165,10 @@ def test_a_run_is_evaluated(runs: dict[str, Run], all_photos: Path, tmp_path: Pa
         slideformer.evaluate(runs["classify"], all_photos, annotations="x.json")
 
 
-def test_a_run_is_exported(runs: dict[str, Run], image: Image.Image, tmp_path: Path) -> None:
-    run = replace(runs["classify"], folder=tmp_path)
+@pytest.mark.slow
+def test_a_run_is_exported(image: Image.Image, tmp_path: Path) -> None:
+    save_classifier(classifier_of_one_block(CLASSES), tmp_path, class_names=CLASSES)
+    run = slideformer.open_run(tmp_path)
     report = slideformer.export(run, "onnx", images=[image])
     assert report.file == tmp_path / "model.onnx"
     assert max(row.largest for row in report.differences) < 1e-4

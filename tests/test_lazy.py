@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import slideformer
+from tests.tiers import fast
 
 
 def output_of(program: str) -> str:
@@ -47,14 +48,16 @@ REGISTERED = "print(timm.is_model('slide_swin_tiny'), timm.__spec__.loader is ti
 
 @pytest.mark.parametrize(
     "program",
-    [
-        f"import slideformer, timm; {REGISTERED}",
-        f"import timm, slideformer; {REGISTERED}",
-        f"import slideformer; from timm.models import list_models; import timm; {REGISTERED}",
-        # Looking whether timm is installed, as transformers does, is not importing it.
-        f"import slideformer, importlib.util as u; u.find_spec('timm'); import timm; {REGISTERED}",
-        f"import slideformer, importlib as i; i.reload(slideformer); import timm; {REGISTERED}",
-    ],
+    fast(
+        [
+            f"import slideformer, timm; {REGISTERED}",
+            f"import timm, slideformer; {REGISTERED}",
+            f"import slideformer; from timm.models import list_models; import timm; {REGISTERED}",
+            # Looking whether timm is installed, as transformers does, is not importing it.
+            f"import slideformer, importlib.util as u; u.find_spec('timm'); import timm; {REGISTERED}",
+            f"import slideformer, importlib as i; i.reload(slideformer); import timm; {REGISTERED}",
+        ]
+    ),
     ids=["before timm", "after timm", "before a part of timm", "after a look", "imported again"],
 )
 def test_importing_the_package_registers_the_models_with_timm(program: str) -> None:

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-import timm
 from PIL import Image
 
-from slideformer.cli.main import VERBS, main
-from tests.saved import save_classifier
+from slideformer.cli.main import VERBS
+from tests.exported import CLASSES, exported_classifier
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -25,16 +25,17 @@ def python_blocks(text: str) -> list[str]:
 
 
 @pytest.fixture
-def folder_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder_of_a_reader(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """What somebody has who followed the page so far: a trained, exported run, and a photo."""
-    run = tmp_path / "runs" / "mine"
-    save_classifier(timm.create_model("slide_swin_nano", num_classes=2), run, class_names=["cat", "dog"])
-    assert main(["export", str(run), "--to", "onnx"]) == 0
+    shutil.copytree(exported_classifier(tmp_path_factory), tmp_path / "runs" / "mine")
     Image.new("RGB", (60, 40), "teal").save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_python_block_of_the_readme_runs(
     folder_of_a_reader: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,7 +43,7 @@ def test_every_python_block_of_the_readme_runs(
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    assert capsys.readouterr().out.split()[-1] in ("cat", "dog")
+    assert capsys.readouterr().out.split()[-1] in CLASSES
     assert (folder_of_a_reader / "attention.png").exists()
 
 

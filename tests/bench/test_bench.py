@@ -133,6 +133,7 @@ print(peak_mib(step, "cpu"))
 """
 
 
+@pytest.mark.slow  # a process of its own
 @pytest.mark.skipif(not RESET.exists(), reason="the system does not report the peak")
 def test_peak_memory_counts_what_lives_at_once_and_not_the_result() -> None:
     # In a process of its own: in this one the allocator may use blocks again that other tests left.

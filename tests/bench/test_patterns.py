@@ -183,6 +183,7 @@ def test_a_layer_is_the_same_alone_and_among_others() -> None:
         torch.testing.assert_close(layer.state_dict(), among[pattern].state_dict(), rtol=0, atol=0)
 
 
+@pytest.mark.slow  # that a block which slides runs so is in deploy/test_onnx
 @EVERY
 def test_a_layer_runs_where_the_table_says(pattern: Pattern, tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -22,6 +22,7 @@ from slideformer.cli.bench_deploy import MODELS_HELP, OPTIONS
 from slideformer.cli.main import main
 from slideformer.deploy import RUNTIMES
 from slideformer.errors import UserError
+from tests.shared import made_once
 
 NANO = ("slide_swin_nano", "--size", "32", "--rounds", "1")
 
@@ -33,9 +34,12 @@ def bench(*words: object) -> int:
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what a first run left: ``figures.json``, and exported files under ``files``."""
-    folder = tmp_path_factory.mktemp("kept")
-    assert bench("--to", "eager", "onnx", "--threads", 1, "--keep", folder / "files", *json_in(folder)) == 0
-    return folder
+
+    def measure(folder: Path) -> None:
+        words = ("--to", "eager", "onnx", "--threads", 1, "--keep", folder / "files")
+        assert bench(*words, *json_in(folder)) == 0
+
+    return made_once(tmp_path_factory, "kept", measure)
 
 
 def json_in(folder: Path) -> tuple[str, Path]:
@@ -54,6 +58,7 @@ def forbid_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "export_model", export)
 
 
+@pytest.mark.slow
 def test_every_model_is_measured_in_every_runtime(kept: Path) -> None:
     data = figures(kept)
     assert (data["kind"], data["view"], data["notes"]) == ("deploy", "size", [])
@@ -70,6 +75,7 @@ def test_every_model_is_measured_in_every_runtime(kept: Path) -> None:
     assert rows["ONNX Runtime", "slide_swin_nano"]["file_mib"] > weights
 
 
+@pytest.mark.slow
 def test_the_conditions_name_threads_runtimes_and_the_command(kept: Path) -> None:
     facts = figures(kept)["conditions"]
     assert facts["threads"] == "1"
@@ -91,6 +97,7 @@ def test_a_package_has_a_version_whatever_distributes_it() -> None:
     assert version_of("of_nobody") == "unknown"
 
 
+@pytest.mark.slow
 def test_files_that_match_are_used_again_and_more_threads_than_cores_are_allowed(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,6 +111,7 @@ def test_files_that_match_are_used_again_and_more_threads_than_cores_are_allowed
     assert restore(data).table.text() in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["cut", "other weights"])
 def test_a_file_that_does_not_match_is_written_again(
     change: str, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -150,6 +158,7 @@ def test_an_interrupted_measurement_of_forms_goes_on_where_it_was(
     assert [row["form"] for row in data["rows"]] == ["matmul", "shift"]
 
 
+@pytest.mark.slow
 def test_a_model_that_a_runtime_does_not_take_is_left_out_with_a_note(
     kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,17 +9,16 @@ import pytest
 from PIL import Image
 
 from slideformer.cli.main import main
-from tests.tiers import fast
 
 LEFT = ("curves.png", "predictions.png", "attention.png", "confusion.png")
 
 
-@pytest.mark.parametrize("times", fast([1, 2]))
+@pytest.mark.slow
 def test_a_short_demo_leaves_everything_and_can_run_again(
-    times: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "demo"
-    for _ in range(times):
+    for _ in range(2):
         assert main(["demo", "--output", str(folder), "--epochs", "1"]) == 0
     out = capsys.readouterr().out
     for words in (

@@ -9,29 +9,26 @@ from pathlib import Path
 
 import pytest
 import timm
-import torch
-from torch import nn
 
 from slideformer.cli.main import main
 from slideformer.cli.ranges import side_lengths
 from slideformer.deploy import RUNTIMES, Sizes, mebibytes
+from tests.exported import ONE_BLOCK, classifier_of_one_block
 from tests.saved import save_classifier
-
-OPTIONS = {"embed_dim": 8, "depths": (1,), "num_heads": (2,), "slide_stages": (0,)}
+from tests.shared import made_once
 
 
 @pytest.fixture(scope="module")
 def all_exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of one block, with what one command exported from it; not to be changed."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("run")
-    model = timm.create_model("slide_swin_tiny", num_classes=3, img_size=32, **OPTIONS)
-    nn.init.normal_(model.head.fc.weight)
     names = ["kiwi", "lemon", "ölbaum und Rand"]
-    save_classifier(model, folder, class_names=names, input_size=(3, 32, 32))
-    words = ["--to", "onnx", "openvino", "--precision", "float32", "float16", "--fixed"]
-    assert main(["export", str(folder), *words]) == 0
-    return folder
+
+    def make(folder: Path) -> None:
+        save_classifier(classifier_of_one_block(names), folder, class_names=names, input_size=(3, 32, 32))
+        words = ["--to", "onnx", "openvino", "--precision", "float32", "float16", "--fixed"]
+        assert main(["export", str(folder), *words]) == 0
+
+    return made_once(tmp_path_factory, "exported in precisions", make)
 
 
 @pytest.fixture
@@ -167,7 +164,7 @@ def test_verify_compares_on_labelled_pictures(
 
 
 def test_verify_finds_out_another_model(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = timm.create_model("slide_swin_tiny", num_classes=3, img_size=32, **OPTIONS)
+    model = timm.create_model("slide_swin_tiny", num_classes=3, **ONE_BLOCK)
     save_classifier(model, exported / "other", input_size=(3, 32, 32))
     words = ["verify", str(exported / "model.onnx"), "--model", str(exported / "other")]
     assert main(words) == 2

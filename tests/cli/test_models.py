@@ -45,6 +45,7 @@ def test_figures_read_off_a_plot_have_a_note(capsys: pytest.CaptureFixture[str])
     assert "slide_pvt_medium: read off the paper's plot" in out
 
 
+@pytest.mark.slow
 def test_a_plain_hosts_figures_are_compared_with_the_plain_host(capsys: pytest.CaptureFixture[str]) -> None:
     run("slide_mvit_v2_tiny", "--counts", "--json")
     (row,) = json.loads(capsys.readouterr().out)

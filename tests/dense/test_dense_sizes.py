@@ -40,8 +40,9 @@ def test_maps_of_a_large_odd_picture_cover_it(name: str, size: tuple[int, int]) 
         assert x.isfinite().all()
 
 
-@pytest.mark.parametrize("size", fast([(256, 352), (288, 512)]), ids=str)
-@pytest.mark.parametrize("name", fast(TIMMS))
+@pytest.mark.slow  # for images of one size it is in models/test_hosts
+@pytest.mark.parametrize("size", [(256, 352), (288, 512)], ids=str)
+@pytest.mark.parametrize("name", TIMMS)
 def test_plain_hosts_give_timms_maps(name: str, size: tuple[int, int]) -> None:
     host = TIMMS[name]
     torch.manual_seed(0)

@@ -15,15 +15,23 @@ from slideformer.cli.main import main
 from slideformer.deploy import RUNTIMES, verify
 from slideformer.errors import UserError
 from tests.deploy.small import FACTS, SIZE, Tiny, image, written
+from tests.shared import made_once
+from tests.tiers import fast
 
 # Compiling for AOTInductor takes minutes, and its packages are read as archives: a made one will do.
 WRITTEN = ("onnx", "openvino", "executorch", "coreml")
 
 
-@pytest.fixture(scope="module", params=WRITTEN)
+@pytest.fixture(scope="module", params=fast(WRITTEN))
 def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of a runtime, in a folder of its own; not to be changed."""
-    return written(tmp_path_factory.mktemp(request.param), request.param)
+    return made(tmp_path_factory, request.param)
+
+
+def made(factory: pytest.TempPathFactory, runtime: str) -> Path:
+    """The file, which all tests read."""
+    folder = made_once(factory, f"tiny for {runtime}", lambda folder: written(folder, runtime))
+    return folder / f"model{RUNTIMES[runtime].suffix}"
 
 
 @pytest.fixture
@@ -64,8 +72,11 @@ def test_a_broken_file_is_one_line(
     assert_one_line(["verify", str(file)], capsys, f"{file} must be ")
 
 
-def test_broken_weights_of_openvino_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = written(tmp_path, "openvino")
+def test_broken_weights_of_openvino_are_one_line(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = made(tmp_path_factory, "openvino")
+    file = Path(shutil.copytree(source.parent, tmp_path / "copy")) / source.name
     halve(file.with_suffix(".bin"))
     assert_one_line(["verify", str(file)], capsys, "must be a complete model of OpenVINO's")
     file.with_suffix(".bin").unlink()
@@ -107,9 +118,13 @@ SIGNED = {
 
 @pytest.mark.parametrize(("changed", "message"), SIGNED.values(), ids=SIGNED)
 def test_a_file_that_says_something_else_is_one_line(
-    changed: dict[str, str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    changed: dict[str, str],
+    message: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    file = written(tmp_path, "onnx")
+    file = Path(shutil.copy(made(tmp_path_factory, "onnx"), tmp_path))
     resign(file, **changed)
     assert_one_line(["verify", str(file)], capsys, message)
 

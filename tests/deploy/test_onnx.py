@@ -11,9 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import timm
 import torch
-from torch import nn
 
 from slideformer.cli.export import open_model
 from slideformer.cli.main import main
@@ -21,7 +19,8 @@ from slideformer.deploy import RUNTIMES, check_sizes, default_file, fingerprint,
 from slideformer.deploy.card import Card
 from slideformer.errors import UserError
 from slideformer.layers.deformed_shift import DeformedShift
-from tests.saved import opened, save_classifier
+from tests.exported import CLASSES, exported_classifier
+from tests.saved import opened
 
 SIZES = check_sizes(32, 32)
 ONNX = RUNTIMES["onnx"]
@@ -35,19 +34,12 @@ def images() -> list[torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run with three classes."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("run")
-    model = timm.create_model("slide_swin_nano", num_classes=3)
-    # Sharper than a fresh model's, so that logits differ by more than rounding.
-    nn.init.normal_(model.head.fc.weight)
-    save_classifier(model, folder, class_names=["ant", "bee", "cat"])
-    return folder
+    """The folder of a run with an exported file; not to be changed."""
+    return exported_classifier(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def exported(run: Path) -> Path:
-    assert main(["export", str(run), "--to", "onnx"]) == 0
     return run / "model.onnx"
 
 
@@ -67,7 +59,7 @@ def test_the_file_agrees_with_the_model_at_three_sizes(run: Path, exported: Path
 def test_the_file_tells_how_to_prepare_an_image(exported: Path) -> None:
     # Beside the weights: whoever opens the file needs no more than ONNX.
     facts = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
-    assert json.loads(facts["class_names"]) == ["ant", "bee", "cat"]
+    assert json.loads(facts["class_names"]) == list(CLASSES)
     assert json.loads(facts["input_size"]) == [3, 32, 32]
     assert len(json.loads(facts["mean"])) == len(json.loads(facts["std"])) == 3
     assert {"interpolation", "crop_pct", "architecture", "slideformer"} <= facts.keys()

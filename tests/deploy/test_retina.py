@@ -20,6 +20,7 @@ from slideformer.deploy.verify import compare_detections
 from slideformer.errors import UserError
 from slideformer.runs import Facts
 from tests.dense.small_detectors import small
+from tests.exported import exported_detector, retinanet
 
 SIZES = [(64, 96), (70, 90), (133, 201)]
 FACTS = Facts(task="detect", architecture="x", class_names=("ant", "bee", "cat"))
@@ -33,19 +34,13 @@ def pictures() -> list[Tensor]:
 
 def sharp(**arguments: object) -> nn.Module:
     """A small RetinaNet whose scores and boxes differ by more than rounding."""
-    options = {"depths": (1, 1, 1, 1), "embed_dim": 16, "num_heads": (1, 1, 2, 2)}
-    detector = small("retinanet", fpn_channels=8, options=options, **arguments)
-    for head in (detector.head.classification_head, detector.head.regression_head):
-        for module in head.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-    return detector
+    return retinanet(**arguments).model
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
-    file = tmp_path_factory.mktemp("export") / "model.onnx"
-    return file, export_model(sharp(), file, "onnx", inputs=pictures(), facts=FACTS)
+    file = exported_detector(tmp_path_factory) / "model.onnx"
+    return file, verify(RUNTIMES["onnx"], file, RetinaGraph(sharp()), pictures())
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -61,6 +56,7 @@ def test_the_graph_finds_what_the_detector_finds(size: tuple[int, int]) -> None:
     assert labels.tolist() == wanted["labels"].tolist()
 
 
+@pytest.mark.slow
 def test_the_file_agrees_with_the_model_at_every_size(
     exported: tuple[Path, Report],
 ) -> None:
@@ -75,6 +71,7 @@ def test_the_file_agrees_with_the_model_at_every_size(
         assert row.score < 1e-5
 
 
+@pytest.mark.slow
 def test_a_script_without_pytorch_finds_the_same(exported: tuple[Path, Report]) -> None:
     session = onnxruntime.InferenceSession(str(exported[0]))
     facts = session.get_modelmeta().custom_metadata_map
@@ -89,6 +86,7 @@ def test_a_script_without_pytorch_finds_the_same(exported: tuple[Path, Report]) 
     assert [names[label - 1] for label in labels] == [names[label - 1] for label in wanted[2]]
 
 
+@pytest.mark.slow
 def test_a_file_with_another_weight_is_found_out(exported: tuple[Path, Report], tmp_path: Path) -> None:
     program = onnx.load(exported[0])
     weight = max(program.graph.initializer, key=lambda entry: entry.ByteSize())

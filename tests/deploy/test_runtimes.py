@@ -19,7 +19,7 @@ from slideformer.errors import UserError
 from slideformer.models import reparameterize
 from tests.deploy.small import FACTS, SIZE, Tiny, exported, image
 from tests.models.families import FAMILIES, of_one_size
-from tests.tiers import fast
+from tests.shared import made_once
 
 # The first is traced with; the others are smaller, wider and higher, in other batches.
 ANY_SIZE = ((1, 64, 96), (1, 33, 33), (3, 130, 64), (2, 64, 97))
@@ -34,14 +34,20 @@ def sharp(build: Callable[[str], nn.Module], name: str) -> nn.Module:
     return model
 
 
-@pytest.fixture(scope="module", params=fast(FAMILIES))
+# The cheapest of each kind of export is in test_onnx, test_broken_files and cli/test_export.
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+
+
+@pytest.fixture(scope="module", params=SLOW)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """The name of a family, and an ONNX file for any size of its model."""
-    file = tmp_path_factory.mktemp("any") / "model.onnx"
-    inputs = [image(*size) for size in ANY_SIZE]
-    report = export_model(sharp(of_one_size, request.param), file, "onnx", inputs=inputs, facts=FACTS)
-    assert_agrees(report, ANY_SIZE)
-    return request.param, file
+
+    def make(folder: Path) -> None:
+        model, inputs = sharp(of_one_size, request.param), [image(*size) for size in ANY_SIZE]
+        report = export_model(model, folder / "model.onnx", "onnx", inputs=inputs, facts=FACTS)
+        assert_agrees(report, ANY_SIZE)
+
+    return request.param, made_once(tmp_path_factory, f"any {request.param}", make) / "model.onnx"
 
 
 def assert_agrees(report: Report, sizes: tuple[tuple[int, int, int], ...]) -> None:
@@ -73,8 +79,7 @@ def test_openvino_agrees_at_every_size(
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.bin", "model.xml"]
 
 
-@pytest.mark.slow  # a minute each; test_broken_files exports something smaller
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", SLOW)
 def test_executorch_agrees(name: str, tmp_path: Path) -> None:
     model, inputs = sharp(of_one_size, name), [image(*ONE_SIZE)]
     report = export_model(model, tmp_path / "model.pte", "executorch", inputs=inputs, facts=FACTS)
@@ -82,7 +87,7 @@ def test_executorch_agrees(name: str, tmp_path: Path) -> None:
     assert report.card.sizes == Sizes(*ONE_SIZE)
 
 
-@pytest.mark.parametrize("name", fast(FAMILIES))
+@pytest.mark.parametrize("name", SLOW)
 def test_core_ml_takes_the_model(name: str, tmp_path: Path) -> None:
     file = tmp_path / "model.mlpackage"
     report = export_model(sharp(of_one_size, name), file, "coreml", inputs=[image(*ONE_SIZE)], facts=FACTS)
@@ -113,7 +118,8 @@ def test_a_package_that_core_ml_does_not_take_is_not_kept(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("runtime", fast(["onnx", "openvino"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_a_fixed_file_takes_its_size_alone(runtime: str, tmp_path: Path) -> None:
     file = tmp_path / f"model{RUNTIMES[runtime].suffix}"
     model = sharp(of_one_size, "slide_pvt_v2_b1")
@@ -141,6 +147,7 @@ def test_what_does_not_depend_on_the_image_is_computed_once() -> None:
         torch.testing.assert_close(program.module()(example), model(example), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_package_of_machine_code_agrees(tmp_path: Path) -> None:
     file = tmp_path / "model.pt2"
     report = exported(file, "torch", fixed=False)

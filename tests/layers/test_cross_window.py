@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from slideformer.layers import CrossWindowAttention, PatchMerging
+from tests.tiers import fast
 
 SIZES = pytest.mark.parametrize("size", [(6, 6), (4, 10), (7, 9), (5, 2), (1, 1), (1, 8)], ids=str)
 WIDTHS = pytest.mark.parametrize("stripe_width", [1, 2, 3, 7, None])
@@ -91,8 +92,8 @@ def test_a_map_may_have_any_strides() -> None:
     torch.testing.assert_close(layer(turned), layer(turned.contiguous()))
 
 
-@pytest.mark.parametrize("heads", [2, 4])
-@pytest.mark.parametrize("example", [(7, 9), (16, 30)], ids=str)
+@pytest.mark.parametrize("heads", fast([2, 4]))
+@pytest.mark.parametrize("example", fast([(7, 9), (16, 30)], (16, 30)), ids=str)
 def test_one_exported_program_holds_for_every_size(example: tuple[int, int], heads: int) -> None:
     # The merged map of one program fits into one stripe at some sizes and not at others.
     model = nn.Sequential(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from slideformer.layers.pooling_attention import PoolingAttention, relative_positions
+from tests.tiers import fast
 
 # What timm calls it, and what we do.
 NAMES = {
@@ -141,7 +142,7 @@ def test_qkv_may_have_no_bias() -> None:
     assert PoolingAttention(8, 2, qkv_bias=False).qkv.bias is None
 
 
-@pytest.mark.parametrize("strides", [(1, 4), (2, 1)], ids=str)
+@pytest.mark.parametrize("strides", fast([(1, 4), (2, 1)]), ids=str)
 def test_one_exported_program_holds_for_every_size(strides: tuple[int, int]) -> None:
     layer = ours(strides, 8).eval()
     # From 5 on, so that no pooled side is one: torch.export treats size one as a case of its own.

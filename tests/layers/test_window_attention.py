@@ -94,7 +94,13 @@ def test_qkv_may_have_no_bias() -> None:
 
 
 @pytest.mark.parametrize(
-    ("example", "strict"), [((7, 9), False), ((16, 30), False), ((15, 3), True)], ids=str
+    ("example", "strict"),
+    [
+        pytest.param((7, 9), False, marks=pytest.mark.slow),
+        ((16, 30), False),
+        pytest.param((15, 3), True, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_one_exported_program_holds_for_every_size(example: tuple[int, int], strict: bool) -> None:
     # The merged map of one program fits into one window at some sizes and not at others.

@@ -75,7 +75,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", fast(NETWORKS, "window"))
+@pytest.mark.slow  # the layers alone are exported below, and layers as files in bench/test_patterns
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_file_from_one_image_runs_any_batch_and_size(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, file = NETWORKS[name]().eval(), tmp_path / "model.onnx"
@@ -91,7 +92,11 @@ def test_a_file_from_one_image_runs_any_batch_and_size(name: str, tmp_path: Path
             torch.testing.assert_close(torch.from_numpy(found), model(image), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", sorted(set(layers.__all__) - {"DeformedShift"}))
+# Cheap layers, and the one that matters most.
+QUICK = ("ConvStem", "Mlp", "PatchEmbed", "PatchMerging", "SlideAttention")
+
+
+@pytest.mark.parametrize("name", fast(sorted(set(layers.__all__) - {"DeformedShift"}), *QUICK))
 def test_no_layer_takes_a_batch_of_one_for_a_rule(name: str) -> None:
     axes, shape = ((0, 2, 3), (1, 3, 40, 36)) if name in INPUTS else ((0, 1, 2), (1, 12, 10, 16))
     # As the exporter of ONNX calls it: a size of 1 stays open.

@@ -13,6 +13,7 @@ from torchvision.ops import FeaturePyramidNetwork
 
 import slideformer.models  # noqa: F401  (registers the models)
 from tests.models.families import FAMILIES, small
+from tests.tiers import fast
 
 
 def test_the_entrypoint_is_a_function_of_the_family() -> None:
@@ -38,7 +39,7 @@ def test_device_dtype_and_colours_are_timms_arguments(name: str) -> None:
     assert first.in_channels == 1
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", fast(FAMILIES))
 def test_hugging_face_takes_a_model_as_backbone(name: str) -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.TimmBackboneConfig(
@@ -71,7 +72,7 @@ def test_torchvision_detects_on_the_features_of_a_model(name: str) -> None:
     assert found["boxes"].shape == (len(found["scores"]), 4)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", fast(FAMILIES))
 def test_segmentation_models_take_a_model_as_encoder(name: str) -> None:
     segmentation = pytest.importorskip("segmentation_models_pytorch")
     model = segmentation.Unet(f"tu-{name}", encoder_weights=None, classes=2).eval()

@@ -13,7 +13,7 @@ from torch.export import Dim
 
 from slideformer.layers import CrossWindowAttention
 from slideformer.models import load_host
-from tests.models.families import small
+from tests.models.families import of_one_size, small
 from tests.models.functions import Functions, Shape, affine
 
 NAME = "slide_cswin_tiny"
@@ -105,8 +105,9 @@ def test_stripes_must_be_given_for_each_stage() -> None:
         small(NAME, stripe_widths=(1, 2))
 
 
+@pytest.mark.slow
 def test_the_plain_host_exports_once_for_every_size() -> None:
-    model = small(NAME, slide_stages=())
+    model = of_one_size(NAME, slide_stages=())
     shapes = ({0: Dim("batch"), 2: Dim("height", min=33), 3: Dim("width", min=33)},)
     program = torch.export.export(model, (torch.randn(2, 3, 64, 96),), dynamic_shapes=shapes)
     for batch, height, width in [(1, 33, 33), (2, 97, 130)]:

@@ -204,6 +204,7 @@ def test_factors_of_what_blocks_add_start_where_the_authors_start_them(name: str
     assert started == [expected if expected is None else pytest.approx(expected)] * 4
 
 
+@pytest.mark.slow  # a process of its own
 def test_importing_the_package_registers_the_variants_and_no_others() -> None:
     code = "import timm, slideformer.models; print(*timm.list_models('slide_*'))"
     listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

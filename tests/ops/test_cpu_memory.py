@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from slideformer.ops.cpu import library
+from tests.shared import made_once
 
 from .cases import Case
 
@@ -48,11 +49,14 @@ def tool(*words: str) -> str:
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if sys.platform != "linux" or not shutil.which("gcc") or not shutil.which("cmake"):
         pytest.skip("needs gcc and cmake on Linux")
-    folder = tmp_path_factory.mktemp("sanitized")
+    return made_once(tmp_path_factory, "sanitized", build) / "libslideformer.so"
+
+
+def build(folder: Path) -> None:
+    """Build the library with checks; with few optimisations, which take the compiler minutes beside them."""
     options = ("-DCMAKE_C_COMPILER=gcc", "-DSLIDEFORMER_SANITIZE=ON", "-DCMAKE_BUILD_TYPE=RelWithDebInfo")
-    tool("cmake", "-S", str(ROOT), "-B", str(folder), *options)
+    tool("cmake", "-S", str(ROOT), "-B", str(folder), *options, "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1")
     tool("cmake", "--build", str(folder), "--parallel", "2")
-    return folder / "libslideformer.so"
 
 
 @pytest.mark.slow

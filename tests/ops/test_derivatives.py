@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from slideformer.layers import NeighborhoodAttention, SlideAttention
 from slideformer.ops import derivatives, slide_attention
+from tests.tiers import fast
 
 from .cases import FUSED, ON_CPU, Case
 from .forms import FORMS, assert_same, differentiated, flat, function_of, inputs_of, scalar
@@ -43,15 +45,30 @@ def wanted(case: Case, form: str) -> Any:
     return FORMS[form](function_of(case, "reference"), inputs_of(case, torch.float64))
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+# These take long; one of each is in the fast tier.
+LONG = ("autograd.functional.hessian", "linearize")
+AUTOMATIC = list(itertools.product(CASES, (torch.float64, torch.float32), FORMS))
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype", "form"),
+    [
+        pytest.param(
+            CASES[name],
+            dtype,
+            form,
+            id=f"{name}-{dtype}-{form}",
+            marks=[pytest.mark.slow] if form in LONG and (name, dtype) != ("mask", torch.float32) else [],
+        )
+        for name, dtype, form in AUTOMATIC
+    ],
+)
 def test_every_form_is_right_with_the_automatic_choice(case: Case, dtype: torch.dtype, form: str) -> None:
     actual = FORMS[form](function_of(case, "auto"), inputs_of(case, dtype))
     assert_same(actual, wanted(case, form), TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", fast(FORMS, *(form for form in FORMS if form not in LONG)))
 @pytest.mark.parametrize("backend", [name for name in ON_CPU if name not in (*FUSED, "reference", "matmul")])
 def test_every_form_is_right_with_ordinary_operators(backend: str, form: str) -> None:
     actual = FORMS[form](function_of(DEFORMED, backend), inputs_of(DEFORMED, torch.float64))
@@ -200,7 +217,7 @@ def test_gradients_of_each_sample_of_a_layer_are_those_of_a_loop(make: Callable[
         assert_same([y[i] for y in each.values()], alone, 1e-5)
 
 
-@pytest.mark.parametrize("name", ["grad", "jvp", "vmap", "forward_ad"])
+@pytest.mark.parametrize("name", fast(["grad", "jvp", "vmap", "forward_ad"], "vmap"))
 def test_transforms_can_be_compiled(name: str) -> None:
     inputs = inputs_of(PLAIN, torch.float32)
     function = function_of(PLAIN, "auto")

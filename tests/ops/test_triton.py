@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from slideformer.ops import explain, slide_attention
 from slideformer.ops import triton as package
+from tests.tiers import fast
 
 from .cases import Case, assert_agrees, run
 from .forms import FORMS, assert_same, function_of, inputs_of
@@ -38,6 +39,8 @@ ALL = ("shift_weight", "shift_bias", "key_bias", "logit_bias")
 # Small, as the interpreter takes a second for some tens of programs; a tile is 4 x 8 positions.
 EVERYTHING = Case(3, 1, "zeros", (5, 9), 2, 20, ALL, False, batch=1)
 PLAIN = Case(3, 1, "zeros", (5, 9), 2, 20, ("shift_bias", "key_bias", "logit_bias"), False, batch=1)
+# The same on a map of one tile, for what does not depend on the number of tiles.
+SMALL = replace(EVERYTHING, size=(2, 3), heads=1, channels=4)
 MASK = Case(3, 2, "mask", (5, 7), 2, 4, ("key_bias", "logit_bias"), True, batch=1)
 CLAMP = Case(3, 1, "clamp", (5, 9), 2, 4, ("relative", "key_bias"), False, batch=1)
 CASES = (
@@ -65,13 +68,14 @@ def _cpu_tensors_may_pass() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+# The interpreter is slow: of each kind of call one row is in the fast tier.
+@pytest.mark.parametrize("case", fast(CASES, PLAIN, *CASES[9:10], *CASES[11:12], *CASES[13:]), ids=str)
 def test_values_and_gradients_agree_in_float32(case: Case) -> None:
     assert_agrees(case, "triton", torch.float32)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("case", [replace(EVERYTHING, channels=32), PLAIN, MASK], ids=str)
+@pytest.mark.parametrize("dtype", fast([torch.float16, torch.bfloat16]), ids=str)
+@pytest.mark.parametrize("case", fast([replace(EVERYTHING, channels=32), PLAIN, MASK], MASK), ids=str)
 def test_values_and_gradients_agree_in_half_precision(case: Case, dtype: torch.dtype) -> None:
     assert_agrees(case, "triton", dtype)
 
@@ -85,13 +89,14 @@ def random_cases(draw: st.DrawFn) -> Case:
     return Case(kernel, dilation, border, size, 1, draw(st.integers(1, 35)), optional, False, batch=1)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(case=random_cases())
 def test_any_size_agrees(case: Case) -> None:
     assert_agrees(case, "triton", torch.float32)
 
 
-@pytest.mark.parametrize("case", [EVERYTHING, CLAMP], ids=str)
+@pytest.mark.parametrize("case", fast([EVERYTHING, CLAMP]), ids=str)
 def test_nothing_depends_on_memory_that_was_not_written(case: Case) -> None:
     # Deterministic mode fills fresh memory with NaN.
     torch.use_deterministic_algorithms(True)
@@ -102,7 +107,7 @@ def test_nothing_depends_on_memory_that_was_not_written(case: Case) -> None:
         torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize("case", [EVERYTHING, PLAIN, CLAMP], ids=str)
+@pytest.mark.parametrize("case", fast([EVERYTHING, PLAIN, CLAMP], PLAIN), ids=str)
 def test_nothing_around_the_maps_is_read(case: Case) -> None:
     tensors = {name: x.detach() for name, x in case.tensors(torch.float32).items()}
     framed = {name: frame(x) if x.ndim == 5 else x for name, x in tensors.items()}
@@ -118,7 +123,7 @@ def frame(x: Tensor) -> Tensor:
     return inner.copy_(x)
 
 
-@pytest.mark.parametrize("case", [EVERYTHING, PLAIN, CLAMP], ids=str)
+@pytest.mark.parametrize("case", fast([EVERYTHING, PLAIN, CLAMP], PLAIN), ids=str)
 def test_addresses_have_64_bits(case: Case, tmp_path: Path) -> None:
     # Rows that lie 2**30 elements apart, in a file of which only what is written takes room.
     tensors = replace(case, size=(4, 3), heads=1, channels=4).tensors(torch.float32)
@@ -136,19 +141,19 @@ def test_addresses_have_64_bits(case: Case, tmp_path: Path) -> None:
     assert all(torch.equal(x, y) for x, y in zip(grads, wanted, strict=True))
 
 
-@pytest.mark.parametrize("case", [EVERYTHING, PLAIN], ids=str)
+@pytest.mark.parametrize("case", fast([EVERYTHING, PLAIN], PLAIN), ids=str)
 def test_the_same_call_twice_is_equal_to_the_bit(case: Case) -> None:
     first, second = (run(case, "triton", torch.float32) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_gradient_that_nobody_needs_is_not_computed() -> None:
-    tensors = EVERYTHING.tensors(torch.float32)
+    tensors = SMALL.tensors(torch.float32)
     wanted = torch.autograd.grad(
-        slide_attention(**tensors, **EVERYTHING.window, backend="reference").sum(), tensors["value"]
+        slide_attention(**tensors, **SMALL.window, backend="reference").sum(), tensors["value"]
     )
     frozen = {name: x if name == "value" else x.detach() for name, x in tensors.items()}
-    output = slide_attention(**frozen, **EVERYTHING.window, backend="triton")
+    output = slide_attention(**frozen, **SMALL.window, backend="triton")
     torch.testing.assert_close(torch.autograd.grad(output.sum(), tensors["value"]), wanted)
 
 
@@ -180,6 +185,9 @@ def test_large_logits_stay_finite_in_half_precision() -> None:
     torch.testing.assert_close(output, query)
 
 
+COMPACT = replace(CLAMP, size=(2, 3), heads=1, contiguous=True)
+
+
 def arguments(case: Case) -> tuple[Any, ...]:
     """The forward operator's arguments for a case, in float32."""
     tensors = case.tensors(torch.float32)
@@ -191,7 +199,7 @@ def arguments(case: Case) -> tuple[Any, ...]:
 # The check itself looks at gradients of tensors that have none.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize(
-    "case", [replace(case, size=(2, 3), heads=1, contiguous=True) for case in (EVERYTHING, CLAMP)], ids=str
+    "case", fast([replace(SMALL, channels=20, contiguous=True), COMPACT], COMPACT), ids=str
 )
 def test_the_operators_keep_torch_rules(case: Case) -> None:
     from slideformer.ops.triton import operators  # imports Triton
@@ -206,10 +214,10 @@ def test_the_operators_keep_torch_rules(case: Case) -> None:
 
 
 def test_compiled_in_one_graph_it_gives_the_same() -> None:
-    tensors = EVERYTHING.tensors(torch.float32)
+    tensors = SMALL.tensors(torch.float32)
 
     def function(**tensors: Tensor) -> Tensor:
-        return slide_attention(**tensors, **EVERYTHING.window, backend="triton")
+        return slide_attention(**tensors, **SMALL.window, backend="triton")
 
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     wanted = list(tensors.values())
@@ -218,10 +226,11 @@ def test_compiled_in_one_graph_it_gives_the_same() -> None:
 
 
 def test_operations_are_counted() -> None:
-    tensors = EVERYTHING.tensors(torch.float32)
+    case = replace(EVERYTHING, size=(3, 4), channels=5)
+    tensors = case.tensors(torch.float32)
     with FlopCounterMode(display=False) as counter:
-        output = slide_attention(**tensors, **EVERYTHING.window, backend="triton")
-    multiply_adds = 5 * 9 * 2 * 2 * 20 * (9 + 81)
+        output = slide_attention(**tensors, **case.window, backend="triton")
+    multiply_adds = 3 * 4 * 2 * 2 * 5 * (9 + 81)
     assert counter.get_total_flops() == 2 * multiply_adds
     with FlopCounterMode(display=False) as counter:
         output.sum().backward()
@@ -240,8 +249,10 @@ BEYOND = ("jvp", "second derivatives", "grad, is_grads_batched")
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
-@pytest.mark.parametrize("form", ["vmap of grad", "vmap over the maps", *BEYOND])
-@pytest.mark.parametrize("case", [EVERYTHING, CLAMP], ids=str)
+@pytest.mark.parametrize(
+    "form", fast(["vmap of grad", "vmap over the maps", *BEYOND], "vmap over the maps", *BEYOND)
+)
+@pytest.mark.parametrize("case", fast([EVERYTHING, CLAMP]), ids=str)
 def test_forms_of_derivatives_are_right_or_refused(case: Case, form: str) -> None:
     case = replace(case, size=(2, 3), heads=1, channels=4)
     wanted = FORMS[form](function_of(case, "reference"), inputs_of(case, torch.float64))
@@ -303,6 +314,7 @@ def test_a_kernel_that_does_not_compile_shows_the_compilers_message(
         slide_attention(query, query, query, backend=backend)
 
 
+@pytest.mark.slow  # a process of its own
 def test_without_triton_everything_else_works() -> None:
     script = """
 import importlib.util, sys

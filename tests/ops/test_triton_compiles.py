@@ -20,6 +20,7 @@ SPILLED = {"deformed 5x5": 64, "neighborhood": 64}
 SHARED = 227 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton")
 @pytest.mark.skipif(platform.system() != "Linux", reason="the assembler comes with Triton for Linux")
 def test_every_kernel_compiles_for_hopper_and_fits(tmp_path: Path) -> None:

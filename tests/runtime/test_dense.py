@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from slideformer.dense.segmenter import create_segmenter
 from slideformer.deploy import RetinaGraph
 from slideformer.runs import Blueprint, Run, save_run
 from slideformer.tasks.images import read_image
-from tests.dense.small_detectors import small_run
+from tests.exported import CATEGORY_IDS, exported_detector, retinanet
 from tests.runtime.files import add_facts
 
 # What an exporter that does not write all facts yet leaves out.
@@ -42,7 +43,7 @@ def photos(images: dict[str, Path], tmp_path: Path) -> list[Path]:
 
 
 def exported(run: Run, folder: Path) -> Model:
-    save_run(replace(run, class_names=NAMES, category_ids=(10, 20, 30)), folder)
+    save_run(replace(run, class_names=NAMES), folder)
     assert main(["export", str(folder), "--to", "onnx"]) == 0
     return Model(add_facts(folder / "model.onnx", EXPORTED))
 
@@ -52,6 +53,7 @@ def pixels(photo: Path) -> Tensor:
     return torch.from_numpy(np.array(read_image(photo))).permute(2, 0, 1)[None].float() / 255
 
 
+@pytest.mark.slow
 def test_label_maps_are_those_of_pytorch(photos: list[Path], tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create_segmenter("semantic_fpn", "resnet18", 3, channels=16).eval()
@@ -75,15 +77,13 @@ def test_label_maps_are_those_of_pytorch(photos: list[Path], tmp_path: Path) -> 
         assert {name for name, _ in found.shares()} <= set(NAMES)
 
 
-def test_objects_are_those_of_pytorch(photos: list[Path], tmp_path: Path) -> None:
-    run = small_run("retinanet", "resnet18", fpn_channels=8)
-    model = run.model
-    for head in (model.head.classification_head, model.head.regression_head):
-        for module in head.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-    runtime = exported(run, tmp_path / "run")
-    assert runtime.facts.category_ids == (10, 20, 30)
+@pytest.mark.slow
+def test_objects_are_those_of_pytorch(
+    photos: list[Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = Path(shutil.copy(exported_detector(tmp_path_factory) / "model.onnx", tmp_path))
+    model, runtime = retinanet().model, Model(add_facts(file, EXPORTED))
+    assert runtime.facts.category_ids == CATEGORY_IDS
     for photo in photos:
         found = runtime.predict(photo, score=0.0)
         assert isinstance(found, Detections)

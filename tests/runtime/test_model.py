@@ -3,23 +3,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
-import torch
 from PIL import Image
 from slideformer_runtime import Classification, Detections, Model, Segmentation, Unreadable, UserError
-from torch import nn
 
-from slideformer.cli.main import main
 from slideformer.runs import open_run
 from slideformer.tasks.predict import predict
+from tests.exported import exported_classifier
 from tests.runtime.files import PREPARED, add_facts, classifier, segmenter
 from tests.runtime.made_images import NAMES
-from tests.saved import save_classifier
 
 # What an exporter that does not write all facts yet leaves out.
 EXPORTED = {
@@ -35,12 +32,8 @@ EXPORTED = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run with an exported file."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("run")
-    model = timm.create_model("slide_swin_nano", num_classes=5)
-    nn.init.normal_(model.head.fc.weight)
-    save_classifier(model, folder, class_names=["ant", "bee", "cat", "dog", "elk"])
-    assert main(["export", str(folder), "--to", "onnx"]) == 0
+    folder = tmp_path_factory.mktemp("run") / "copy"
+    shutil.copytree(exported_classifier(tmp_path_factory), folder)
     add_facts(folder / "model.onnx", EXPORTED)
     return folder
 

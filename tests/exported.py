@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs with an ONNX file for any size next to them, which several tests read and none changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from slideformer.cli.main import main
+from slideformer.runs import Run, save_run
+from tests.dense.small_detectors import small_run
+from tests.saved import save_classifier
+from tests.shared import made_once
+
+CLASSES = ("ant", "bee", "cat", "dog", "elk")
+CATEGORY_IDS = (10, 20, 30)
+# One block, which slides, on images of 32 x 32: what takes long to export are the blocks.
+ONE_BLOCK: dict[str, Any] = {
+    "img_size": 32,
+    "embed_dim": 8,
+    "depths": (1,),
+    "num_heads": (2,),
+    "slide_stages": (0,),
+}
+
+
+def classifier_of_one_block(class_names: Sequence[str]) -> nn.Module:
+    """A classifier, the same always, with logits that differ by more than rounding."""
+    torch.manual_seed(0)
+    model = timm.create_model("slide_swin_tiny", num_classes=len(class_names), **ONE_BLOCK)
+    nn.init.normal_(model.head.fc.weight)
+    return model
+
+
+def write_classifier(folder: Path) -> None:
+    """Save the classifier and export it."""
+    model = classifier_of_one_block(CLASSES)
+    save_classifier(model, folder, class_names=CLASSES, input_size=(3, 32, 32))
+    export(folder)
+
+
+def retinanet(**arguments: object) -> Run:
+    """A small RetinaNet whose scores and boxes differ by more than rounding, the same always."""
+    options = {"depths": (1, 1, 1, 1), "embed_dim": 16, "num_heads": (1, 1, 2, 2)}
+    run = small_run("retinanet", fpn_channels=8, options=options, **arguments)
+    for head in (run.model.head.classification_head, run.model.head.regression_head):
+        for module in head.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+    return replace(run, class_names=CLASSES[:3], category_ids=CATEGORY_IDS)
+
+
+def write_detector(folder: Path) -> None:
+    """Save the RetinaNet and export it."""
+    save_run(retinanet(), folder)
+    export(folder)
+
+
+def export(folder: Path) -> None:
+    """Write the file next to a run, as a user does."""
+    assert main(["export", str(folder), "--to", "onnx"]) == 0
+
+
+def exported_classifier(factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that classifies, with ``model.onnx``; not to be changed."""
+    return made_once(factory, "exported classifier", write_classifier)
+
+
+def exported_detector(factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that detects, with ``model.onnx``; not to be changed."""
+    return made_once(factory, "exported detector", write_detector)
