@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiers import fast
 
 ROOT = Path(__file__).parents[3]
 # Around the writes that decide: how, and before which write of a training of two epochs. All of them:
@@ -47,7 +46,8 @@ EVENTS |= {
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("cases", fast([CASES[:2], CASES[2:]]), ids=["two", "others"])
+@pytest.mark.slow
+@pytest.mark.parametrize("cases", [CASES[:2], CASES[2:]], ids=["two", "others"])
 def test_a_run_that_is_killed_at_a_write_is_not_lost(
     cases: tuple[str, ...], all_photos: Path, tmp_path: Path
 ) -> None:
