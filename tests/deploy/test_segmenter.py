@@ -20,7 +20,7 @@ SIZES = ((1, 64, 64), (3, 80, 97), (2, 33, 70))
 @pytest.mark.parametrize(
     ("head", "backbone"),
     [
-        ("semantic_fpn", "resnet18"),
+        ("semantic_fpn", "resnet10t"),
         pytest.param("upernet", "slide_swin_nano", marks=pytest.mark.slow),
     ],
 )

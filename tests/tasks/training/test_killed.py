@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-
 ROOT = Path(__file__).parents[3]
 # Around the writes that decide: how, and before which write of a training of two epochs. All of them:
 # ``python -m tests.tasks.training.killed PHOTOS FOLDER {half,full,terminated}:{1..29}``.
