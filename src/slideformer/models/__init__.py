@@ -12,6 +12,7 @@ from slideformer.models.slide_nat import SlideNat
 from slideformer.models.slide_pvt import SlidePvt
 from slideformer.models.slide_pvt_v2 import SlidePvtV2
 from slideformer.models.slide_swin import SlideSwin
+from slideformer.models.warm_start import WarmStart, warm_start
 
 __all__ = [
     "HOST_TOP1",
@@ -25,6 +26,7 @@ __all__ = [
     "SlidePvt",
     "SlidePvtV2",
     "SlideSwin",
+    "WarmStart",
     "config_from_authors",
     "count",
     "is_merged",
@@ -32,4 +34,5 @@ __all__ = [
     "load_host",
     "read_authors",
     "reparameterize",
+    "warm_start",
 ]
