@@ -69,6 +69,14 @@ def test_operator_and_layers_need_neither_timm_nor_the_compiler() -> None:
     assert output_of(program) == "set()"
 
 
+def test_a_classifier_is_evaluated_without_what_only_training_needs() -> None:
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(('lightning', 'torchmetrics', 'jsonargparse')); "
+        "import slideformer.tasks.classify.compare, slideformer.tasks.classify.evaluate"
+    )
+    assert output_of(program) == ""
+
+
 def test_every_name_that_is_offered_is_there() -> None:
     program = (
         "import slideformer; assert set(slideformer.__all__) <= set(dir(slideformer));"

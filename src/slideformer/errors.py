@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import inf
 from unicodedata import category
 
@@ -45,6 +46,16 @@ def name_options(message: str, options: Mapping[str, str]) -> str:
         options: argument -> option, such as ``--batch-size``; other arguments stay.
     """
     return ARGUMENT.sub(lambda match: options.get(match[1], match[0]), message)
+
+
+@contextmanager
+def naming(options: Mapping[str, str]) -> Iterator[None]:
+    """Replace arguments in the user's errors that leave the block, see `name_options`."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (name_options(str(error), options),)
+        raise
 
 
 def check_range(option: str, value: float | None, low: float, high: float = inf) -> None:

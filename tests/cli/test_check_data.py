@@ -59,3 +59,10 @@ def test_a_fifo_for_annotations_or_classes_is_an_error(
     task = "segment" if file == "classes.txt" else "detect"
     assert main(["check-data", task, str(scenes)]) == 1
     assert Path(file).name in capsys.readouterr().out
+
+
+def test_a_folder_that_does_not_exist_is_named_as_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for task in ("detect", "segment"):
+        assert main(["check-data", task, "nowhere"]) != 0
+        printed = "".join(capsys.readouterr())
+        assert "DIR must be a folder, got nowhere, which does not exist; check the path" in printed

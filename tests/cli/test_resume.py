@@ -106,6 +106,7 @@ def test_a_checkpoint_without_a_part_is_one_line(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (b"1:\n", "a key must be text, got another kind of value"),
         (b"task: \xff", "config.yaml must be text in UTF-8, got other bytes; save it as UTF-8"),
         (b"[" * 5000, "30 levels, got more"),
         (b"a: &a [*a]", "must not refer to itself"),
@@ -225,7 +226,7 @@ def test_a_finished_run_resumed_is_finished(
         (["--model.optimise.weight_decay=0.1"], "got weight_decay 0.05 instead of 0.1"),
         (
             ["--trainer.max_epochs=2"],
-            "must be at least as long as it is, 3 epochs, got --trainer.max_epochs 2",
+            "must be at least as long as it is, 3 epochs, got --epochs 2",
         ),
         (["--data.batch_size=4"], "must keep its 8 images an update, got 4; resume with the same"),
     ],

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from slideformer.cli.main import main
+from slideformer.dense import detector, segmenter
+from slideformer.tasks.table import TASKS, Task
+from slideformer.tasks.training.recipes import recipe_names
 from slideformer.tasks.training.run_folder import RunFolder
 from tests.cli.mistakes import mistake
 from tests.conftest import QUICK
@@ -31,22 +34,22 @@ HOLD = (
         (["--data=digits", "--config=nope"], "--config must be a YAML file or one of digits, imagenet_slide"),
         (["--data=digits", "--config"], "--config must be a YAML file or one of digits"),
         (["--data=digits", "--model.optimise.rate=1"], "rate"),
-        (["--data=digits", "--trainer.max_epochs=many"], "max_epochs"),
-        (["--data=digits", "--data.batch_size=0"], "--data.batch_size must be at least 1, got 0"),
+        (["--data=digits", "--trainer.max_epochs=many"], "--epochs"),
+        (["--data=digits", "--data.batch_size=0"], "--batch-size must be at least 1, got 0"),
         (
             ["--data=digits", "--model.optimise.lr=-1"],
-            "--model.optimise.lr must be from 0 to 1e+30, got -1.0",
+            "--lr must be from 0 to 1e+30, got -1.0",
         ),
         (["--data=digits", "--model.optimise.name=adamwx"], "adamwx"),
         (["--data=digits", "--model.smoothing=2"], "--model.smoothing must be from 0 to 0.999, got 2.0"),
         (["--data=digits", "--model.smoothing=1"], "--model.smoothing must be from 0 to 0.999, got 1.0"),
         (
             ["--data=digits", "--model.optimise.lr=1e99"],
-            "--model.optimise.lr must be from 0 to 1e+30, got 1e+99",
+            "--lr must be from 0 to 1e+30, got 1e+99",
         ),
         (
             ["--data=digits", "--model.optimise.lr=.nan"],
-            "--model.optimise.lr must be from 0 to 1e+30, got nan",
+            "--lr must be from 0 to 1e+30, got nan",
         ),
         (
             [
@@ -70,9 +73,9 @@ HOLD = (
         ),
         (
             ["--data=digits", "--data.image_size=100000000000000000000"],
-            "--data.image_size must be from 1 to 4096, got 100000000000000000000",
+            "--image-size must be from 1 to 4096, got 100000000000000000000",
         ),
-        (["--data=digits", "--data.num_workers=1000000000"], "--data.num_workers must be from 0 to 1024"),
+        (["--data=digits", "--data.num_workers=1000000000"], "--workers must be from 0 to 1024"),
         (
             ["--data=digits", "--trainer.check_val_every_n_epoch=0"],
             "check_val_every_n_epoch must be at least 1",
@@ -236,7 +239,7 @@ def test_a_loss_that_is_not_finite_stops(
     words = [*QUICK, f"--data={photos}", f"--output={tmp_path / 'run'}"]
     line = mistake([*words, "--model.optimise.lr=1e30", "--model.optimise.warmup_epochs=0"], capsys)
     assert "the loss must be finite, got nan at step " in line
-    assert "learning rate 9.70e+29; try a lower --model.optimise.lr" in line
+    assert "learning rate 9.70e+29; try a lower --lr" in line
 
 
 def test_weights_that_answer_nothing_are_not_kept(
@@ -277,3 +280,45 @@ def test_a_model_of_timms_own_trains_and_is_kept(
     assert main(["train", *words, "--model.options={depth: 1}"]) == 0
     assert main(["evaluate", str(run), "--data", str(photos)]) == 0
     assert "top-1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [("--epoch=3", "--epochs"), ("--model.optimise.weight_decy=0", "--model.optimise.weight_decay")],
+)
+def test_a_mistyped_option_gets_the_nearest(
+    word: str, near: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    line = mistake([*QUICK, "--data=digits", f"--output={tmp_path / 'run'}", word], capsys)
+    assert f"did you mean {near}?" in line
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_the_help_is_a_page_with_every_short_option(task: Task, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", task.name, "--help"]) == 0
+    page = capsys.readouterr().out
+    assert len(page.splitlines()) <= 40
+    assert max(map(len, page.splitlines())) <= 110
+    shown = {line.split()[0] for line in page.splitlines() if line.startswith("  --")}
+    assert shown == {*task.short, "--output", "--config", "--resume", "--help-all"}
+    heads = {"classify": (), "detect": detector.HEADS, "segment": segmenter.HEADS}[task.name]
+    assert all(name in page for name in (*heads, *recipe_names(task.name)))
+
+
+def test_all_options_are_listed_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help-all"])
+    assert "--model.optimise.weight_decay" in capsys.readouterr().out
+
+
+def test_a_classifier_starts_from_its_hosts_run(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = tmp_path / "host"
+    words = [*QUICK, f"--data={photos}", "--epochs=2"]
+    assert main(["train", *words, f"--output={host}", "--model.options={slide_stages: []}"]) == 0
+    assert main(["train", *words, f"--output={tmp_path / 'run'}", f"--weights=host:{host}"]) == 0
+    assert f"host:{host}: " in capsys.readouterr().out
+    line = mistake([*words, f"--output={tmp_path / 'no'}", f"--weights={tmp_path / 'nowhere'}"], capsys)
+    assert "the weights must be a file that exists" in line
+    assert not (tmp_path / "no").exists()

@@ -22,7 +22,7 @@ from slideformer.runs.preprocessing import (
     Preprocessing,
     read_preprocessing,
 )
-from slideformer.tasks.classify.data import eval_loader
+from slideformer.tasks.classify.samples import eval_loader
 from slideformer.tasks.classify.sources import open_hold_out
 from tests.saved import opened, save_classifier
 

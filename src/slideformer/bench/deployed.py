@@ -16,24 +16,13 @@ from slideformer.bench.model import HOST, OURS, check_slides
 from slideformer.bench.table import Table, mebibytes, milliseconds, span
 from slideformer.errors import UserError
 from slideformer.models import HOST_TOP1, PUBLISHED
+from slideformer.models.hosts import TIMM_HOSTS
 from slideformer.models.names import pretrained_cfg
 
 IM2COL = "Im2Col"
 # The form that lays out every window, as Im2Col does; and those that a file can be written in, the first of
 # which the others are compared with.
 IM2COL_FORM, FORMS = "unfold", ("matmul", "conv", "shift", "unfold")
-# timm's own implementations of plain hosts, by the model that improves them.
-TIMM_HOSTS = {
-    "slide_mvit_v2_tiny": "mvitv2_tiny",
-    "slide_mvit_v2_small": "mvitv2_small",
-    "slide_pvt_v2_b1": "pvt_v2_b1",
-    "slide_pvt_v2_b2": "pvt_v2_b2",
-    "slide_pvt_v2_b3": "pvt_v2_b3",
-    "slide_pvt_v2_b4": "pvt_v2_b4",
-    "slide_swin_tiny": "swin_tiny_patch4_window7_224",
-    "slide_swin_small": "swin_small_patch4_window7_224",
-    "slide_swin_base": "swin_base_patch4_window7_224",
-}
 
 
 @dataclass(frozen=True)

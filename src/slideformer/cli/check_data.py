@@ -18,9 +18,7 @@ PATHS = ("train_annotations", "val_annotations", "train_images", "val_images")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare task, folder, and where files are that are not in it."""
     parser.add_argument("task", choices=("detect", "segment"), help="what the data are for")
-    parser.add_argument(
-        "folder", type=Path, metavar="DIR", help="the data, as `slideformer train` takes them"
-    )
+    parser.add_argument("data", type=Path, metavar="DIR", help="the data, as `slideformer train` takes them")
     for path in PATHS:
         side, what = path.split("_")
         parser.add_argument(
@@ -47,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         from slideformer.tasks.detect.check import check_data
 
         findings = check_data(
-            arguments.folder,
+            arguments.data,
             **paths,
             with_masks=not arguments.no_masks,
             orientation=arguments.orientation,
@@ -60,9 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
         if foreign:
             words = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
             raise UserError(f"these are options of detect, got {words} with segment; leave them out")
-        findings = check_segmentation(arguments.folder, orientation=arguments.orientation, progress=report)
+        findings = check_segmentation(arguments.data, orientation=arguments.orientation, progress=report)
     report(1, 1)
-    options = {name: f"--{name.replace('_', '-')}" for name in (*PATHS, "orientation")}
+    options = {"data": "DIR"} | {name: f"--{name.replace('_', '-')}" for name in (*PATHS, "orientation")}
     for line in findings.lines():
         print_line(name_options(line, options))
     print(f"errors: {findings.errors}; {'fix them before' if findings.errors else 'ready for'} a training")

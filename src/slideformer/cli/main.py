@@ -96,8 +96,8 @@ def options_of(parser: argparse.ArgumentParser) -> dict[str, str]:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
                 options |= options_of(below)
-        elif action.option_strings:
-            options[action.dest] = action.option_strings[0]
+        else:
+            options[action.dest] = (*action.option_strings, str(action.metavar or action.dest))[0]
     return options
 
 

@@ -72,7 +72,8 @@ class WarmStart:
     Attributes:
         taken: names of tensors that are the given ones.
         derived: name of a tensor -> how it was derived from given ones.
-        new: name of a tensor -> what it is: shift and key bias are 0, others keep the model's initial values.
+        new: name of a tensor -> what it is called in the summary: shift and key bias are 0, others keep the
+            model's initial values.
         unused: names of given tensors that the model has no use for.
     """
 
@@ -145,9 +146,9 @@ def warm_start(model: nn.Module, state_dict: State) -> WarmStart:
         elif name.startswith(head):
             new[name] = "head"
         else:
-            new[name] = "other" if given is None else "of another shape"
             shape = "" if given is None else f" (want {tuple(tensor.shape)}, got {tuple(given.shape)})"
-            faults.append(f"{name}{shape}")
+            new[name] = f"{name}{shape}"
+            faults.append(new[name])
     used = {name for name in state if name in loaded} | sources_of(derived)
     unused = tuple(name for name in state if name not in used)
     spare = [name for name in unused if name not in own and not name.startswith((*sliding, *head))]
@@ -188,7 +189,7 @@ def sources_of(derived: Iterable[str]) -> set[str]:
 
 
 def sliding_part(name: str, sliding: tuple[str, ...]) -> str:
-    """What a tensor that only sliding blocks have is called; empty for any other."""
+    """The name in the summary of a tensor that only sliding blocks have; empty for any other."""
     block = next((block for block in sliding if name.startswith(block)), None)
     return "" if block is None else SLIDING.get(name.removeprefix(block), "")
 

@@ -259,7 +259,7 @@ def unreadable_message(name: str, error: UnreadableImageError) -> str:
     """
     return (
         f"an image must be complete and readable, got {error.file or name} ({error.reason}); "
-        "repair or remove it, or set `on_bad_image` to skip"
+        "repair or remove it, or leave it out with `on_bad_image` skip"
     )
 
 

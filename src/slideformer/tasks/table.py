@@ -151,14 +151,23 @@ def evaluate_segment(run: Run, data: str | Path, options: EvaluationOptions) -> 
     return evaluate_run(run, data, options)
 
 
-SHORT = {"--model": "--model.name", "--data": "--data.source"}
+SHORT = {
+    "--model": "--model.name",
+    "--data": "--data.source",
+    "--weights": "--model.weights",
+    "--epochs": "--trainer.max_epochs",
+    "--batch-size": "--data.batch_size",
+    "--lr": "--model.optimise.lr",
+    "--workers": "--data.num_workers",
+    "--device": "--trainer.accelerator",
+}
 NUM_CLASSES = Link(source="data.num_classes", target="model.num_classes", on_instance=True)
 
 CLASSIFY = Task(
     name="classify",
     purpose="Train an image classifier.",
     extra="train",
-    short=SHORT,
+    short={**SHORT, "--image-size": "--data.image_size"},
     links=(Link(source="model.name", target="data.model"), NUM_CLASSES),
     learner=classifier,
     data=classification_data,
@@ -180,7 +189,7 @@ SEGMENT = Task(
     name="segment",
     purpose="Train a model that names the class of every pixel.",
     extra="segment",
-    short={**SHORT, "--backbone": "--model.backbone"},
+    short={**SHORT, "--backbone": "--model.backbone", "--image-size": "--data.crop_size"},
     links=(NUM_CLASSES,),
     learner=segmenter,
     data=segmentation_data,

@@ -18,7 +18,8 @@ from timm.data import ImageDataset, IterableImageDataset
 from torchvision.datasets import ImageFolder
 
 from slideformer.errors import UserError
-from slideformer.tasks.classify.data import Augment, ClassificationData, OnImage
+from slideformer.tasks.classify.data import Augment, ClassificationData
+from slideformer.tasks.classify.samples import OnImage
 from slideformer.tasks.classify.timm_sources import TimmReader, TimmSource, TimmStream, as_image
 from slideformer.tasks.images import read_image
 from slideformer.tasks.training.batches import Images, ImageStream, Unreadable

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from slideformer.errors import UserError
-from slideformer.tasks.classify.data import stack
 from slideformer.tasks.classify.mix import Mix
 from slideformer.tasks.classify.module import Classifier
+from slideformer.tasks.classify.samples import stack
 from slideformer.tasks.training.batches import Batch, collate
 from slideformer.tasks.training.optimise import Optimise
 

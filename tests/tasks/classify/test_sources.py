@@ -3,22 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import pil_to_tensor
 
 from slideformer.errors import UserError
+from slideformer.runs.classifier import classifier_run
 from slideformer.tasks.classify import Request, Source, register_source
-from slideformer.tasks.classify.data import ClassificationData, images_of, stack
+from slideformer.tasks.classify.data import ClassificationData
+from slideformer.tasks.classify.samples import images_of, stack
 from slideformer.tasks.classify.sources import FOLDER, KINDS, find_kind, open_hold_out, open_source
-from slideformer.tasks.training.batches import Batch, Unreadable, collate
+from slideformer.tasks.evaluate import evaluate
+from slideformer.tasks.training.batches import Batch, Stream, Unreadable, collate
 from tests.conftest import CLASSES, COLOURS, COUNTS, train
 
 
@@ -91,7 +95,7 @@ def test_a_hold_out_is_val_or_the_folder_itself(photos: Path) -> None:
 def test_a_source_of_timm_is_not_evaluated_on() -> None:
     assert find_kind("wds/x") is not FOLDER
     assert find_kind("WDS/x") is find_kind("wds/x")
-    with pytest.raises(UserError, match="must be a folder, got wds/x, which does not exist"):
+    with pytest.raises(UserError, match="wds/x is a source to train on alone; give a folder"):
         open_hold_out("wds/x")
 
 
@@ -135,7 +139,40 @@ def test_a_registered_prefix_gets_the_text_and_the_options() -> None:
     assert find_kind("squares") is FOLDER
 
 
-@pytest.mark.parametrize("name", ["", "digits", "wds/"])
+@pytest.mark.parametrize("name", ["", "digits", "wds/", "WDS/"])
 def test_a_source_needs_a_name_of_its_own(name: str) -> None:
     with pytest.raises(ValueError, match="a source must have a name of its own, got"):
         register_source(name, lambda request: Source((), Squares))
+
+
+@pytest.mark.usefixtures("own_kinds")
+def test_the_longest_beginning_that_is_registered_counts() -> None:
+    for name in ("wds/mine", "lmdb:", "LMDB:Special/"):
+        register_source(name, lambda request: Source((), Squares))
+    own, kinds = find_kind("wds/mine"), {name: find_kind(name) for name in ("lmdb:x", "lmdb:special/x")}
+    assert own is not find_kind("wds/other")
+    assert len({id(kind) for kind in kinds.values()}) == 2
+
+
+class Marching(Stream):
+    """The same squares one by one."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[tuple[str, Callable[[], tuple[Any, Any]]]]:
+        squares = Squares("val")
+        return ((squares.name(n), partial(squares.__getitem__, n)) for n in range(4))
+
+    def set_epoch(self, epoch: int) -> None:
+        return None
+
+
+@pytest.mark.usefixtures("own_kinds")
+def test_a_stream_is_trained_on_and_not_evaluated_on() -> None:
+    register_source("stream", lambda request: Source(("red", "blue"), lambda split: Marching()))
+    data = ClassificationData("stream", num_workers=0)
+    assert [batch.targets.tolist() for batch in data.val_dataloader()] == [[0, 1, 0, 1]]
+    model = timm.create_model("slide_swin_nano", num_classes=2).eval()
+    with pytest.raises(UserError, match=r"must give its images by number .*, got the stream stream"):
+        evaluate(classifier_run(model, class_names=("red", "blue")), "stream")

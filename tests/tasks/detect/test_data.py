@@ -14,10 +14,8 @@ from PIL import Image
 
 from slideformer.errors import UserError
 from slideformer.tasks.detect.data import DetectionData
-from slideformer.tasks.detect.dataset import stack
 from slideformer.tasks.detect.transforms import Augment
 from slideformer.tasks.scenes.generate import generate
-from slideformer.tasks.training.batches import Unreadable, collate
 
 # Nothing random but the order.
 STILL = Augment(sides=(64,), longest_side=64, crop_probability=0, hflip=0)
@@ -175,14 +173,6 @@ def test_an_unreadable_image_is_left_out_or_stops(policy: str, scenes: Path, tmp
     else:
         with pytest.raises(UserError, match=r"an image must be complete and readable, got .*000002.jpg"):
             batches[0].check()
-
-
-def test_a_batch_of_nothing_readable_stops_a_training_but_no_evaluation() -> None:
-    samples = [Unreadable("a.jpg"), Unreadable("b.jpg")]
-    with pytest.raises(UserError, match=r"a batch must hold a readable image, got 2 .* the first a.jpg"):
-        collate(samples, stack=stack, training=True).check()
-    batch = collate(samples, stack=stack).check()
-    assert (batch.images, batch.unreadable) == ([], ("a.jpg", "b.jpg"))
 
 
 def test_grey_deep_and_rotated_images_become_what_was_annotated(scenes: Path, tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ from slideformer.tasks.detect.data import eval_loader
 from slideformer.tasks.detect.evaluate import FIGURES, KINDS, Evaluator, Scores, evaluate
 from slideformer.tasks.detect.layout import Split
 from slideformer.tasks.detect.results import BOXES, MASKS, write_results
+from slideformer.tasks.evaluate import evaluate as evaluate_any
 from slideformer.tasks.training.findings import Findings
+from tests.dense.small_detectors import small_run
 from tests.tasks.detect import examples
 
 # pycocotools hands its masks to NumPy in the old way.
@@ -212,3 +214,11 @@ def test_nothing_to_evaluate_is_refused(tmp_path: Path) -> None:
     data = read_coco(examples.annotations(tmp_path, 1), Findings())
     with pytest.raises(UserError, match="there must be an image to evaluate, got none"):
         evaluate(Recorded([]), [], Evaluator(data, with_masks=True))
+
+
+@pytest.mark.parametrize("argument", ["annotations", "images"])
+def test_a_path_that_does_not_exist_is_named_by_its_argument(argument: str, tmp_path: Path) -> None:
+    split = examples.annotations(tmp_path, 1)
+    paths = {"annotations": split.annotations, "images": split.images, argument: tmp_path / "nowhere"}
+    with pytest.raises(UserError, match=f"^`{argument}` must be a f.*, got .*nowhere"):
+        evaluate_any(small_run("retinanet"), tmp_path, **paths)

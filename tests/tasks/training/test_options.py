@@ -15,19 +15,19 @@ from slideformer.tasks.training.options import naming_options, with_options
 @pytest.mark.parametrize(
     ("task", "argument", "option"),
     [
-        (CLASSIFY, "batch_size", "--data.batch_size"),
+        (CLASSIFY, "batch_size", "--batch-size"),
         (CLASSIFY, "augment.scale", "--data.augment.scale"),
         (CLASSIFY, "num_classes", "--data.num_classes"),
         (CLASSIFY, "mix.mixup", "--model.mix.mixup"),
-        (CLASSIFY, "optimise.lr", "--model.optimise.lr"),
+        (CLASSIFY, "optimise.lr", "--lr"),
         (CLASSIFY, "optimise", "--model.optimise"),
         (CLASSIFY, "source", "--data"),
         (CLASSIFY, "data", "--data"),
         (CLASSIFY, "name", "--model"),
         (DETECT, "backbone", "--backbone"),
         (DETECT, "val_images", "--data.val_images"),
-        (SEGMENT, "crop_size", "--data.crop_size"),
-        (SEGMENT, "max_epochs", "--trainer.max_epochs"),
+        (SEGMENT, "crop_size", "--image-size"),
+        (SEGMENT, "max_epochs", "--epochs"),
         (SEGMENT, "output", "--output"),
         (SEGMENT, "resume", "--resume"),
         (SEGMENT, "colour", "`colour`"),
@@ -48,14 +48,14 @@ def test_the_library_names_arguments_and_a_training_options() -> None:
     assert str(caught.value) == "`batch_size` must be at least 1, got 0"
     with pytest.raises(UserError) as caught, naming_options(CLASSIFY):
         ClassificationData("digits", batch_size=0)
-    assert str(caught.value) == "--data.batch_size must be at least 1, got 0"
+    assert str(caught.value) == "--batch-size must be at least 1, got 0"
 
 
 def test_an_error_keeps_its_kind_and_its_cause() -> None:
     cause = OSError("gone")
     with (
-        pytest.raises(UnreadableImageError, match=r"set --data\.on_bad_image to skip") as caught,
+        pytest.raises(UnreadableImageError, match=r"with --data\.on_bad_image skip") as caught,
         naming_options(CLASSIFY),
     ):
-        raise UnreadableImageError("set `on_bad_image` to skip") from cause
+        raise UnreadableImageError("leave it out with `on_bad_image` skip") from cause
     assert caught.value.__cause__ is cause

@@ -12,8 +12,8 @@ from torch import Tensor
 from slideformer.errors import UserError
 from slideformer.models.finite import check_finite
 from slideformer.runs import Facts
-from slideformer.tasks.classify.data import eval_loader
 from slideformer.tasks.classify.evaluate import check_class_names
+from slideformer.tasks.classify.samples import eval_loader
 from slideformer.tasks.classify.sources import open_hold_out
 
 

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loaders of labelled images, for training and for evaluation, over timm's transforms."""
+"""The data module of classification, over timm's transforms."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, prod
 from typing import Any, Literal
 
-import torch
-from PIL import Image
 from timm.data import create_transform, resolve_data_config
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from slideformer.errors import UserError, check_range
 from slideformer.models.names import pretrained_cfg
@@ -22,9 +18,9 @@ from slideformer.runs.preprocessing import (
     Preprocessing,
     read_preprocessing,
 )
-from slideformer.tasks.classify.sources import Request, Source, find_kind, open_source
+from slideformer.tasks.classify.samples import images_of, stack
+from slideformer.tasks.classify.sources import Request, find_kind, open_source
 from slideformer.tasks.images import OnBadImage
-from slideformer.tasks.training.batches import Batch, Images, ImageStream, Stream, ordered_loader
 from slideformer.tasks.training.data import MOST_PIXELS, ImageData
 
 
@@ -208,58 +204,3 @@ def preprocessing_of(model: str, image_size: int | None) -> Preprocessing:
     overrides = {} if image_size is None else {"input_size": (3, image_size, image_size)}
     config = resolve_data_config(overrides, pretrained_cfg=pretrained_cfg(model))
     return read_preprocessing(config, model)
-
-
-class OnImage:
-    """Applies a transform to the image of a pair.
-
-    Args:
-        transform: makes a tensor of an image.
-    """
-
-    def __init__(self, transform: Any) -> None:
-        self.transform = transform
-
-    def __call__(self, image: Image.Image, target: int) -> tuple[Tensor, int]:
-        """Transform the image."""
-        return self.transform(image), target
-
-
-def images_of(source: Source, split: str, transform: Any, on_bad_image: OnBadImage) -> Dataset[Any]:
-    """The transformed images of ``train`` or ``val``."""
-    opened = source.open(split)
-    if isinstance(opened, Stream):
-        return ImageStream(opened, OnImage(transform), on_bad_image)
-    return Images(opened, OnImage(transform), on_bad_image)
-
-
-def stack(samples: Sequence[tuple[Tensor, int]]) -> Batch:
-    """Make a batch of images of one size, perhaps of none."""
-    if not samples:
-        return Batch(torch.empty(0), torch.empty(0))
-    images, targets = zip(*samples, strict=True)
-    return Batch(torch.stack(images), torch.as_tensor(targets))
-
-
-def eval_loader(
-    source: Source,
-    preprocessing: Preprocessing,
-    *,
-    batch_size: int,
-    num_workers: int,
-    on_bad_image: OnBadImage,
-) -> DataLoader[Any]:
-    """Loader of the hold-out of a source, in order, nothing random.
-
-    Args:
-        source: as `open_hold_out` gives it.
-        preprocessing: how an image becomes the model's input.
-        batch_size: images a batch.
-        num_workers: processes that read; 0 reads in this one.
-        on_bad_image: what to do with an unreadable image.
-
-    Raises:
-        UserError: a number is out of range.
-    """
-    images = images_of(source, "val", EvalTransform(preprocessing), on_bad_image)
-    return ordered_loader(images, stack, batch_size=batch_size, num_workers=num_workers)

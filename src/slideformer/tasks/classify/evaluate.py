@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from slideformer.errors import UserError, printable
 from slideformer.models.finite import check_rows
 from slideformer.runs import Run
-from slideformer.tasks.classify.data import eval_loader
+from slideformer.tasks.classify.samples import eval_loader
 from slideformer.tasks.classify.sources import open_hold_out
 from slideformer.tasks.evaluate import Evaluation, Options, Progress, confusion_of, each_batch
 from slideformer.tasks.training.batches import Batch, Images
@@ -172,6 +172,8 @@ def evaluate_run(run: Run, data: str | Path, options: Options) -> Classification
         num_workers=options.num_workers,
         on_bad_image=options.on_bad_image,
     )
-    reader = cast("Images", loader.dataset).reader
+    if not isinstance(loader.dataset, Images):
+        raise UserError(f"a source must give its images by number to be evaluated on, got the stream {data}")
+    reader = loader.dataset.reader
     images = [reader.name(number) for number in range(len(reader))]
     return evaluate(run.model, loader, names, name=run.name, images=images, progress=options.progress)

@@ -15,8 +15,9 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from slideformer.errors import UserError, check_range
 from slideformer.models.names import pretrained_cfg
-from slideformer.runs import save_run
+from slideformer.runs import Blueprint, save_run
 from slideformer.runs.classifier import classifier_run
+from slideformer.runs.warm_start import start_from
 from slideformer.tasks.classify.data import ClassificationData
 from slideformer.tasks.classify.mix import Mix, build_loss
 from slideformer.tasks.training.batches import Batch
@@ -30,6 +31,8 @@ class Classifier(Learner):
     Args:
         name: registered name of the model.
         num_classes: number of classes; the data know it.
+        weights: what it starts from: the folder of a finished run, a file of weights, or ``timm`` for those
+            that timm publishes; after ``host:`` those of its plain host. None for fresh ones.
         drop_path_rate: stochastic depth; None for the model's own.
         grad_checkpointing: recompute activations in the backward pass, for less memory.
         options: further arguments of the model, such as ``{kernel_size: 5}``.
@@ -48,6 +51,7 @@ class Classifier(Learner):
         self,
         name: str = "slide_swin_tiny",
         num_classes: int = 1000,
+        weights: str | None = None,
         drop_path_rate: float | None = None,
         grad_checkpointing: bool = False,
         options: dict[str, Any] | None = None,
@@ -70,9 +74,13 @@ class Classifier(Learner):
             ) from error
         if grad_checkpointing:
             cast("Any", model).set_grad_checkpointing(True)
+        # Before the moving average is made, which begins as a copy.
+        blueprint = Blueprint("classify", name, num_classes, arguments=arguments)
+        notes = [] if weights is None else start_from(weights, model, blueprint)
         super().__init__(
             model, {"name": name, "num_classes": num_classes, "options": arguments}, optimise, ema_decay
         )
+        self.notes = notes
         self.mixer = mix.build(num_classes, smoothing)
         self.loss = build_loss(self.mixer is not None, smoothing)
         self.val_loss = MeanMetric(nan_strategy=nan)  # not "disable", which drops the weights

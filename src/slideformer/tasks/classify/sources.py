@@ -155,18 +155,22 @@ def register_source(name: str, open: Callable[[Request], Source], *, evaluable: 
         >>> [batch.targets.tolist() for batch in data.val_dataloader()]
         [[0, 1, 0, 1]]
     """
-    if not name or name in KINDS:
+    if not name or folded(name) in KINDS:
         raise ValueError(f"a source must have a name of its own, got {name!r}; choose another one")
-    KINDS[name] = Kind(open, evaluable)
+    KINDS[folded(name)] = Kind(open, evaluable)
 
 
-def find_kind(name: str, training: bool = True) -> Kind:
-    """The row of the table for a text that names a source."""
-    for known, kind in KINDS.items():
-        prefix = known.endswith(("/", ":")) and name.lower().startswith(known.lower())
-        if (name == known or prefix) and (training or kind.evaluable):
-            return kind
-    return FOLDER
+def folded(name: str) -> str:
+    """A name of the table: that of a kind of text in lower case."""
+    return name.lower() if name.endswith(("/", ":")) else name
+
+
+def find_kind(name: str) -> Kind:
+    """The row of the table for a text that names a source: its own, else that of its longest beginning."""
+    if name in KINDS:
+        return KINDS[name]
+    kinds = [known for known in KINDS if known.endswith(("/", ":")) and name.lower().startswith(known)]
+    return KINDS[max(kinds, key=len)] if kinds else FOLDER
 
 
 def open_source(request: Request) -> Source:
@@ -175,7 +179,7 @@ def open_source(request: Request) -> Source:
     Raises:
         UserError: the source does not exist or cannot be used.
     """
-    return find_kind(request.name, request.training).open(request)
+    return find_kind(request.name).open(request)
 
 
 def open_hold_out(name: str) -> Source:
@@ -184,4 +188,10 @@ def open_hold_out(name: str) -> Source:
     Raises:
         UserError: the source does not exist or cannot be used.
     """
-    return open_source(Request(name=name, training=False))
+    request = Request(name=name, training=False)
+    kind = find_kind(name)
+    if kind.evaluable:
+        return kind.open(request)
+    if not Path(name).is_dir():
+        raise UserError(f"{name} is a source to train on alone; give a folder of class folders instead")
+    return FOLDER.open(request)

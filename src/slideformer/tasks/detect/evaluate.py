@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 
 from slideformer.dense.detector import HEADS
-from slideformer.errors import UserError, printable
+from slideformer.errors import UserError, naming, printable
 from slideformer.models.finite import naming_image
 from slideformer.runs import Run
 from slideformer.tasks.detect import masks
@@ -318,9 +318,10 @@ def evaluate_run(run: Run, data: str | Path, options: Options) -> DetectionEvalu
     """Evaluate a detection run on the hold-out of a data set in COCO's format."""
     with_masks = HEADS[run.blueprint.head].masks
     findings = Findings()
-    split = find_split(data, "val", options.annotations, options.images)
-    truth = read_coco(split, findings, with_masks=with_masks, drawn=run.orientation)
-    findings.check()
+    with naming({"val_annotations": "`annotations`", "val_images": "`images`"}):
+        split = find_split(data, "val", options.annotations, options.images)
+        truth = read_coco(split, findings, with_masks=with_masks, drawn=run.orientation)
+        findings.check()
     check_categories(run, truth)
     loader = eval_loader(
         truth,

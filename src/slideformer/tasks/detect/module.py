@@ -9,10 +9,9 @@ from typing import Any, cast
 from torch import Tensor
 
 from slideformer.dense.detector import HEADS, create_detector
-from slideformer.dense.features import features_in
 from slideformer.errors import check_range
 from slideformer.runs import Blueprint, Run, save_run
-from slideformer.runs.backbone import load_backbone
+from slideformer.runs.warm_start import start_from
 from slideformer.tasks.detect.data import DetectionData
 from slideformer.tasks.detect.evaluate import Evaluator
 from slideformer.tasks.training.batches import Batch
@@ -31,8 +30,8 @@ class DetectorLearner(Learner):
         name: kind of the detector: ``mask_rcnn``, ``cascade_mask_rcnn``, ``faster_rcnn`` or ``retinanet``.
         backbone: registered name of the backbone.
         num_classes: number of classes, without a background; the data know it.
-        weights: where the backbone's weights come from: the folder of a finished classification run, a file,
-            or ``timm`` for those that timm publishes; None for a fresh start.
+        weights: what it starts from, backbone alone or all: the folder of a finished run, a file of weights,
+            or ``timm``; after ``host:`` those of the backbone's plain host. None for fresh ones.
         drop_path_rate: stochastic depth of the backbone; None for its own.
         frozen_stages: how many stages of the backbone, the stem with them, are not trained.
         grad_checkpointing: recompute the backbone's activations in the backward pass, for less memory.
@@ -70,7 +69,8 @@ class DetectorLearner(Learner):
             "grad_checkpointing": grad_checkpointing,
         }
         model = create_detector(name, backbone, num_classes, **arguments)
-        notes = [] if weights is None else load_backbone(features_in(model)[1], weights)
+        blueprint = Blueprint("detect", backbone, num_classes, name, arguments)
+        notes = [] if weights is None else start_from(weights, model, blueprint)
         kept = {
             "name": name,
             "backbone": backbone,
@@ -79,8 +79,7 @@ class DetectorLearner(Learner):
         }
         kept |= {"options": options or {}, "head": head or {}}
         super().__init__(model, kept, optimise, ema_decay)
-        self.blueprint = Blueprint("detect", backbone, num_classes, name, arguments)
-        self.weights, self.notes = weights, notes
+        self.blueprint, self.notes = blueprint, notes
         self.with_masks = HEADS[name].masks
         self.evaluator: Evaluator | None = None
         self.cropped_away = 0
@@ -141,13 +140,11 @@ class DetectorLearner(Learner):
         return [*super().left_out(), *lines]
 
     def describe(self, data: DetectionData) -> str:
-        """Model and data, and what is to be said of the backbone's weights."""
-        start = "" if self.weights is None else f", backbone from {self.weights}"
-        line = (
+        """Model and data in a line."""
+        return (
             f"{self.blueprint.architecture}, {self.size}, {data.num_classes} classes, "
-            f"{len(data.images_to_train_on)} images to train on, {len(data.val.images)} held out{start}"
+            f"{len(data.images_to_train_on)} images to train on, {len(data.val.images)} held out"
         )
-        return "\n".join([line, *self.notes])
 
     def save(self, folder: Path, data: DetectionData) -> None:
         """Write the weights for ``slideformer evaluate``, ``predict`` and ``export``."""

@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from slideformer.dense.segmenter import Segmenter, create_segmenter
 from slideformer.errors import check_range
 from slideformer.runs import Blueprint, Run, save_run
-from slideformer.runs.backbone import load_backbone
+from slideformer.runs.warm_start import start_from
 from slideformer.tasks.segment.data import SegmentationData
 from slideformer.tasks.segment.evaluate import SegmentationEvaluation
 from slideformer.tasks.segment.labels import IGNORED
@@ -32,8 +32,8 @@ class SegmenterLearner(Learner):
         name: of the head, ``semantic_fpn`` or ``upernet``.
         backbone: timm's name of the backbone.
         num_classes: number of classes; the data know it.
-        weights: what the backbone starts from: a classification run's folder, a file of weights, or
-            ``timm``; None for fresh ones.
+        weights: what it starts from, backbone alone or all: the folder of a finished run, a file of weights,
+            or ``timm``; after ``host:`` those of the backbone's plain host. None for fresh ones.
         drop_path_rate: stochastic depth; None for the backbone's own.
         frozen_stages: how many stages of the backbone, the stem with them, are not trained.
         grad_checkpointing: recompute activations in the backward pass, for less memory.
@@ -84,10 +84,11 @@ class SegmenterLearner(Learner):
         }
         model = create_segmenter(name, backbone, num_classes, **arguments)
         # Before the moving average is made, which begins as a copy.
-        notes = [] if weights is None else load_backbone(model.features, weights)
+        blueprint = Blueprint("segment", backbone, num_classes, name, arguments)
+        notes = [] if weights is None else start_from(weights, model, blueprint)
         super().__init__(model, kept, optimise, ema_decay)
-        self.blueprint = Blueprint("segment", backbone, num_classes, name, arguments)
-        self.weights, self.notes, self.auxiliary_weight = weights, notes, auxiliary_weight
+        self.blueprint, self.notes = blueprint, notes
+        self.auxiliary_weight = auxiliary_weight
         self.val_loss = MeanMetric(nan_strategy=nan)  # not "disable", which drops the weights
         self.confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORED, validate_args=False)
 
@@ -129,13 +130,11 @@ class SegmenterLearner(Learner):
         self.log("val/aacc", found.aacc, sync_dist=True)
 
     def describe(self, data: SegmentationData) -> str:
-        """Model and data, and what is to be said of the backbone's weights."""
-        start = "" if self.weights is None else f", backbone from {self.weights}"
-        line = (
+        """Model and data in a line."""
+        return (
             f"{self.blueprint.architecture}, {self.size}, {data.num_classes} classes, "
-            f"crops of {data.crop_size} x {data.crop_size}{start}"
+            f"crops of {data.crop_size} x {data.crop_size}"
         )
-        return "\n".join([line, *self.notes])
 
     def save(self, folder: Path, data: SegmentationData) -> None:
         """Write the weights for ``slideformer evaluate``, ``predict`` and ``export``."""

@@ -80,7 +80,11 @@ class Reader(Protocol):
 
 
 class Stream(ABC):
-    """Labelled images that come one by one, shuffled and shared among the devices by their reader."""
+    """Labelled images that come one by one.
+
+    The stream itself shuffles, and gives each device and each of its reading processes other images (see
+    ``torch.utils.data.get_worker_info``).
+    """
 
     @abstractmethod
     def __len__(self) -> int:

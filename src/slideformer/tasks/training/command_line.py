@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from argparse import ArgumentError
@@ -22,7 +23,7 @@ from slideformer.errors import UserError, check_range
 from slideformer.files import write_text
 from slideformer.tasks.table import Task
 from slideformer.tasks.training.callbacks import AtomicFiles, Board, Metrics, callbacks
-from slideformer.tasks.training.options import naming_options
+from slideformer.tasks.training.options import naming_options, option_names
 from slideformer.tasks.training.recipes import config_option
 from slideformer.tasks.training.run_folder import STATE, RunFolder, read_checkpoint, score_so_far
 from slideformer.tasks.training.settings import MODE, read_settings
@@ -250,9 +251,17 @@ def option_errors(task: Task, progress: Progress | None = None) -> Iterator[None
             ) from error
         for short, long in task.short.items():
             words = re.sub(rf"(--)?{re.escape(long[2:])}\b", short, words)
+        words += nearest_option(task, words)
         if not isinstance(error, (ArgumentError, MisconfigurationException, ValueError)):
             words = f"the options must fit together, got {type(error).__name__}: {words}"
         raise UserError(f"{words}; `{task.command} --help` lists the options") from error
+
+
+def nearest_option(task: Task, words: str) -> str:
+    """A hint that names the option that a mistyped one is near to; empty where there is none."""
+    mistyped = re.search(r"unrecognized arguments: (--[\w.-]+)", words)
+    near = difflib.get_close_matches(mistyped[1], option_names(task).values(), n=1) if mistyped else []
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def task_of(words: Sequence[str]) -> str:

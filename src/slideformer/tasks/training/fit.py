@@ -138,11 +138,11 @@ def fit_locked(task: Task, cli: TrainCLI) -> RunFolder:
 
 
 def introduction(module: Learner, data: ImageData, checkpoint: Path | None, resume: bool) -> str:
-    """Model, data and start of the training, in a line or more."""
+    """Model, data and start of the training, in a line, and lines on its first weights."""
     start = "" if checkpoint is None else f", resumed from {checkpoint}"
     if resume and checkpoint is None:
         start = ", from the first epoch: the run to resume had not finished one"
-    return module.describe(data) + start
+    return "\n".join([module.describe(data) + start, *module.notes])
 
 
 def finish(module: Learner, data: ImageData, folder: RunFolder) -> None:

@@ -36,6 +36,7 @@ class Learner(L.LightningModule):
         score_words: what to call it.
         best_score: highest score of an epoch so far; None before the first one.
         figures: names of the logged figures that are printed after an epoch.
+        notes: lines on the weights that it starts from, printed before the training.
     """
 
     score: ClassVar[str]
@@ -55,6 +56,7 @@ class Learner(L.LightningModule):
         self.updates = 0
         self.best_score: float | None = None
         self.unreadable: set[str] = set()
+        self.notes: list[str] = []
 
     @property
     def evaluated(self) -> nn.Module:

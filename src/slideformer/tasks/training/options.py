@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import fields, is_dataclass
 from inspect import signature
 
 import lightning as L
 
-from slideformer.errors import UserError, name_options
+from slideformer.errors import name_options, naming
 from slideformer.tasks.table import Task
 
 # Options of a run that are not arguments of data, model or trainer; `data` is the source, as in `evaluate`.
@@ -24,8 +23,11 @@ def option_names(task: Task) -> dict[str, str]:
         task: whose data module and learner are looked at, next to the trainer.
     """
     names = dict(OWN)
+    given = {link.target for link in task.links}
     for group, kind in (("data", task.data()), ("model", task.learner()), ("trainer", L.Trainer)):
         for name, parameter in signature(kind).parameters.items():
+            if f"{group}.{name}" in given:
+                continue
             names.setdefault(name, f"--{group}.{name}")
             if is_dataclass(parameter.default):
                 for field in fields(parameter.default):
@@ -44,18 +46,10 @@ def with_options(task: Task, message: str) -> str:
     return name_options(message, option_names(task))
 
 
-@contextmanager
-def naming_options(task: Task) -> Iterator[None]:
+def naming_options(task: Task) -> AbstractContextManager[None]:
     """Replace arguments by options in the user's errors that leave the block.
 
     Args:
         task: what is trained.
-
-    Raises:
-        UserError: the block raises one.
     """
-    try:
-        yield
-    except UserError as error:
-        error.args = (with_options(task, str(error)),)
-        raise
+    return naming(option_names(task))

@@ -48,7 +48,7 @@ def find_recipe(task: str, name: object, must: str) -> Path:
     """The file of a recipe."""
     files = recipe_files(task)
     if not isinstance(name, str) or name not in files:
-        raise UserError(f"{must} {', '.join(files)}, got {name}; check the path")
+        raise UserError(f"{must} {', '.join(files)}, got {name or 'none'}; correct it")
     return files[name]
 
 

@@ -56,7 +56,10 @@ def check_size(text: str) -> None:
 def load(text: str) -> Any:
     """Read the value of a YAML text as the parser of the command line does."""
     check_size(text)
-    return get_loader("yaml")(text)
+    try:
+        return get_loader("yaml")(text)
+    except TypeError as error:  # jsonargparse's, for a single key that is not text
+        raise yaml.YAMLError("a key must be text, got another kind of value") from error
 
 
 # The loader of every value and file of the command line.
