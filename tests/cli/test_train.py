@@ -31,7 +31,7 @@ HOLD = (
         ([], "the following arguments are required: --data;"),
         (["--data=nowhere"], "--data must be a folder, got nowhere, which does not exist; check the path"),
         (["--data=digits", "--model=slide_swin_tinny"], "slide_swin_tiny"),
-        (["--data=digits", "--config=nope"], "--config must be a YAML file or one of digits, imagenet_slide"),
+        (["--data=digits", "--config=nope"], "--config must be a YAML file or one of digits, fine_tune"),
         (["--data=digits", "--config"], "--config must be a YAML file or one of digits"),
         (["--data=digits", "--model.optimise.rate=1"], "rate"),
         (["--data=digits", "--trainer.max_epochs=many"], "--epochs"),
@@ -105,11 +105,7 @@ HOLD = (
         (["--data=digits", "--trainer.strategy=quantum"], "quantum"),
         (["--data=digits", "--trainer.accelerator=abacus"], "abacus"),
         (["--data=digits", "--seed_everything=-1"], "-1 is not in bounds, numpy accepts from 0 to"),
-        (
-            ["--data=digits", "--model.optimise.warmup_epochs=3"],
-            "must be more than the 3 of warm-up and cool",
-        ),
-        (["--data=digits", "--model.optimise.cooldown_epochs=9"], "must be more than the 10 of warm-up"),
+        (["--data=digits", "--model.optimise.cooldown_epochs=9"], "must be more than the 9 of cool-down"),
         (["--data=digits", "--model.optimise.betas=[0.9, 1.5]"], "betas must be from 0 to 1, got 1.5"),
         (["--data=digits", "--model.optimise.name=adan"], "the optimiser adan cannot be made with betas"),
         (["--data=digits", "--model.mix.mixup=-1"], "--model.mix.mixup must be at least 0, got -1"),
@@ -322,3 +318,17 @@ def test_a_classifier_starts_from_its_hosts_run(
     line = mistake([*words, f"--output={tmp_path / 'no'}", f"--weights={tmp_path / 'nowhere'}"], capsys)
     assert "the weights must be a file that exists" in line
     assert not (tmp_path / "no").exists()
+
+
+def test_a_training_says_what_it_will_be(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", *QUICK, f"--data={photos}", "--epochs=2", "--trainer.check_val_every_n_epoch=5"]
+    assert main([*words, f"--output={tmp_path / 'run'}", "--model.optimise.warmup_epochs=9"]) == 0
+    out = capsys.readouterr().out
+    assert "24 images, 8 an update: 3 updates an epoch, 6 in all, which is few; try --batch-size 3 or " in out
+    assert "more than 2 --epochs" in out
+    assert "the warm-up was to last as long as the training: shortened to 1 of 6 updates" in out
+    # The last epoch is evaluated, however seldom the others are.
+    assert "best top-1 on the hold-out: " in out
+    assert "(epoch 2)" in out

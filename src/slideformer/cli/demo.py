@@ -60,7 +60,7 @@ def run_digits(folder: Path, epochs: int | None) -> int:
     start = time.perf_counter()
     short = []
     if epochs is not None:  # with the warm-up that suits so many, not the recipe's
-        short = [f"--trainer.max_epochs={epochs}", "--model.optimise.warmup_epochs=null"]
+        short = [f"--epochs={epochs}", "--model.optimise.warmup_epochs=null"]
     fit(find_task("classify"), ["--config", "digits", "--output", str(folder), "--resume=false", *short])
     seconds = time.perf_counter() - start
 

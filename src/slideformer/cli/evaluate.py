@@ -30,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, default=None, help="folder of the results; default: that of the run"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    classification = parser.add_argument_group("classifiers")
+    classification.add_argument(
+        "--val-fraction", type=float, default=None, help="the part of each class that the training held out"
+    )
     detection = parser.add_argument_group("detectors")
     detection.add_argument(
         "--annotations", default=None, help="COCO file of the hold-out, where it is not in DATA"
@@ -69,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         num_workers=arguments.num_workers,
         on_bad_image=arguments.on_bad_image,
+        val_fraction=arguments.val_fraction,
         annotations=arguments.annotations,
         images=arguments.images,
         window=arguments.window,

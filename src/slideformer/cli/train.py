@@ -56,6 +56,7 @@ OPTIONS = {
     "--model": ("NAME", "what is trained; `slideformer models` lists ours"),
     "--backbone": ("NAME", "what its maps come from; `slideformer models` lists ours"),
     "--data": ("SOURCE", "the images"),
+    "--val-fraction": ("X", "of class folders without train/ and val/, the part of each to hold out"),
     "--weights": (
         "SOURCE",
         "start from timm, RUN or FILE; or a plain host: host:timm, host:RUN, host:FILE",

@@ -32,6 +32,7 @@ class Options:
         batch_size: images a batch; None for the task's own number.
         num_workers: processes that read images; 0 reads in this one.
         on_bad_image: ``skip`` leaves an unreadable image out; ``stop`` raises.
+        val_fraction: of each class of a folder that was held out; None where ``val/`` was.
         annotations: COCO's file of the hold-out; None to find it in the data.
         images: the folder of its images; None to find it in the data.
         sliding: windows of a segmenter; None for whole images.
@@ -41,6 +42,7 @@ class Options:
     batch_size: int | None = None
     num_workers: int = 0
     on_bad_image: OnBadImage = "skip"
+    val_fraction: float | None = None
     annotations: str | Path | None = None
     images: str | Path | None = None
     sliding: Sliding | None = None
@@ -88,6 +90,7 @@ def evaluate(
     batch_size: int | None = None,
     num_workers: int = 0,
     on_bad_image: OnBadImage = "skip",
+    val_fraction: float | None = None,
     annotations: str | Path | None = None,
     images: str | Path | None = None,
     window: int | None = None,
@@ -102,6 +105,7 @@ def evaluate(
         batch_size: images a batch; default: the task's own.
         num_workers: processes that read images; 0 reads in this one.
         on_bad_image: ``skip`` leaves an unreadable image out and lists it; ``stop`` raises.
+        val_fraction: of a classifier that was trained with it, the part of each class that was held out.
         annotations: of a detector, COCO's file of the hold-out, where it is not in the data.
         images: of a detector, the folder of its images, where it is not in the data.
         window: of a segmenter, side in pixels of a window that slides; default: the whole image at once.
@@ -121,14 +125,17 @@ def evaluate(
             figures = slideformer.evaluate(run, data="DIR")
             print(figures)
     """
-    own = {"annotations": annotations, "images": images, "window": window, "stride": stride}
+    own = {"val_fraction": val_fraction, "annotations": annotations, "images": images}
+    own |= {"window": window, "stride": stride}
     check_task(run, own)
     check_range("`batch_size`", batch_size, 1)
     check_range("`num_workers`", num_workers, 0)
+    check_range("`val_fraction`", val_fraction, 0.001, 0.999)
     options = Options(
         batch_size=batch_size,
         num_workers=num_workers,
         on_bad_image=on_bad_image,
+        val_fraction=val_fraction,
         annotations=annotations,
         images=images,
         sliding=windows(window, stride),

@@ -32,6 +32,7 @@ TOP, SCORE = 5, 0.5
 # Option -> the only task that takes it.
 OWN = {
     "top": "classify",
+    "val_fraction": "classify",
     "score": "detect",
     "annotations": "detect",
     "images": "detect",

@@ -167,7 +167,7 @@ CLASSIFY = Task(
     name="classify",
     purpose="Train an image classifier.",
     extra="train",
-    short={**SHORT, "--image-size": "--data.image_size"},
+    short={**SHORT, "--image-size": "--data.image_size", "--val-fraction": "--data.val_fraction"},
     links=(Link(source="model.name", target="data.model"), NUM_CLASSES),
     learner=classifier,
     data=classification_data,

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from slideformer.cli.main import main
 from slideformer.errors import UserError
+from slideformer.tasks.classify.data import ClassificationData
 from slideformer.tasks.classify.folders import FolderReader, class_names, shared_class_names
+from slideformer.tasks.classify.sources import open_hold_out
 from slideformer.tasks.images import image_paths
-from tests.conftest import CLASSES
+from tests.conftest import CLASSES, train
 
 
 def test_classes_are_the_sorted_folders(photos: Path) -> None:
@@ -78,7 +81,10 @@ def remove_classes(root: Path) -> None:
     ("spoil", "message"),
     [
         (remove_all, r"`data` must be a folder, got .*photos, which does not exist; check the path"),
-        (remove_val, r"must hold train/ and val/, got no val/ \(found: train\); split the images"),
+        (
+            remove_val,
+            r"must hold train/ and val/, got no val/ \(found: train\); split the images into",
+        ),
         (remove_classes, r"train must hold one folder of images for each class, got none; put the images"),
         (
             empty_a_class,
@@ -98,3 +104,47 @@ def test_a_bad_folder_is_refused(photos: Path, spoil: Callable[[Path], None], me
         shared_class_names(photos)
     assert re.search(message, str(caught.value))
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def flat(photos: Path) -> Path:
+    """The 8 photos of each class for training, without train/ and val/."""
+    return photos / "train"
+
+
+def test_a_part_of_each_class_is_held_out_and_the_same_always(flat: Path) -> None:
+    data = ClassificationData(str(flat), num_workers=0, val_fraction=0.25)
+    assert data.class_names == sorted(CLASSES)
+    parts = (data.opened.open(split) for split in ("train", "val"))
+    names = [{reader.name(n) for n in range(len(reader))} for reader in parts]
+    assert [len(x) for x in names] == [18, 6]
+    assert not names[0] & names[1]
+    held = [Path(name).parent.name for name in names[1]]
+    assert all(held.count(name) == 2 for name in CLASSES)
+    # The same files, wherever the folder is.
+    moved = shutil.copytree(flat, flat.with_name("moved"))
+    again = open_hold_out(str(moved), 0.25).open("val")
+    assert {Path(again.name(n)).relative_to(moved) for n in range(len(again))} == {
+        Path(name).relative_to(flat) for name in names[1]
+    }
+
+
+def test_a_run_on_a_part_is_evaluated_on_the_other(
+    flat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(flat, tmp_path / "run", "--val-fraction=0.25", "--epochs=2")
+    assert f"slideformer evaluate {run} --data {flat} --val-fraction 0.25" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--data", str(flat), "--val-fraction", "0.25"]) == 0
+    assert "(6 images)" in capsys.readouterr().out
+    assert "val_fraction: 0.25" in (run / "config.yaml").read_text()
+
+
+def test_a_part_needs_two_images_of_each_class(flat: Path, photos: Path) -> None:
+    with pytest.raises(UserError, match="has train/ and val/, which are the two parts; leave `val_fraction`"):
+        ClassificationData(str(photos), num_workers=0, val_fraction=0.25)
+    for path in sorted((flat / "lemon").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(UserError, match=r"every class must have 2 images, .* got 1 in lemon; add images"):
+        ClassificationData(str(flat), num_workers=0, val_fraction=0.25)
+    with pytest.raises(UserError, match=r"`val_fraction` must be from 0\.001 to 0\.999, got 1"):
+        ClassificationData(str(flat), num_workers=0, val_fraction=1.0)

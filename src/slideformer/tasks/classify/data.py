@@ -91,6 +91,8 @@ class ClassificationData(ImageData):
         num_classes: number of classes of a timm source.
         most_pixels: largest number of pixels of a batch; more is taken for a mistake.
         download: whether timm may fetch a source that is not there, where it can.
+        val_fraction: of a folder of class folders without ``train/`` and ``val/``, the part of each class
+            that is held out, by a hash of the files' names: the same images every time.
 
     Raises:
         UserError: the source is not there or not fit to train on.
@@ -111,7 +113,9 @@ class ClassificationData(ImageData):
         num_classes: int | None = None,
         most_pixels: int = MOST_PIXELS,
         download: bool = False,
+        val_fraction: float | None = None,
     ) -> None:
+        check_range("`val_fraction`", val_fraction, 0.001, 0.999)
         check_range("`image_size`", image_size, 1, LONGEST_INPUT)
         check_range("`num_classes`", num_classes, 1)
         self.preprocessing = preprocessing_of(model, image_size)
@@ -135,7 +139,9 @@ class ClassificationData(ImageData):
             batch_size=batch_size,
             num_workers=self.num_workers,
             download=download,
+            val_fraction=val_fraction,
         )
+        self.val_fraction = val_fraction
         self.opened = open_source(request)
         self.train_transform()  # raises for what cannot be, before any work
 
@@ -157,6 +163,11 @@ class ClassificationData(ImageData):
     def evaluable(self) -> bool:
         """Whether ``slideformer evaluate`` reads the source."""
         return find_kind(self.source).evaluable
+
+    @property
+    def evaluation_options(self) -> str:
+        """Options of ``slideformer evaluate`` that the source needs."""
+        return "" if self.val_fraction is None else f" --val-fraction {self.val_fraction:g}"
 
     @property
     def repeats(self) -> int:

@@ -161,7 +161,7 @@ def evaluate(
 
 def evaluate_run(run: Run, data: str | Path, options: Options) -> ClassificationEvaluation:
     """Evaluate a classification run on the hold-out of a source."""
-    source = open_hold_out(str(data))
+    source = open_hold_out(str(data), options.val_fraction)
     names = list(source.class_names)
     check_class_names(run.class_names or names, names)
     assert run.preprocessing is not None  # every classifier has it

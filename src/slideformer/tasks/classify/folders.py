@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from PIL import Image
@@ -16,7 +17,7 @@ from slideformer.tasks.walk import folders_of
 
 def class_names(folder: Path) -> list[str]:
     """Names of the classes in a folder, sorted: its sub-folders, each with an image."""
-    check_folder("the data", folder)
+    check_folder("`data`", folder)
     names = [entry.name for entry in folders_of(folder)]
     if not names:
         raise UserError(
@@ -41,7 +42,7 @@ def split_folder(root: Path, split: str) -> Path:
         found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
         raise UserError(
             f"{root} must hold train/ and val/, got no {split}/ (found: {', '.join(found) or 'nothing'}); "
-            "split the images into the two"
+            "split the images into the two, or hold a part of each class out with `val_fraction` 0.2"
         )
     return folder
 
@@ -56,11 +57,37 @@ def shared_class_names(root: Path) -> list[str]:
             f"{', '.join(only_train) or 'none'}; only in val/: {', '.join(only_val) or 'none'}; "
             "rename or add folders until they agree"
         )
-    if len(train) < 2:
-        raise UserError(
-            f"{root} must hold two classes or more, got {train[0]} alone; add a folder for the rest"
-        )
+    check_classes(root, train)
     return train
+
+
+def parted_class_names(root: Path, fraction: float) -> list[str]:
+    """Names of the classes of a folder of class folders, of which a part is held out.
+
+    Args:
+        root: the folder.
+        fraction: of the images of each class, above 0 and below 1.
+    """
+    names = class_names(root)
+    if {"train", "val"} <= set(names):
+        raise UserError(f"{root} has train/ and val/, which are the two parts; leave `val_fraction` out")
+    check_classes(root, names)
+    counts = {name: sum(1 for _ in image_paths(root / name)) for name in names}
+    alone = [name for name, count in counts.items() if count < 2]
+    if alone:
+        raise UserError(
+            "every class must have 2 images, one to train on and one to hold out, got 1 in "
+            f"{', '.join(alone)}; add images"
+        )
+    return names
+
+
+def check_classes(root: Path, names: Sequence[str]) -> None:
+    """Check that there is something to tell apart."""
+    if len(names) < 2:
+        raise UserError(
+            f"{root} must hold two classes or more, got {names[0]} alone; add a folder for the rest"
+        )
 
 
 def hold_out(root: Path) -> Path:
@@ -76,6 +103,26 @@ def hold_out_class_names(root: Path) -> list[str]:
 def open_split(root: Path, names: Sequence[str], split: str) -> FolderReader:
     """The images of ``train`` or ``val``."""
     return FolderReader(root / "train" if split == "train" else hold_out(root), names)
+
+
+def open_part(root: Path, names: Sequence[str], fraction: float, split: str) -> FolderReader:
+    """The images of one part of each class, the same always: by a hash of their names, not by chance.
+
+    Args:
+        root: holds the class folders.
+        names: of the classes, in the order of their numbers.
+        fraction: of each class that is held out; one image at least, and never all.
+        split: ``train``, or ``val`` for those held out.
+    """
+    reader = FolderReader(root, names)
+    kept = set[str]()
+    for number in range(len(names)):
+        paths = [path for path, target in reader.images if target == number]
+        paths.sort(key=lambda path: sha256(os.fsencode(os.path.relpath(path, root))).digest())
+        count = min(max(1, round(fraction * len(paths))), len(paths) - 1)
+        kept |= set(paths[:count] if split == "val" else paths[count:])
+    reader.images = [image for image in reader.images if image[0] in kept]
+    return reader
 
 
 class FolderReader:

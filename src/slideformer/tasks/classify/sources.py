@@ -27,6 +27,7 @@ class Request:
         batch_size: images a batch.
         num_workers: processes that read; 0 reads in this one.
         download: whether the source may be fetched.
+        val_fraction: of each class of a folder that is held out; None where ``val/`` is.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Request:
     batch_size: int = 1
     num_workers: int = 0
     download: bool = False
+    val_fraction: float | None = None
 
 
 def no_check() -> None:
@@ -81,9 +83,13 @@ def open_digits(request: Request) -> Source:
 
 
 def open_folder(request: Request) -> Source:
-    """A folder with ``train/`` and ``val/``, each with one folder of images a class."""
+    """A folder with ``train/`` and ``val/``, or of which a part is held out, with a folder a class."""
     check_own_classes(request)
-    root = Path(request.name)
+    root, fraction = Path(request.name), request.val_fraction
+    if fraction is not None:
+        names = folders.parted_class_names(root, fraction)
+        part = partial(folders.open_part, root, names, fraction)
+        return Source(tuple(names), part, check=lambda: part("train").check_classes())
     names = folders.shared_class_names(root) if request.training else folders.hold_out_class_names(root)
     reader = partial(folders.open_split, root, names)
     return Source(tuple(names), reader, check=lambda: reader("train").check_classes())
@@ -182,13 +188,17 @@ def open_source(request: Request) -> Source:
     return find_kind(request.name).open(request)
 
 
-def open_hold_out(name: str) -> Source:
+def open_hold_out(name: str, val_fraction: float | None = None) -> Source:
     """A source of which the hold-out alone is needed, such as a folder without ``train/``.
+
+    Args:
+        name: the text that names it.
+        val_fraction: of each class of a folder that was held out; None where ``val/`` was.
 
     Raises:
         UserError: the source does not exist or cannot be used.
     """
-    request = Request(name=name, training=False)
+    request = Request(name=name, training=False, val_fraction=val_fraction)
     kind = find_kind(name)
     if kind.evaluable:
         return kind.open(request)

@@ -75,6 +75,15 @@ class EpochSeed(Callback):
             cast("Any", dataset).set_epoch(trainer.current_epoch)
 
 
+class LastEpoch(Callback):
+    """Evaluates on the hold-out after the last epoch, however seldom the epochs before are evaluated."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Make the last epoch one of those that are evaluated."""
+        if trainer.current_epoch + 1 == trainer.max_epochs and trainer.check_val_every_n_epoch is not None:
+            trainer.check_val_every_n_epoch = 1
+
+
 class EpochLines(Callback):
     """Prints a line an epoch, where there is no terminal for a progress bar."""
 
@@ -223,6 +232,7 @@ def callbacks(folder: RunFolder, score: str, terminal: bool) -> list[Callback]:
     return [
         Checkpoints(folder, score),
         EpochSeed(),
+        LastEpoch(),
         LearningRateMonitor("step"),
         Throughput(),
         *lines,

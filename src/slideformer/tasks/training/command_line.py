@@ -19,19 +19,20 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
+from slideformer.console import print_line
 from slideformer.errors import UserError, check_range
 from slideformer.files import write_text
 from slideformer.tasks.table import Task
 from slideformer.tasks.training.callbacks import AtomicFiles, Board, Metrics, callbacks
 from slideformer.tasks.training.options import naming_options, option_names
-from slideformer.tasks.training.recipes import config_option
+from slideformer.tasks.training.recipes import FINE_TUNE, config_option, recipe_names
 from slideformer.tasks.training.run_folder import STATE, RunFolder, read_checkpoint, score_so_far
 from slideformer.tasks.training.settings import MODE, read_settings
 
 
 def expand(task: Task, words: Sequence[str]) -> list[str]:
     """Convert the command line to Lightning's: short options, recipes by name, ``--resume`` with a folder."""
-    result: list[str] = []
+    result = default_recipe(task, words)
     rest = iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
@@ -44,6 +45,17 @@ def expand(task: Task, words: Sequence[str]) -> list[str]:
         else:
             result.append(word)
     return expand_resume(result)
+
+
+def default_recipe(task: Task, words: Sequence[str]) -> list[str]:
+    """The recipe of a training that starts from weights and names none: smaller steps than from nothing."""
+    given = {word.partition("=")[0] for word in words}
+    if not given & {"--weights", "--model.weights"} or given & {"--config", "-c", "--resume"}:
+        return []
+    if FINE_TUNE not in recipe_names(task.name):
+        return []
+    print_line(f"a training from weights takes --config {FINE_TUNE}, unless another is given")
+    return [config_option(task.name, FINE_TUNE)]
 
 
 def expand_resume(words: list[str]) -> list[str]:

@@ -80,6 +80,11 @@ class ImageData(L.LightningDataModule, ABC):
         return True
 
     @property
+    def evaluation_options(self) -> str:
+        """Options of ``slideformer evaluate`` that the source needs."""
+        return ""
+
+    @property
     def repeats(self) -> int:
         """How often one image comes in a batch of training, differently augmented; 0 for once."""
         return 0

@@ -117,6 +117,7 @@ def fit_locked(task: Task, cli: TrainCLI) -> RunFolder:
             cli.save_config()
             for line in introduction(cli.model, cli.datamodule, checkpoint, cli.config.resume).split("\n"):
                 print_line(line)
+            print_line(with_options(task, outlook(trainer, cli.model.images_per_update())))
 
     phases = LambdaCallback(
         setup=restore,
@@ -145,6 +146,28 @@ def introduction(module: Learner, data: ImageData, checkpoint: Path | None, resu
     return "\n".join([module.describe(data) + start, *module.notes])
 
 
+# A schedule with fewer updates hardly moves the weights.
+FEW_UPDATES = 200
+
+
+def outlook(trainer: L.Trainer, batch: int) -> str:
+    """How many updates the training will be, and what to change where they are few.
+
+    Args:
+        trainer: of the training, at its beginning.
+        batch: images an update.
+    """
+    total, epochs = int(trainer.estimated_stepping_batches), trainer.max_epochs or 1
+    images = len(cast("Any", trainer.train_dataloader).dataset)
+    each = f"{max(1, total // epochs)} update{'' if total // epochs <= 1 else 's'} an epoch"
+    line = f"{images} images, {batch} an update: {each}, {total} in all"
+    if total >= FEW_UPDATES:
+        return line
+    smaller = max(1, images // 8)
+    hint = f"`batch_size` {smaller} or " if smaller < batch else ""
+    return f"{line}, which is few; try {hint}more than {epochs} `max_epochs`"
+
+
 def finish(module: Learner, data: ImageData, folder: RunFolder) -> None:
     """Write the weights of the best epoch, or their moving average; print the score and the next command.
 
@@ -165,7 +188,7 @@ def finish(module: Learner, data: ImageData, folder: RunFolder) -> None:
     run, source = (shlex.quote(str(word)) for word in (folder.path, data.source))
     print_line(f"the run is in {folder.path}; next:")
     print_line(
-        f"  slideformer evaluate {run} --data {source}"
+        f"  slideformer evaluate {run} --data {source}{data.evaluation_options}"
         if data.evaluable
         else f"  slideformer export {run} --to onnx"
     )

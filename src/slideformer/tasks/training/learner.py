@@ -167,10 +167,15 @@ class Learner(L.LightningModule):
         epochs, updates = self.trainer.max_epochs, self.trainer.estimated_stepping_batches
         if epochs is None or epochs < 1 or updates == float("inf"):
             raise UserError(f"a schedule needs an end, got {epochs} epochs; set `max_epochs`")
-        self.optimise.check_length(epochs, int(updates))
+        optimise = self.optimise.fitting(epochs, int(updates))
+        if optimise is not self.optimise:
+            self.notes.append(
+                f"the warm-up was to last as long as the training: shortened to {optimise.warmup_steps} of "
+                f"{updates} updates"
+            )
         batch = self.images_per_update()
-        optimiser = build_optimiser(self.model, self.optimise, batch)
-        schedule = build_schedule(optimiser, self.optimise, batch, epochs, int(updates))
+        optimiser = build_optimiser(self.model, optimise, batch)
+        schedule = build_schedule(optimiser, optimise, batch, epochs, int(updates))
         check_rates(optimiser)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, cast
 
@@ -114,14 +114,25 @@ class Optimise:
             return self.warmup_steps / max(1, updates // epochs)
         return min(5, epochs // 5) if self.warmup_epochs is None else self.warmup_epochs
 
-    def check_length(self, epochs: int, updates: int) -> None:
-        """Check that a training is more than warm-up and cool-down."""
-        edges = self.warmup(epochs, updates) + self.cooldown_epochs
-        if edges >= epochs:
+    def fitting(self, epochs: int, updates: int) -> Optimise:
+        """These options, with a shorter warm-up where the run would be nothing but warm-up and cool-down.
+
+        Args:
+            epochs: epochs in all.
+            updates: updates in all.
+
+        Raises:
+            UserError: the cool-down alone is as long as the run.
+        """
+        if self.cooldown_epochs >= epochs:
             raise UserError(
-                f"`max_epochs` must be more than the {edges:g} of warm-up and cool-down, got {epochs}; "
-                "train longer, or lower `optimise.warmup_epochs` (or `optimise.warmup_steps`)"
+                f"`max_epochs` must be more than the {self.cooldown_epochs} of cool-down, got {epochs}; "
+                "train longer, or lower `optimise.cooldown_epochs`"
             )
+        if self.warmup(epochs, updates) + self.cooldown_epochs < epochs:
+            return self
+        most = updates * (epochs - self.cooldown_epochs) // epochs
+        return replace(self, warmup_epochs=None, warmup_steps=most // 5)
 
     def factor(self, batch: int) -> float:
         """Factor of the rates, for a number of images an update."""

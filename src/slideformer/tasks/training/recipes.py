@@ -14,6 +14,8 @@ from slideformer.tasks.training.settings import read_settings
 
 # The key under which a file names the recipe that it is a difference from.
 BASE = "base"
+# The recipe of a training that starts from weights, where none is named.
+FINE_TUNE = "fine_tune"
 
 
 def recipe_files(task: str) -> dict[str, Path]:
