@@ -164,8 +164,8 @@ def outlook(trainer: L.Trainer, batch: int) -> str:
     if total >= FEW_UPDATES:
         return line
     smaller = max(1, images // 8)
-    hint = f"`batch_size` {smaller} or " if smaller < batch else ""
-    return f"{line}, which is few; try {hint}more than {epochs} `max_epochs`"
+    hint = f"`batch_size` {smaller} or " if 2 * smaller <= batch else ""
+    return f"{line}, which is few; try {hint}`max_epochs` above {epochs}"
 
 
 def finish(module: Learner, data: ImageData, folder: RunFolder) -> None:
