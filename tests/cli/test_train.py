@@ -326,7 +326,8 @@ def test_a_training_says_what_it_will_be(
     words = ["train", *QUICK, f"--data={photos}", "--epochs=2", "--trainer.check_val_every_n_epoch=5"]
     assert main([*words, f"--output={tmp_path / 'run'}", "--model.optimise.warmup_epochs=9"]) == 0
     out = capsys.readouterr().out
-    assert "24 images, 8 an update: 3 updates an epoch, 6 in all, which is few; try --batch-size 3 or --epochs above 2" in out
+    assert "24 images, 8 an update: 3 updates an epoch, 6 in all, which is few; " in out
+    assert "; try --batch-size 3 or --epochs above 2\n" in out
     assert "the warm-up was to last as long as the training: shortened to 1 of 6 updates" in out
     # The last epoch is evaluated, however seldom the others are.
     assert "best top-1 on the hold-out: " in out
