@@ -135,15 +135,15 @@ BROKEN = (
 )
 
 
-@pytest.mark.parametrize(("kind", "update"), fast(BROKEN))
+@pytest.mark.parametrize("broken_at", fast(BROKEN), ids=lambda row: f"{row[0]}-{row[1]}")
 def test_a_broken_run_goes_on_as_if_nothing_had_happened(
     all_photos: Path,
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
     breaks_at: Any,
-    update: int,
-    kind: str,
+    broken_at: tuple[str, int],
 ) -> None:
+    kind, update = broken_at
     words = ("--trainer.log_every_n_steps=1", *TRAININGS[kind])
     complete = made_once(tmp_path_factory, f"trained-{kind}", lambda f: train(all_photos, f / "run", *words))
     whole = complete / "run"
