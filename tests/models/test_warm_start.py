@@ -142,5 +142,19 @@ def test_weights_of_another_family_or_size_are_refused(name: str, source: str, a
 
 
 def test_what_is_no_state_dict_is_refused() -> None:
-    with pytest.raises(UserError, match="must be a state dict"):
+    with pytest.raises(UserError, match="must be tensors by name"):
         warm_start(small("slide_swin_tiny"), {"state_dict": {}})
+
+
+def test_a_table_of_no_square_is_new_and_not_an_accident() -> None:
+    model, name = small("slide_swin_tiny"), "stages.2.blocks.0.attention.relative_position_bias_table"
+    for odd in (torch.zeros(170, 4), torch.zeros(3), torch.zeros(1, 1, dtype=torch.int64)):
+        report = warm_start(model, {**small("slide_swin_tiny").state_dict(), name: odd})
+        assert f"{name} (want (169, 4), got {tuple(odd.shape)})" in str(report)
+
+
+def test_a_model_without_numbers_is_refused() -> None:
+    with torch.device("meta"):
+        model = small("slide_swin_tiny")
+    with pytest.raises(UserError, match="must hold numbers, but it is on the meta device"):
+        warm_start(model, small("slide_swin_tiny").state_dict())

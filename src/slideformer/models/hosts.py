@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plain hosts of our models in timm."""
+"""Timm's own implementations of plain hosts, by the model that improves them."""
 
-# timm's own implementations of plain hosts, by the model that improves them.
 TIMM_HOSTS = {
     "slide_mvit_v2_tiny": "mvitv2_tiny",
     "slide_mvit_v2_small": "mvitv2_small",

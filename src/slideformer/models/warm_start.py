@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from slideformer.errors import UserError
 from slideformer.layers.slide_attention import SlideAttention
 from slideformer.models.convert.hosts import HOSTS, convert_host
-from slideformer.models.convert.state import listed
+from slideformer.models.convert.state import check_tensors, listed, load_all_or_none
 
 State = Mapping[str, Tensor]
 # The share of the tensors, of the model and of the weights, that must have a counterpart.
@@ -31,7 +31,7 @@ def joined_projections(state: State, name: str, own: Tensor) -> Tensor | None:
 def resized_table(state: State, name: str, own: Tensor) -> Tensor | None:
     """A table of relative positions, for a window of another size: interpolated over the positions."""
     table = state.get(name)
-    if table is None or table.ndim != own.ndim:
+    if table is None:
         return None
     if own.ndim == 3:  # (heads, rows, columns)
         return F.interpolate(table[None], own.shape[1:], mode="bicubic")[0]
@@ -43,7 +43,7 @@ def resized_table(state: State, name: str, own: Tensor) -> Tensor | None:
 def resized_map(state: State, name: str, own: Tensor) -> Tensor | None:
     """A vector for every position of a map, for a map of another size: as the layer interpolates it."""
     learned = state.get(name)
-    if learned is None or learned.ndim != own.ndim:
+    if learned is None:
         return None
     return F.interpolate(learned.permute(0, 3, 1, 2), own.shape[1:3], mode="bilinear").permute(0, 2, 3, 1)
 
@@ -154,7 +154,7 @@ def warm_start(model: nn.Module, state_dict: State) -> WarmStart:
     spare = [name for name in unused if name not in own and not name.startswith((*sliding, *head))]
     check_share("of the model's tensors must be in the weights", faults, len(own))
     check_share("of the weights must have a place in the model", spare, len(state))
-    model.load_state_dict({**own, **loaded})
+    load_all_or_none(model, {**own, **loaded})
     taken = tuple(name for name in loaded if name not in derived and name not in new)
     return WarmStart(taken, derived, new, unused)
 
@@ -162,10 +162,7 @@ def warm_start(model: nn.Module, state_dict: State) -> WarmStart:
 def in_own_names(model: nn.Module, state: State) -> State:
     """The weights in the model's names: as they are, or converted from a plain host's."""
     own = model.state_dict()
-    if not isinstance(state, Mapping) or not all(isinstance(x, Tensor) for x in state.values()):
-        raise UserError(
-            "the weights must be a state dict, tensors by name; read a file with read_authors(path)"
-        )
+    check_tensors(state)
     if type(model) not in HOSTS:
         return state
     converted = convert_host(type(model), state)
@@ -174,9 +171,14 @@ def in_own_names(model: nn.Module, state: State) -> State:
 
 def derive(state: State, name: str, own: Tensor) -> tuple[Tensor, str] | None:
     """A tensor that is computed from given ones, and how; None where there is no way."""
+    if name in state and state[name].ndim != own.ndim:
+        return None
     for pattern, rule, how in DERIVED:
         if re.search(pattern, name):
-            found = rule(state, name, own)
+            try:
+                found = rule(state, name, own)
+            except RuntimeError:  # a file may hold tensors of any shape and dtype: there is no way from these
+                return None
             if found is not None and found.shape == own.shape:
                 return found, how
     return None

@@ -148,3 +148,9 @@ def test_a_part_needs_two_images_of_each_class(flat: Path, photos: Path) -> None
         ClassificationData(str(flat), num_workers=0, val_fraction=0.25)
     with pytest.raises(UserError, match=r"`val_fraction` must be from 0\.001 to 0\.999, got 1"):
         ClassificationData(str(flat), num_workers=0, val_fraction=1.0)
+
+
+def test_a_source_with_a_hold_out_of_its_own_has_no_other_part() -> None:
+    for source, classes in (("digits", None), ("wds/x", 3)):
+        with pytest.raises(UserError, match=r"has a hold-out of its own; leave `val_fraction` out"):
+            ClassificationData(source, num_workers=0, num_classes=classes, val_fraction=0.2)

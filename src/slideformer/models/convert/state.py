@@ -53,8 +53,8 @@ def read_authors(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Check a public state dict before it is converted."""
+def check_tensors(state: Mapping[str, Tensor]) -> None:
+    """Check that something is a state dict: tensors by name."""
     if not isinstance(state, Mapping):
         raise UserError(
             f"the weights must be a state dict, tensors by name, got {type(state).__name__}; "
@@ -69,6 +69,11 @@ def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         wrapper = next((name for name in WRAPPERS if isinstance(state.get(name), Mapping)), None)
         hint = "leave them out" if wrapper is None else f"pass the value of {wrapper!r}"
         raise UserError(f"the weights must be tensors by name, but some are not: {listed(others)}; {hint}")
+
+
+def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Check a public state dict before it is converted."""
+    check_tensors(state)
     if state and all(name.startswith("module.") for name in state):
         raise UserError("no name may start with 'module.', as in a parallel model's; drop it from every name")
     if state and set(state) == set(model.state_dict()):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -61,19 +62,14 @@ def shared_class_names(root: Path) -> list[str]:
     return train
 
 
-def parted_class_names(root: Path, fraction: float) -> list[str]:
-    """Names of the classes of a folder of class folders, of which a part is held out.
-
-    Args:
-        root: the folder.
-        fraction: of the images of each class, above 0 and below 1.
-    """
+def parted_class_names(root: Path) -> list[str]:
+    """Names of the classes of a folder of class folders, of which a part is held out."""
     names = class_names(root)
     if {"train", "val"} <= set(names):
         raise UserError(f"{root} has train/ and val/, which are the two parts; leave `val_fraction` out")
     check_classes(root, names)
-    counts = {name: sum(1 for _ in image_paths(root / name)) for name in names}
-    alone = [name for name, count in counts.items() if count < 2]
+    counts = Counter(target for _, target in FolderReader(root, names).images)
+    alone = [name for number, name in enumerate(names) if counts[number] < 2]
     if alone:
         raise UserError(
             "every class must have 2 images, one to train on and one to hold out, got 1 in "

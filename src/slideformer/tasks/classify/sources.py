@@ -79,6 +79,7 @@ class Kind:
 def open_digits(request: Request) -> Source:
     """The embedded handwritten digits."""
     check_own_classes(request)
+    check_own_parts(request)
     return Source(tuple(digits.CLASS_NAMES), digits.DigitsReader)
 
 
@@ -87,7 +88,7 @@ def open_folder(request: Request) -> Source:
     check_own_classes(request)
     root, fraction = Path(request.name), request.val_fraction
     if fraction is not None:
-        names = folders.parted_class_names(root, fraction)
+        names = folders.parted_class_names(root)
         part = partial(folders.open_part, root, names, fraction)
         return Source(tuple(names), part, check=lambda: part("train").check_classes())
     names = folders.shared_class_names(root) if request.training else folders.hold_out_class_names(root)
@@ -97,6 +98,7 @@ def open_folder(request: Request) -> Source:
 
 def open_timm(request: Request) -> Source:
     """A source that timm reads."""
+    check_own_parts(request)
     if request.num_classes is None:
         raise UserError(
             f"a source of timm must have its number of classes given, got {request.name} alone; "
@@ -119,6 +121,12 @@ def check_own_classes(request: Request) -> None:
     """Check that the number of classes is not given of a source that knows it."""
     if request.num_classes is not None:
         raise UserError(f"the classes of {request.name} are its own; leave `num_classes` out")
+
+
+def check_own_parts(request: Request) -> None:
+    """Check that no part is to be held out of a source that has its own."""
+    if request.val_fraction is not None:
+        raise UserError(f"{request.name} has a hold-out of its own; leave `val_fraction` out")
 
 
 # The text that names a source; one that ends in / or : is its beginning, in any case of letters.
