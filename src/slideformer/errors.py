@@ -42,7 +42,7 @@ def name_options(message: str, options: Mapping[str, str]) -> str:
     """Replace the arguments in a message of the library by the options of a command.
 
     Args:
-        message: which names an argument as ```batch_size```.
+        message: which names an argument between backticks.
         options: argument -> option, such as ``--batch-size``; other arguments stay.
     """
     return ARGUMENT.sub(lambda match: options.get(match[1], match[0]), message)

@@ -37,7 +37,7 @@ def option_names(task: Task) -> dict[str, str]:
 
 
 def with_options(task: Task, message: str) -> str:
-    """A message with options in place of arguments: ``--data.batch_size`` for ```batch_size```.
+    """A message with options in place of arguments: ``--batch-size`` for ``batch_size``.
 
     Args:
         task: what is trained.
