@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from slideformer.cli.main import main
 from slideformer.tasks.scenes.generate import generate
@@ -36,7 +37,26 @@ def test_data_with_an_error_give_code_1(scenes: Path, capsys: pytest.CaptureFixt
 
 def test_options_of_detection_go_with_detection(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-data", "segment", str(scenes), "--no-masks"]) == 2
-    assert "these are options of detect, got --no-masks with segment" in capsys.readouterr().err
+    assert "--no-masks is an option of detect, got it with segment" in capsys.readouterr().err
+    assert main(["check-data", "classify", str(scenes), "--orientation", "stored"]) == 2
+    assert "--orientation is an option of detect and segment, got it with classify" in capsys.readouterr().err
+
+
+def test_class_folders_are_checked_and_hints_name_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number, colour in enumerate(("red", "blue", "green")):
+            Image.new("RGB", (8 + number, 8), colour).save(tmp_path / name / f"{number}.png")
+    assert main(["check-data", "classify", str(tmp_path)]) == 1
+    assert "hold a part of each class out with --val-fraction 0.2" in capsys.readouterr().out
+    assert main(["check-data", "classify", str(tmp_path), "--val-fraction", "0.3"]) == 0
+    printed = capsys.readouterr().out
+    assert "train: 4 readable images, 2 each" in printed
+    assert printed.endswith("errors: 0; ready for a training\n")
+    assert main(["check-data", "classify", str(tmp_path), "--val-fraction", "2"]) == 2
+    assert "--val-fraction must be from 0.001 to 0.999, got 2" in capsys.readouterr().err
 
 
 def test_a_fifo_among_the_pictures_is_reported(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +82,7 @@ def test_a_fifo_for_annotations_or_classes_is_an_error(
 
 
 def test_a_folder_that_does_not_exist_is_named_as_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for task in ("detect", "segment"):
+    for task in ("classify", "detect", "segment"):
         assert main(["check-data", task, "nowhere"]) != 0
         printed = "".join(capsys.readouterr())
         assert "DIR must be a folder, got nowhere, which does not exist; check the path" in printed

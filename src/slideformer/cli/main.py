@@ -27,7 +27,7 @@ VERBS = {
     "evaluate": "measure a trained model on labelled data",
     "predict": "apply a trained model to images",
     "scenes": "generate labelled images to try detection and segmentation on",
-    "check-data": "check a data set for detection or segmentation",
+    "check-data": "check a data set before a training",
     "export": "write a model for other runtimes and check it there",
     "verify": "compare an exported file with the model that it was exported from",
     "models": "list the models; count parameters and multiply-adds",

@@ -290,6 +290,17 @@ def test_without_need_of_masks_none_is_missed(folder: Path) -> None:
     assert check_data(folder, with_masks=False).found == {}
 
 
+def test_boxes_without_masks_get_the_hint_that_some_detectors_need_none(folder: Path) -> None:
+    for file in (folder / "annotations").iterdir():
+        data = json.loads(file.read_text(encoding="utf-8"))
+        for annotation in data["annotations"]:
+            annotation["segmentation"] = []
+        file.write_text(json.dumps(data), encoding="utf-8")
+    assert "or train faster_rcnn or retinanet, which need boxes alone" in "\n".join(
+        check_data(folder).lines()
+    )
+
+
 def test_a_box_is_clipped_for_training_and_kept_for_evaluation(folder: Path) -> None:
     spoil(folder, annotation(bbox=[-5, 20, 20, 20]))
     row = read_coco(find_split(folder, "train"), Findings()).annotations[4][1]

@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from slideformer.errors import UserError
 from slideformer.runs.run import Drawn
-from slideformer.tasks.detect.coco import CocoImage, CocoSet, read_coco, trainable
+from slideformer.tasks.detect.coco import EMPTY_MASKS, CocoImage, CocoSet, read_coco, trainable
 from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.images import UnreadableImageError, read_image
 from slideformer.tasks.orientation import ambiguity, read_header
-from slideformer.tasks.training.findings import Findings
-
-Progress = Callable[[int, int], None]
+from slideformer.tasks.training.findings import LEFT_OUT, Findings, Progress
 
 
 def check_data(
@@ -76,9 +73,11 @@ def check_splits(train: CocoSet, val: CocoSet, findings: Findings) -> None:
     compare_categories(train, val, findings)
     if not findings.errors and not any(map(trainable, train.annotations.values())):
         came = findings.summary() or "no annotations"
+        boxes = any(finding.kind == EMPTY_MASKS for finding in findings.of(LEFT_OUT))
         findings.error(
             "splits without an object",
-            f"{train.file} must hold an object to train on, got none ({came}); annotate some",
+            f"{train.file} must hold an object to train on, got none ({came}); annotate some"
+            + (", or train faster_rcnn or retinanet, which need boxes alone" if boxes else ""),
         )
     if not any(val.annotations.values()):
         findings.warn("splits that no training can be judged by, without an object", str(val.file))

@@ -21,6 +21,8 @@ from slideformer.tasks.training.findings import Findings
 Box = tuple[float, float, float, float]
 # Twice what COCO's own largest file has.
 MOST_BYTES = 1 << 30
+# The kind of finding of an object without a mask, where masks are needed.
+EMPTY_MASKS = "empty masks"
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ class Reader:
         elif corners is None:
             self.findings.left_out("boxes outside of their image", where)
         elif self.with_masks and mask is None:
-            self.findings.left_out("empty masks", where)
+            self.findings.left_out(EMPTY_MASKS, where)
             corners = None
         elif corners != (box[0], box[1], box[0] + box[2], box[1] + box[3]):
             self.findings.note("boxes that reach beyond their image, clipped in training", where)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,9 +18,7 @@ from slideformer.runs.run import Drawn
 from slideformer.tasks.images import UnreadableImageError
 from slideformer.tasks.segment.labels import IGNORED, LabelError, read_pair
 from slideformer.tasks.segment.layout import Pair, Source, Split, open_source
-from slideformer.tasks.training.findings import Findings
-
-Progress = Callable[[int, int], None]
+from slideformer.tasks.training.findings import Findings, Progress
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from slideformer.errors import UserError
 
+# Called after each item of a check with the number done and the number of all.
+Progress: TypeAlias = Callable[[int, int], None]
 EXAMPLES = 3
 ERROR, WARNING, LEFT_OUT, NOTE = "error", "warning", "left out", "note"
 
