@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import pytest
+import torch
 
 from slideformer.cli import backends
 from slideformer.cli.main import VERBS, main
@@ -140,8 +141,16 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(module: str, swallowed: s
             "runs/\\udcff must be a name in UTF-8",
         ),
         (MemoryError(), "there must be memory for what was asked"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "there must be memory for what was asked"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "there must be memory for what was"),
     ],
-    ids=["control characters", "a name of other bytes", "no memory"],
+    ids=[
+        "control characters",
+        "a name of other bytes",
+        "no memory",
+        "no memory of a GPU",
+        "no memory of PyTorch",
+    ],
 )
 def test_what_is_no_bug_is_one_line(
     error: Exception, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -328,6 +329,7 @@ def test_a_training_says_what_it_will_be(
     out = capsys.readouterr().out
     assert "24 images, 8 an update: 3 updates an epoch, 6 in all, which is few; " in out
     assert "; try --batch-size 3 or --epochs above 2\n" in out
+    assert re.search(r"\na step takes at least 0\.\d GiB of memory, of \d+\.\d GiB that are free\n", out)
     assert "the warm-up was to last as long as the training: shortened to 1 of 6 updates" in out
     # The last epoch is evaluated, however seldom the others are.
     assert "best top-1 on the hold-out: " in out

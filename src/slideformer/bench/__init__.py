@@ -5,7 +5,7 @@ from slideformer.bench.candidate import DTYPES, Candidate, Setting
 from slideformer.bench.deployed import VIEWS
 from slideformer.bench.detector import detector_candidates
 from slideformer.bench.machine import conditions
-from slideformer.bench.measurement import Groups, available_bytes, measure, measure_sizes
+from slideformer.bench.measurement import Groups, measure, measure_sizes
 from slideformer.bench.model import host_names, measure_hosts, model_candidates
 from slideformer.bench.operator import Problem, layer_candidates, operator_candidates
 from slideformer.bench.report import COMPARISON, DEPLOYMENT, DETECTOR, HOSTS, SIZES, Report, restore
@@ -25,7 +25,6 @@ __all__ = [
     "Report",
     "Setting",
     "Table",
-    "available_bytes",
     "conditions",
     "detector_candidates",
     "host_names",

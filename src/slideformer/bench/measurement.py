@@ -227,11 +227,3 @@ def pages(field: str, file: Path = STATUS) -> int:
     """Bytes that Linux reports of this process, or in another file of its own."""
     lines = file.read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) * 1024
-
-
-def available_bytes(device: str) -> float:
-    """Memory that a step may still take."""
-    if torch.device(device).type == "cuda":
-        return float(torch.cuda.mem_get_info()[0])
-    information = Path("/proc/meminfo")
-    return float(pages("MemAvailable", information)) if information.exists() else float("inf")

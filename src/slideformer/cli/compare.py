@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from slideformer import bench
     from slideformer.bench.comparison import Maps, compare, pattern_layers
     from slideformer.bench.patterns import PATTERNS
+    from slideformer.models.memory import available_bytes
 
     check(arguments)
     size = arguments.size
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     maps = Maps(arguments.batch, size, arguments.dim, arguments.heads, (row, column))
     setting = measuring.setting_of(arguments)
     # Footprints are computed on the CPU, wherever the layers are timed.
-    setting = replace(setting, memory=min(setting.memory, 0.8 * bench.available_bytes("cpu")))
+    setting = replace(setting, memory=min(setting.memory, 0.8 * available_bytes("cpu")))
     layers, notes = pattern_layers(maps, setting)
     if not layers:
         names = ", ".join(pattern.name for pattern in PATTERNS)

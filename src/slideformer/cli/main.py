@@ -38,6 +38,8 @@ VERBS = {
 }
 
 INTERRUPTED = 130
+# How PyTorch says that a device, or the machine, has no memory left.
+NO_MEMORY = re.compile("^OutOfMemoryError|can't allocate memory")
 
 
 class Parser(argparse.ArgumentParser):
@@ -165,8 +167,10 @@ def mistake(error: Exception) -> str | None:
         return missing(error)
     if isinstance(error, UnicodeEncodeError):  # a name that a library can only take as text
         return f"{error.object} must be a name in UTF-8, got other bytes; rename it"
-    if isinstance(error, MemoryError):
-        return "there must be memory for what was asked, but there is not; ask for less"
+    if isinstance(error, MemoryError) or NO_MEMORY.search(f"{type(error).__name__}: {error}"):
+        return (
+            "there must be memory for what was asked, but there is not; ask for less, as by a smaller batch"
+        )
     return None
 
 

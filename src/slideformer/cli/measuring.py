@@ -70,6 +70,7 @@ def check_setting(arguments: argparse.Namespace) -> None:
 def setting_of(arguments: argparse.Namespace, work: Work = "forward", *, compiled: bool = False) -> Setting:
     """The setting of a measurement in PyTorch, which may take most of the memory that there is."""
     from slideformer import bench
+    from slideformer.models.memory import available_bytes
 
     return bench.Setting(
         work,
@@ -78,7 +79,7 @@ def setting_of(arguments: argparse.Namespace, work: Work = "forward", *, compile
         compiled,
         arguments.rounds,
         arguments.only,
-        0.8 * bench.available_bytes(arguments.device),
+        0.8 * available_bytes(arguments.device),
         progress,
     )
 

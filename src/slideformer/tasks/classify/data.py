@@ -170,6 +170,11 @@ class ClassificationData(ImageData):
         return "" if self.val_fraction is None else f" --val-fraction {self.val_fraction:g}"
 
     @property
+    def train_size(self) -> tuple[int, int]:
+        """Height and width of the model's input, in pixels."""
+        return self.preprocessing.input_size[1], self.preprocessing.input_size[2]
+
+    @property
     def repeats(self) -> int:
         """How often one image comes in a batch of training, differently augmented; 0 for once."""
         return self.augment.repeats

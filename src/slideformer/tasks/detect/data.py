@@ -118,6 +118,12 @@ class DetectionData(ImageData):
         return self.train.class_names
 
     @property
+    def train_size(self) -> tuple[int, int]:
+        """Height and width in pixels of an image of 4 to 3 that gets the middle one of the sides."""
+        side = sorted(self.augment.sides)[len(self.augment.sides) // 2]
+        return side, min(4 * side // 3, self.augment.longest_side)
+
+    @property
     def category_ids(self) -> list[int]:
         """Numbers of the classes in the annotations, that of label 1 first."""
         return self.train.category_ids

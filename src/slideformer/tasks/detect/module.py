@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from slideformer.dense.detector import HEADS, create_detector
 from slideformer.errors import check_range
@@ -83,6 +83,11 @@ class DetectorLearner(Learner):
         self.with_masks = HEADS[name].masks
         self.evaluator: Evaluator | None = None
         self.cropped_away = 0
+
+    @property
+    def over_images(self) -> nn.Module:
+        """The backbone with its pyramid; regions take less."""
+        return cast("nn.Module", self.model.backbone)
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """Boxes, labels, scores and masks of images ``(3, height, width)``, each of its own size."""

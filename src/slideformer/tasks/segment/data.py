@@ -91,6 +91,11 @@ class SegmentationData(ImageData):
         return list(self.opened.class_names)
 
     @property
+    def train_size(self) -> tuple[int, int]:
+        """Height and width of a training crop, in pixels."""
+        return self.crop_size, self.crop_size
+
+    @property
     def val_batch_size(self) -> int:
         """Images a batch of the hold-out, which may be of any size."""
         return 1

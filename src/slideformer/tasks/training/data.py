@@ -85,6 +85,11 @@ class ImageData(L.LightningDataModule, ABC):
         return ""
 
     @property
+    @abstractmethod
+    def train_size(self) -> tuple[int, int]:
+        """Height and width in pixels of a training image; of a usual one, where they differ."""
+
+    @property
     def repeats(self) -> int:
         """How often one image comes in a batch of training, differently augmented; 0 for once."""
         return 0

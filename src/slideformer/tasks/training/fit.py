@@ -22,6 +22,7 @@ from slideformer.tasks.training.command_line import Progress, TrainCLI, expand, 
 from slideformer.tasks.training.data import ImageData
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.options import naming_options, with_options
+from slideformer.tasks.training.outlook import outlook
 from slideformer.tasks.training.run_folder import (
     RunFolder,
     check_optimisers,
@@ -117,7 +118,8 @@ def fit_locked(task: Task, cli: TrainCLI) -> RunFolder:
             cli.save_config()
             for line in introduction(cli.model, cli.datamodule, checkpoint, cli.config.resume).split("\n"):
                 print_line(line)
-            print_line(with_options(task, outlook(trainer, cli.model.images_per_update())))
+            for line in outlook(trainer, cli.model, cli.datamodule):
+                print_line(with_options(task, line))
 
     phases = LambdaCallback(
         setup=restore,
@@ -144,28 +146,6 @@ def introduction(module: Learner, data: ImageData, checkpoint: Path | None, resu
     if resume and checkpoint is None:
         start = ", from the first epoch: the run to resume had not finished one"
     return "\n".join([module.describe(data) + start, *module.notes])
-
-
-# A schedule with fewer updates hardly moves the weights.
-FEW_UPDATES = 200
-
-
-def outlook(trainer: L.Trainer, batch: int) -> str:
-    """How many updates the training will be, and what to change where they are few.
-
-    Args:
-        trainer: of the training, at its beginning.
-        batch: images an update.
-    """
-    total, epochs = int(trainer.estimated_stepping_batches), trainer.max_epochs or 1
-    images = len(cast("Any", trainer.train_dataloader).dataset)
-    each = f"{max(1, total // epochs)} update{'' if total // epochs <= 1 else 's'} an epoch"
-    line = f"{images} images, {batch} an update: {each}, {total} in all"
-    if total >= FEW_UPDATES:
-        return line
-    smaller = max(1, images // 8)
-    hint = f"`batch_size` {smaller} or " if 2 * smaller <= batch else ""
-    return f"{line}, which is few; try {hint}`max_epochs` above {epochs}"
 
 
 def finish(module: Learner, data: ImageData, folder: RunFolder) -> None:

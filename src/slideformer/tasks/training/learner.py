@@ -64,6 +64,11 @@ class Learner(L.LightningModule):
         return cast("nn.Module", self.model if self.ema is None else self.ema.module)
 
     @property
+    def over_images(self) -> nn.Module:
+        """The part that takes images alone, ``(B, 3, height, width)``, and whose memory grows with them."""
+        return self.model
+
+    @property
     def size(self) -> str:
         """Number of parameters, in words."""
         return f"{sum(parameter.numel() for parameter in self.model.parameters()) / 1e6:.2f} M parameters"
