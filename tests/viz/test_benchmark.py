@@ -31,13 +31,18 @@ def test_a_panel_has_a_line_for_each_candidate_and_leaves_out_what_was_not_measu
     assert time.get_title(loc="left") == "time of a call, ms"
 
 
-def test_the_title_names_work_shape_dtype_and_device() -> None:
-    title = benchmark_figure({"conditions": CONDITIONS, "groups": [group(7, a=1.0)]}).get_suptitle()
-    assert title.startswith(
-        "forward + backward: deformed K = 3, batch 8, 7 x 7, 14 x 14, 3 heads of 32, float32"
+@pytest.mark.parametrize("sizes", ["7 x 7", ", ".join(f"{n} x {n}" for n in range(20))])
+def test_the_title_names_work_shape_dtype_and_device_and_fits_the_figure(sizes: str) -> None:
+    conditions = {**CONDITIONS, "subject": f"deformed K = 3, batch 8, {sizes}, 3 heads of 32"}
+    figure = benchmark_figure({"conditions": conditions, "groups": [group(7, a=1.0)]})
+    assert " ".join(figure.get_suptitle().split()) == (
+        f"forward + backward: deformed K = 3, batch 8, {sizes}, 3 heads of 32, float32, compiled "
+        "a processor, 2 threads; medians"
     )
-    assert "compiled" in title
-    assert "a processor, 2 threads" in title
+    figure.canvas.draw()
+    (title,) = (text for text in figure.texts if text.get_text() == figure.get_suptitle())
+    place = title.get_window_extent()
+    assert 0 <= place.x0 < place.x1 <= figure.bbox.width
 
 
 @pytest.mark.parametrize("count", [1, 10, 11, 30])

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from slideformer.viz.figure import DISTINCT, GRID, INK, SOFT, new_figure, save
+from slideformer.viz.figure import DISTINCT, GRID, INK, SOFT, drawable, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +19,8 @@ MARKERS = "os^Dv<>P"
 PANELS = {"time of a call, ms": "median_ms", "extra memory of a call, MiB": "memory_mib"}
 # A logarithm has no place for zero: a page of memory is the least that is drawn, in MiB.
 LEAST = 2**-8
+# Characters of a line of the title.
+TITLE = 100
 
 
 def benchmark_figure(figures: Mapping[str, Any]) -> Figure:
@@ -35,12 +38,11 @@ def benchmark_figure(figures: Mapping[str, Any]) -> Figure:
 
 
 def title_of(conditions: Mapping[str, Any]) -> str:
-    """The work, and the machine that did it, in two lines."""
+    """The work, and the machine that did it, in lines that fit the figure."""
     compiled = ", compiled" if conditions["compiled"] else ""
-    return (
-        f"{conditions['work']}: {conditions['subject']}, {conditions['dtype']}{compiled}\n"
-        f"{conditions['processor']}, {conditions['threads']} threads; medians"
-    )
+    work = f"{conditions['work']}: {conditions['subject']}, {conditions['dtype']}{compiled}"
+    machine = f"{conditions['processor']}, {conditions['threads']} threads; medians"
+    return "\n".join(line for text in (work, machine) for line in wrap(drawable(text), TITLE))
 
 
 def line_colours(count: int) -> list[Any]:

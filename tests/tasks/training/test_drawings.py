@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from slideformer.tasks.table import CLASSIFY
 from slideformer.tasks.training import drawings
@@ -50,7 +52,7 @@ def test_a_drawing_that_fails_is_reported_once_and_leaves_the_others(
     drawer: Drawings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(2):
-        drawer.draw_results(cast("Any", None))
+        drawer.draw_results(cast("Any", SimpleNamespace(model=nn.Identity())), torch.device("cpu"))
     assert capsys.readouterr().out == "predictions.png is not drawn, all else goes on: RuntimeError: no ink\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "metrics.csv"]
 

@@ -67,7 +67,7 @@ def shares(target: Tensor, names: list[str]) -> tuple[str, ...]:
 def draw_predictions(run: Run, data: ClassificationData) -> Image.Image:
     """Draw mistakes and right ones among images of the hold-out."""
     images, labels, guesses, confidences = list[Image.Image](), list[int](), list[int](), list[float]()
-    total, samples = labelled(data)
+    subject, samples = labelled(data)
     while chunk := list(islice(samples, CHUNK)):
         for (image, label), result in zip(chunk, predict(run, [image for image, _ in chunk]), strict=True):
             assert isinstance(result, Classification)  # a readable image, by a classifier
@@ -75,21 +75,20 @@ def draw_predictions(run: Run, data: ClassificationData) -> Image.Image:
             labels.append(int(label))
             guesses.append(int(result.probabilities.argmax()))
             confidences.append(float(result.probabilities.max()))
-    subject = "hold-out images"
-    if total > LOOKED_AT:
-        subject = f"images from all over the hold-out, which has {total}"
     return viz.draw_predictions(images, labels, guesses, confidences, data.class_names, subject=subject)
 
 
-def labelled(data: ClassificationData) -> tuple[int, Iterator[tuple[Any, Any]]]:
-    """How many images the hold-out has, and readable ones from all over it; of a stream the first."""
+def labelled(data: ClassificationData) -> tuple[str, Iterator[tuple[Any, Any]]]:
+    """Readable images from all over the hold-out, of a stream the first ones, and what they are in words."""
     opened = data.opened.open("val")
+    place = "the beginning of" if isinstance(opened, Stream) else "all over"
+    subject = f"images from {place} the hold-out, which has {len(opened)}"
     reads: Iterator[Callable[[], tuple[Any, Any]]]
     if isinstance(opened, Stream):
         reads = (read for _, read in islice(opened, LOOKED_AT))
     else:
         reads = (partial(opened.__getitem__, number) for number in pick_evenly(len(opened), LOOKED_AT))
-    return len(opened), readable(reads)
+    return "hold-out images" if len(opened) <= LOOKED_AT else subject, readable(reads)
 
 
 def readable(reads: Iterator[Callable[[], tuple[Any, Any]]]) -> Iterator[tuple[Any, Any]]:

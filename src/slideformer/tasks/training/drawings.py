@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
@@ -65,11 +66,16 @@ class Drawings(Callback):
         """Draw the figures that were logged so far."""
         self.attempt(self.folder.curves, lambda: rendered(training_figure(self.folder.metrics)))
 
-    def draw_results(self, run: Run) -> None:
-        """Draw the complete curves, and the predictions of the weights that were saved."""
+    def draw_results(self, run: Run, device: torch.device) -> None:
+        """Draw the complete curves, and the predictions of the weights that were saved, made on a device."""
+
+        def predictions() -> Image.Image:
+            run.model.to(device)
+            return self.task.draw_predictions(run, self.data)
+
         progress("drawing curves and predictions")
         self.draw_curves()
-        self.attempt(self.folder.predictions, partial(self.task.draw_predictions, run, self.data))
+        self.attempt(self.folder.predictions, predictions)
         progress("")
 
     def attempt(self, file: Path, draw: Callable[[], Image.Image]) -> None:

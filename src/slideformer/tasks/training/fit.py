@@ -138,8 +138,7 @@ def fit_locked(task: Task, cli: TrainCLI) -> RunFolder:
         raise KeyboardInterrupt(*([hint] if folder.config.exists() else [])) from stop
     if cli.trainer.is_global_zero:
         run = finish(cli.model, cli.datamodule, folder)
-        run.model.to(cli.trainer.strategy.root_device)
-        drawings.draw_results(run)
+        drawings.draw_results(run, cli.trainer.strategy.root_device)
         print_next(cli.datamodule, folder)
     return folder
 
