@@ -120,9 +120,8 @@ def test_no_label_of_a_crowd_covers_another(monkeypatch: pytest.MonkeyPatch) -> 
     count = np.zeros((600, 800), int)
     for left, top, right, bottom in filter(None, places):
         count[top:bottom, left:right] += 1
-    assert len(places) == 200
     assert count.max() == 1
-    assert sum(place is not None for place in places) > 40
+    assert 0.1 < count.mean() < 0.2, "most of the image is seen, and many objects are named"
 
 
 @pytest.mark.parametrize(

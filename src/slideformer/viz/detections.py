@@ -22,8 +22,8 @@ CLASS_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00
 MASK_OPACITY = 0.45
 # Size of the smallest words on an image, in pixels.
 LEAST = 11
-# A label that would cover a larger part of the image is left out; the legend has the class.
-LARGEST_LABEL = 1 / 16
+# Parts of the image that a label, and all of them, may cover; further ones are left out.
+LARGEST_LABEL, ALL_LABELS = 1 / 16, 1 / 5
 
 
 def draw_detections(
@@ -144,8 +144,12 @@ def write_labels(
     size = text_size(canvas, least=LEAST)
     font, high = font_of(size), line_height(size) + 1
     sizes = [(round(font.getlength(text)) + 7, high) for text in words]
-    room = LARGEST_LABEL * canvas[0] * canvas[1]
-    shown = [number for number, (width, height) in enumerate(sizes) if width * height <= room]
+    areas = [width * height / (canvas[0] * canvas[1]) for width, height in sizes]
+    shown, covered = [], 0.0
+    for number, area in enumerate(areas):
+        if area <= LARGEST_LABEL and covered + area <= ALL_LABELS:
+            shown.append(number)
+            covered += area
     places = place_labels([boxes[number] for number in shown], [sizes[number] for number in shown], canvas)
     for number, place in zip(shown, places, strict=True):
         if place is not None:
