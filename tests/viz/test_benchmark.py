@@ -62,3 +62,13 @@ def test_the_legend_covers_no_line() -> None:
     (legend,) = figure.legends
     top = legend.get_window_extent().y1
     assert all(axes.get_window_extent().y0 > top for axes in figure.axes)
+
+
+@pytest.mark.parametrize("last", [2.4, 9.0, 3e5])
+def test_an_axis_has_numbers_however_much_it_spans(last: float) -> None:
+    groups = [group(7, a=2.2), group(14, a=last)]
+    figure = benchmark_figure({"conditions": CONDITIONS, "groups": groups})
+    figure.canvas.draw()
+    _, memory = figure.axes
+    low, high = memory.get_ylim()
+    assert len([tick for tick in memory.get_yticks() if low <= tick <= high]) >= 2

@@ -41,7 +41,8 @@ def title_of(conditions: Mapping[str, Any]) -> str:
     """The work, and the machine that did it, in lines that fit the figure."""
     compiled = ", compiled" if conditions["compiled"] else ""
     work = f"{conditions['work']}: {conditions['subject']}, {conditions['dtype']}{compiled}"
-    machine = f"{conditions['processor']}, {conditions['threads']} threads; medians"
+    threads = f"{conditions['threads']} thread{'' if conditions['threads'] == 1 else 's'}"
+    machine = f"{conditions['processor']}, {threads}; medians"
     return "\n".join(line for text in (work, machine) for line in wrap(drawable(text), TITLE))
 
 
@@ -57,6 +58,8 @@ def line_colours(count: int) -> list[Any]:
 
 def draw_panel(axes: Axes, groups: list[Any], field: str, colours: Mapping[str, Any]) -> None:
     """Draw one line a candidate."""
+    from matplotlib.ticker import LogLocator
+
     for number, (name, colour) in enumerate(colours.items()):
         rows = [
             (group["size"], row[field]) for group in groups for row in group["rows"] if row["name"] == name
@@ -76,6 +79,9 @@ def draw_panel(axes: Axes, groups: list[Any], field: str, colours: Mapping[str, 
     sizes = sorted({group["size"] for group in groups})
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
+    # Within a decade, too, an axis has numbers.
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.set_xlabel("side of the map or image", fontsize=9, color=SOFT)
     axes.grid(color=GRID, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
