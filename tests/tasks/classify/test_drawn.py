@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from slideformer.tasks.classify.data import ClassificationData
 from slideformer.tasks.classify.mix import Mix
 from slideformer.tasks.classify.module import Classifier
 from slideformer.tasks.evaluate import evaluate
-from slideformer.tasks.training.batches import Batch
+from slideformer.tasks.training.batches import Batch, Stream
 from slideformer.viz.sheet import Part
 from tests.conftest import CLASSES
 
@@ -131,3 +134,23 @@ def test_of_a_large_hold_out_some_are_looked_at_and_an_unreadable_one_is_left_ou
     drawn.draw_predictions(open_run(finished_run), data)
     assert len(said["images"]) == 2
     assert said["subject"] == "images from all over the hold-out, which has 9"
+
+
+class Numbers(Stream):
+    """Numbers in place of images, one by one."""
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __iter__(self) -> Iterator[tuple[str, Callable[[], tuple[Any, Any]]]]:
+        return ((str(n), partial(divmod, n, 2)) for n in range(1000))
+
+    def set_epoch(self, epoch: int) -> None:
+        return None
+
+
+def test_of_a_stream_the_first_images_are_looked_at() -> None:
+    data = SimpleNamespace(opened=SimpleNamespace(open=lambda split: Numbers()))
+    subject, samples = drawn.labelled(cast("Any", data))
+    assert subject == "images from the beginning of the hold-out, which has 1000"
+    assert list(samples) == [divmod(n, 2) for n in range(drawn.LOOKED_AT)]
