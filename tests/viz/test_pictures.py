@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_hex
 from PIL import Image
 
 from slideformer import viz
 from slideformer.errors import UserError
 from slideformer.viz.attention import attention_figure
 from slideformer.viz.confusion import confusion_figure
-from slideformer.viz.figure import RIGHT, WRONG, array
-from slideformer.viz.grid import prediction_figure
+from slideformer.viz.figure import array
 from slideformer.viz.patterns import pattern_figure
 from slideformer.viz.training import training_figure
 
@@ -39,7 +37,7 @@ def test_confusion_counts_stand_in_their_cells() -> None:
         (1, 1): "10",
     }
     np.testing.assert_allclose(axes.images[0].get_array(), [[90, 10], [0, 100]])
-    assert axes.get_title() == "95.00 % of 20 images right"
+    assert axes.get_title() == "95.00 % right: 19 of 20 images"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
 
 
@@ -54,7 +52,9 @@ def saved(image: Image.Image, out: Path) -> Path:
 
 DRAWN: dict[str, Callable[[Path], Path]] = {
     "confusion": lambda out: viz.confusion_matrix(COUNTS, NAMES, out),
-    "predictions": lambda out: viz.prediction_grid([PICTURE] * 3, [0, 1, 2], [0, 2, 1], NAMES, out),
+    "predictions": lambda out: saved(
+        viz.draw_predictions([PICTURE] * 3, [0, 1, 2], [0, 2, 1], [0.5] * 3, NAMES), out
+    ),
     "segmentation": lambda out: saved(viz.draw_segmentation(PICTURE, SQUARES, NAMES), out),
     "classes": lambda out: saved(
         viz.draw_classes(Image.fromarray(PICTURE), [(name, 1 / 3) for name in NAMES]), out
@@ -89,19 +89,6 @@ def test_many_classes_have_few_names_and_no_numbers(classes: int) -> None:
 def test_a_matrix_of_another_size_than_its_names_is_refused() -> None:
     with pytest.raises(ValueError, match=r"matrix must be 3 x 3, one row a class name, got \(2, 2\)"):
         confusion_figure(np.eye(2), ["a", "b", "c"])
-
-
-def test_a_wrong_prediction_says_what_it_was() -> None:
-    figure = prediction_figure([PICTURE] * 3, [0, 1, 1], [0, 0, 1], ["cat", "dog"])
-    titles = {panel.get_title(): panel.title.get_color() for panel in figure.axes if panel.get_visible()}
-    assert titles == {"cat": RIGHT, "cat, not dog": WRONG, "dog": RIGHT}
-    assert "2 of 3 right" in str(figure.get_suptitle())
-
-
-@pytest.mark.parametrize(("labels", "predictions"), [([0], [0, 1]), ([0, 1], [0])])
-def test_lengths_that_differ_are_refused(labels: list[int], predictions: list[int]) -> None:
-    with pytest.raises(ValueError, match="as many labels and predictions as images"):
-        prediction_figure([PICTURE] * 2, labels, predictions, ["cat", "dog"])
 
 
 def test_curves_show_what_was_logged(tmp_path: Path) -> None:
@@ -196,7 +183,6 @@ DRAWN: dict[str, Callable[[Path, Path], Path]] = {
     ),
     "confusion": lambda out, metrics: viz.confusion_matrix(np.eye(3), ["a", "b", "c"], out),
     "patterns": lambda out, metrics: viz.pattern_map({"a": np.eye(3)}, (1, 1), out, captions={}),
-    "predictions": lambda out, metrics: viz.prediction_grid([PICTURE], [0], [0], ["a"], out),
     "training": lambda out, metrics: viz.training_curves(metrics, out),
 }
 
@@ -217,11 +203,3 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(UserError, match="must be writable, but No such file"):
         viz.confusion_matrix(np.eye(2), ["a", "b"], tmp_path / "nowhere" / "picture.png")
     assert not list(tmp_path.iterdir())
-
-
-def test_right_and_wrong_are_told_by_more_than_colour() -> None:
-    figure = prediction_figure([PICTURE] * 2, [0, 1], [0, 0], ["cat", "dog"])
-    right, wrong = figure.axes
-    assert wrong.title.get_fontweight() == "bold"
-    assert right.title.get_fontweight() == "normal"
-    assert to_hex(wrong.spines["top"].get_edgecolor()) == WRONG

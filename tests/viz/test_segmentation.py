@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from slideformer.viz.drawn import class_colours, draw_segmentation, overlay, segmentation_figure
+from slideformer.viz import segmentation
+from slideformer.viz.legend import Entry
+from slideformer.viz.segmentation import class_colours, draw_segmentation, overlay
 
 
 def test_colours_of_classes_differ() -> None:
@@ -31,15 +35,38 @@ def test_labels_that_do_not_fit_are_refused(labels: np.ndarray, words: str) -> N
         overlay(np.zeros((2, 2, 3), np.uint8), labels, class_colours(3))
 
 
-def test_the_legend_names_what_is_there_with_its_share() -> None:
-    picture, labels = np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), int)
+def test_the_legend_names_what_is_there_with_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Entry] = []
+    monkeypatch.setattr(segmentation, "with_legend", lambda image, title, entries: said.extend(entries))
+    labels = np.zeros((20, 20), int)
     labels[:5] = 2
-    figure = segmentation_figure(picture, labels, ["ground", "ring", "disc"], class_colours(3))
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ground  75.0 %", "disc  25.0 %"]
-    many = segmentation_figure(
-        picture, np.arange(400).reshape(20, 20) % 30, list("x" * 30), class_colours(30)
-    )
-    assert many.legends[0].get_title().get_text() == "and 6 more"
-    drawn = draw_segmentation(picture, labels, ["ground", "ring", "disc"])
+    draw_segmentation(np.zeros((20, 20, 3), np.uint8), labels, ["ground", "ring", "disc"])
+    assert [entry.words for entry in said] == ["ground  75.0 %", "disc  25.0 %"]
+    assert [entry.colour for entry in said] == [
+        "#{:02x}{:02x}{:02x}".format(*class_colours(3)[number]) for number in (0, 2)
+    ]
+
+
+@pytest.mark.parametrize("size", [(28, 28), (64, 48), (900, 30)])
+def test_the_image_keeps_its_size(size: tuple[int, int]) -> None:
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    labels = random.integers(0, 3, (size[1], size[0]))
+    drawn: Any = draw_segmentation(pixels, labels, ["ground", "ring", "disc"])
     assert drawn.mode == "RGB"
-    assert drawn.size[0] > 400
+    assert drawn.width > size[0]
+    np.testing.assert_array_equal(
+        np.asarray(drawn)[: size[1], : size[0]], overlay(pixels, labels, class_colours(3))
+    )
+
+
+def test_pixels_without_a_label_are_striped_in_grey() -> None:
+    labels = np.zeros((12, 12), int)
+    labels[:, 6:] = 255
+    found = overlay(np.full((12, 12, 3), 100, np.uint8), labels, [(0, 0, 0)], ignored=255)
+    assert (found[:, :5] == 100).all(), "black leaves the image as it is"
+    stripes = found[:, 6:]
+    assert len(np.unique(stripes)) == 2
+    assert (stripes == stripes[..., :1]).all()
+    with pytest.raises(ValueError, match="must have a colour, got 1 for class 255"):
+        overlay(np.zeros((12, 12, 3), np.uint8), labels, [(0, 0, 0)])

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 HELP = """Train a small model on one machine, evaluate and draw: a Slide-Swin on handwritten digits, with
 merging and export; or, on generated scenes, a Mask R-CNN (detect) or a Semantic FPN (segment)."""
 MARK = ".slideformer-demo"
-SHOWN = 40  # digits in the image of predictions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +54,6 @@ def run_digits(folder: Path, epochs: int | None) -> int:
     from slideformer.tasks.classify.evaluate import ClassificationEvaluation
     from slideformer.tasks.evaluate import evaluate
     from slideformer.tasks.training.fit import fit
-    from slideformer.viz import training_curves
 
     start = time.perf_counter()
     short = []
@@ -68,10 +66,8 @@ def run_digits(folder: Path, epochs: int | None) -> int:
     result = evaluate(opened, "digits")
     assert isinstance(result, ClassificationEvaluation)
     result.save(folder)
-    training_curves(folder / "metrics.csv", folder / "curves.png")
-    images, labels = hold_out(opened)
+    images = hold_out(opened)
     merge_difference = difference_of_merging(opened.model, images)
-    draw_predictions(opened.model, images, labels, folder / "predictions.png")
     draw_attention(opened.model, images, folder / "attention.png")
     report = export(opened, "onnx")
     print(report)
@@ -99,8 +95,8 @@ def empty(folder: Path) -> None:
     (folder / MARK).touch()
 
 
-def hold_out(run: Run) -> tuple[Tensor, list[int]]:
-    """The held-out digits as the model takes them, ``(N, 3, height, width)``, and their classes."""
+def hold_out(run: Run) -> Tensor:
+    """The held-out digits as the model takes them, ``(N, 3, height, width)``."""
     import torch
 
     from slideformer.runs import EvalTransform
@@ -108,8 +104,7 @@ def hold_out(run: Run) -> tuple[Tensor, list[int]]:
 
     assert run.preprocessing is not None  # every classifier has it
     transform = EvalTransform(run.preprocessing)
-    images, labels = digits.load("val")
-    return torch.stack([transform(image) for image in images]), labels
+    return torch.stack([transform(image) for image in digits.load("val")[0]])
 
 
 def difference_of_merging(model: nn.Module, images: Tensor) -> float:
@@ -123,26 +118,6 @@ def difference_of_merging(model: nn.Module, images: Tensor) -> float:
     if not difference <= 1e-5:
         raise UserError(f"merging must change no logit by more than 1e-5, got {difference:.1e}")
     return difference
-
-
-def draw_predictions(model: nn.Module, images: Tensor, labels: list[int], out: Path) -> None:
-    """The first held-out digits, those classified wrongly first."""
-    import torch
-
-    from slideformer.tasks.classify import digits
-    from slideformer.viz import prediction_grid
-
-    with torch.inference_mode():
-        guesses = model(images).argmax(1).tolist()
-    order = sorted(range(len(labels)), key=lambda i: guesses[i] == labels[i])[:SHOWN]
-    pictures, _ = digits.load("val")
-    prediction_grid(
-        [pictures[i] for i in order],
-        [labels[i] for i in order],
-        [guesses[i] for i in order],
-        digits.CLASS_NAMES,
-        out,
-    )
 
 
 def draw_attention(model: Any, images: Tensor, out: Path) -> None:
@@ -177,7 +152,7 @@ def draw_attention(model: Any, images: Tensor, out: Path) -> None:
     )
 
 
-# Held-out images in the image of predictions.
+# Held-out images that are predicted for.
 IMAGES_SHOWN = 12
 
 
@@ -209,8 +184,6 @@ def run_demo(task: str, folder: Path, epochs: int | None) -> int:
         folder: empty.
         epochs: of the training; the recipe's where None.
     """
-    from slideformer.viz import image_grid, training_curves
-
     data, trained, drawn = folder / "data", folder / "run", folder / "predictions"
     say("scenes", str(data))
     start = time.perf_counter()
@@ -222,13 +195,11 @@ def run_demo(task: str, folder: Path, epochs: int | None) -> int:
     say("evaluate", str(trained), "--data", str(data))
     pictures = sorted(str(path) for path in (data / "val").iterdir())[:IMAGES_SHOWN]
     say("predict", str(trained), *pictures, "--output", str(drawn))
-    image_grid([drawn / f"{Path(path).stem}.png" for path in pictures], folder / "predictions.png")
-    training_curves(trained / "metrics.csv", folder / "curves.png")
     print()
     for line in REACHED[task](json.loads((trained / "evaluation.json").read_text(encoding="utf-8"))):
         print(line)
     print(f"training   {seconds:.0f} s")
-    print_line(f"images   {folder / 'predictions.png'}, {folder / 'curves.png'}, {drawn}")
+    print_line(f"images     {trained / 'predictions.png'}, {trained / 'curves.png'}, {drawn}")
     return 0
 
 

@@ -43,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--score", type=real(0, 1), help="detectors: the lowest score of an object; default: 0.5"
     )
+    parser.add_argument(
+        "--max-drawn",
+        type=whole(0, 10**6),
+        help="detectors: how many objects to draw on an image, those with the highest scores; default: 50",
+    )
     add_window(parser)
 
 
@@ -65,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         paths,
         top=arguments.top,
         score=arguments.score,
+        max_drawn=arguments.max_drawn,
         window=arguments.window,
         stride=arguments.stride,
         on_bad_image=arguments.on_bad_image,

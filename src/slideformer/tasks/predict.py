@@ -24,7 +24,7 @@ from slideformer.tasks.images import (
     unreadable_message,
     upright_rgb,
 )
-from slideformer.tasks.results import Result, Unreadable, output_stems
+from slideformer.tasks.results import MAX_DRAWN, Result, Unreadable, output_stems
 from slideformer.tasks.table import find_task
 
 Source: TypeAlias = str | Path | Image.Image | NDArray[Any]
@@ -34,6 +34,7 @@ OWN = {
     "top": "classify",
     "val_fraction": "classify",
     "score": "detect",
+    "max_drawn": "detect",
     "annotations": "detect",
     "images": "detect",
     "window": "segment",
@@ -48,12 +49,14 @@ class Options:
     Attributes:
         top: how many classes of a classifier are printed.
         score: the lowest score of an object.
+        max_drawn: how many objects of an image are drawn.
         sliding: windows of a segmenter; None for whole images.
         progress: called after each window of a segmenter with the number done and that of all.
     """
 
     top: int = TOP
     score: float = SCORE
+    max_drawn: int = MAX_DRAWN
     sliding: Sliding | None = None
     progress: Progress | None = None
 
@@ -94,6 +97,7 @@ def predict(
     *,
     top: int | None = None,
     score: float | None = None,
+    max_drawn: int | None = None,
     window: int | None = None,
     stride: int | None = None,
     on_bad_image: OnBadImage = "skip",
@@ -107,6 +111,8 @@ def predict(
             array ``(height, width, 3)`` or ``(height, width)``, uint8.
         top: of a classifier, how many classes are printed; default: 5.
         score: of a detector, the lowest score of an object, from 0 to 1; default: 0.5.
+        max_drawn: of a detector, how many objects of an image are drawn, those with the highest scores; the
+            result has all. Default: 50.
         window: of a segmenter, side in pixels of a window that slides; default: the whole image at once.
         stride: of a segmenter, pixels from one window to the next; default: two thirds of a window.
         on_bad_image: ``skip`` gives an `Unreadable` for an image that cannot be read; ``stop`` raises.
@@ -127,12 +133,15 @@ def predict(
                 print(result)
                 result.save("drawn")
     """
-    check_task(run, {"top": top, "score": score, "window": window, "stride": stride})
+    own = {"top": top, "score": score, "max_drawn": max_drawn, "window": window, "stride": stride}
+    check_task(run, own)
     check_range("`top`", top, 1)
     check_range("`score`", score, 0, 1)
+    check_range("`max_drawn`", max_drawn, 0)
     options = Options(
         top=TOP if top is None else top,
         score=SCORE if score is None else score,
+        max_drawn=MAX_DRAWN if max_drawn is None else max_drawn,
         sliding=windows(window, stride),
         progress=progress,
     )

@@ -21,6 +21,8 @@ from slideformer.viz import class_colours, draw_classes, draw_detections, draw_s
 BACKGROUND = "background"
 # The end of the name of a label map.
 LABELS = "_labels"
+# Objects that are drawn on an image, where no other number is given.
+MAX_DRAWN = 50
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -106,7 +108,7 @@ class Classification(Predicted):
         return {"path": self.path, "classes": rows}
 
     def draw(self) -> Image.Image:
-        """The image above the names and probabilities of its likeliest classes."""
+        """The image next to the names and probabilities of its likeliest classes."""
         return draw_classes(self._drawable(), self.classes)
 
 
@@ -123,6 +125,7 @@ class Detections(Predicted):
         labels: ``(N,)``, from 1.
         masks: ``(N, height, width)``, bool; None for a detector without masks.
         image_id: number of the image among those of the call, from 1.
+        max_drawn: how many objects are drawn, those with the highest scores.
 
     Example:
         ::
@@ -138,6 +141,7 @@ class Detections(Predicted):
     labels: NDArray[np.int64]
     masks: NDArray[np.bool_] | None = None
     image_id: int = 1
+    max_drawn: int = MAX_DRAWN
 
     def names(self) -> tuple[str, ...]:
         """The class of each object."""
@@ -155,7 +159,7 @@ class Detections(Predicted):
         return {"path": self.path, "detections": [{"name": name, **row} for name, row in rows]}
 
     def draw(self) -> Image.Image:
-        """The image with boxes, masks, names and scores."""
+        """The image with boxes, masks, names and scores of ``max_drawn`` objects at most, and a legend."""
         return draw_detections(
             self._drawable(),
             self.boxes,
@@ -163,6 +167,7 @@ class Detections(Predicted):
             self.scores.tolist(),
             self.class_names,
             self.masks,
+            max_drawn=self.max_drawn,
         )
 
 
@@ -206,7 +211,12 @@ class Segmentation(Predicted):
 
     def colours(self) -> list[tuple[int, int, int]]:
         """Red, green and blue of each class, from 0 to 255."""
-        return class_colours(len(self.class_names), background=self.class_names[0] == BACKGROUND)
+        return palette(self.class_names)
+
+
+def palette(class_names: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Red, green and blue of each class of a segmenter, from 0 to 255; a background is black."""
+    return class_colours(len(class_names), background=class_names[0] == BACKGROUND)
 
 
 @dataclass(frozen=True)

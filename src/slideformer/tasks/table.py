@@ -6,16 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slideformer.errors import UserError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from slideformer.runs import Run
     from slideformer.tasks.evaluate import Evaluation
     from slideformer.tasks.evaluate import Options as EvaluationOptions
     from slideformer.tasks.predict import Options as PredictionOptions
     from slideformer.tasks.predict import Predictor
+    from slideformer.tasks.training.batches import Batch
     from slideformer.tasks.training.data import ImageData
     from slideformer.tasks.training.learner import Learner
 
@@ -49,6 +52,8 @@ class Task:
         data: imports and returns the class of the data module, whose arguments are under ``--data``.
         predictor: makes what predicts with a run.
         evaluate: evaluates a run on a source of data.
+        draw_batch: draws a batch of training of a data module, as the model sees it, with its labels.
+        draw_predictions: draws what a run predicts for the hold-out of a data module, with the truth.
     """
 
     name: str
@@ -60,6 +65,8 @@ class Task:
     data: Callable[[], type[ImageData]]
     predictor: Callable[[Run, PredictionOptions], Predictor]
     evaluate: Callable[[Run, str | Path, EvaluationOptions], Evaluation]
+    draw_batch: Callable[[Batch, Any], Image.Image]
+    draw_predictions: Callable[[Run, Any], Image.Image]
 
     @property
     def command(self) -> str:
@@ -95,6 +102,20 @@ def evaluate_classify(run: Run, data: str | Path, options: EvaluationOptions) ->
     return evaluate_run(run, data, options)
 
 
+def draw_classify_batch(batch: Batch, data: Any) -> Image.Image:
+    """Draw a batch of a classifier's training."""
+    from slideformer.tasks.classify import drawn
+
+    return drawn.draw_batch(batch, data)
+
+
+def draw_classify_predictions(run: Run, data: Any) -> Image.Image:
+    """Draw the predictions of a classifier."""
+    from slideformer.tasks.classify import drawn
+
+    return drawn.draw_predictions(run, data)
+
+
 def detector() -> type[Learner]:
     """A detector in training."""
     from slideformer.tasks.detect.module import DetectorLearner
@@ -121,6 +142,20 @@ def evaluate_detect(run: Run, data: str | Path, options: EvaluationOptions) -> E
     from slideformer.tasks.detect.evaluate import evaluate_run
 
     return evaluate_run(run, data, options)
+
+
+def draw_detect_batch(batch: Batch, data: Any) -> Image.Image:
+    """Draw a batch of a detector's training."""
+    from slideformer.tasks.detect import drawn
+
+    return drawn.draw_batch(batch, data)
+
+
+def draw_detect_predictions(run: Run, data: Any) -> Image.Image:
+    """Draw the predictions of a detector."""
+    from slideformer.tasks.detect import drawn
+
+    return drawn.draw_predictions(run, data)
 
 
 def segmenter() -> type[Learner]:
@@ -151,6 +186,20 @@ def evaluate_segment(run: Run, data: str | Path, options: EvaluationOptions) -> 
     return evaluate_run(run, data, options)
 
 
+def draw_segment_batch(batch: Batch, data: Any) -> Image.Image:
+    """Draw a batch of a segmenter's training."""
+    from slideformer.tasks.segment import drawn
+
+    return drawn.draw_batch(batch, data)
+
+
+def draw_segment_predictions(run: Run, data: Any) -> Image.Image:
+    """Draw the predictions of a segmenter."""
+    from slideformer.tasks.segment import drawn
+
+    return drawn.draw_predictions(run, data)
+
+
 SHORT = {
     "--model": "--model.name",
     "--data": "--data.source",
@@ -173,6 +222,8 @@ CLASSIFY = Task(
     data=classification_data,
     predictor=predict_classify,
     evaluate=evaluate_classify,
+    draw_batch=draw_classify_batch,
+    draw_predictions=draw_classify_predictions,
 )
 DETECT = Task(
     name="detect",
@@ -184,6 +235,8 @@ DETECT = Task(
     data=detection_data,
     predictor=predict_detect,
     evaluate=evaluate_detect,
+    draw_batch=draw_detect_batch,
+    draw_predictions=draw_detect_predictions,
 )
 SEGMENT = Task(
     name="segment",
@@ -195,6 +248,8 @@ SEGMENT = Task(
     data=segmentation_data,
     predictor=predict_segment,
     evaluate=evaluate_segment,
+    draw_batch=draw_segment_batch,
+    draw_predictions=draw_segment_predictions,
 )
 TASKS = {task.name: task for task in (CLASSIFY, DETECT, SEGMENT)}
 

@@ -3,10 +3,13 @@
 
 from slideformer.viz.attention import attention_map
 from slideformer.viz.benchmark import benchmark_curves
+from slideformer.viz.classes import draw_classes
 from slideformer.viz.confusion import confusion_matrix
-from slideformer.viz.drawn import class_colours, draw_classes, draw_detections, draw_segmentation
-from slideformer.viz.grid import image_grid, prediction_grid
+from slideformer.viz.detections import draw_detections
 from slideformer.viz.patterns import pattern_map
+from slideformer.viz.predictions import draw_predictions
+from slideformer.viz.segmentation import class_colours, draw_segmentation
+from slideformer.viz.sheet import draw_sheet
 from slideformer.viz.training import training_curves
 
 __all__ = [
@@ -16,9 +19,9 @@ __all__ = [
     "confusion_matrix",
     "draw_classes",
     "draw_detections",
+    "draw_predictions",
     "draw_segmentation",
-    "image_grid",
+    "draw_sheet",
     "pattern_map",
-    "prediction_grid",
     "training_curves",
 ]

@@ -39,8 +39,9 @@ def confusion_figure(matrix: Any, class_names: Sequence[str]) -> Figure:
         axes.tick_params(axis="x", rotation=90)
     axes.set_xlabel("predicted", color=SOFT)
     axes.set_ylabel("true", color=SOFT)
-    right = counts.trace() / max(1, counts.sum())
-    axes.set_title(f"{100 * right:.2f} % of {counts.sum()} images right", color=INK, fontsize=11)
+    hits, total = counts.trace(), counts.sum()
+    title = f"{100 * hits / max(1, total):.2f} % right: {hits} of {total} images"
+    axes.set_title(title, color=INK, fontsize=11)
     if classes <= NUMBERS:
         for row, column in zip(*counts.nonzero(), strict=True):
             shade = "white" if shares[row, column] > 0.5 else INK

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 INK, SOFT, GRID = "#1f2933", "#6b7785", "#dfe3e8"
 RIGHT, WRONG, ACCENT = "#1b7f5c", "#c0392b", "#2563a8"
 COLOURS = (ACCENT, "#d97706", RIGHT, "#7c3aed")
+# Lines that the colour-blind can tell apart, on white (matplotlib's style petroff10).
+DISTINCT = (
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+)
 
 
 def array(data: Any, dtype: type) -> np.ndarray[Any, Any]:

@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 # Panel -> the columns of metrics.csv it shows, by their names in the image, and their factor.
 PANELS = {
     "loss": {"train/loss": ("training", 1.0), "val/loss": ("hold-out", 1.0)},
-    "accuracy, %": {"val/top1": ("top-1", 100.0), "val/top5": ("top-5", 100.0)},
-    "AP, %": {
+    "accuracy on the hold-out, %": {"val/top1": ("top-1", 100.0), "val/top5": ("top-5", 100.0)},
+    "AP on the hold-out, %": {
         "val/box_AP": ("box AP", 100.0),
         "val/box_AP50": ("box AP50", 100.0),
         "val/mask_AP": ("mask AP", 100.0),
         "val/mask_AP50": ("mask AP50", 100.0),
     },
-    "mIoU, %": {"val/miou": ("", 100.0)},
+    "mIoU on the hold-out, %": {"val/miou": ("", 100.0)},
     "learning rate": {"lr": ("", 1.0)},
 }
+# Up to so many points each is marked: a line of one point is not seen.
+MARKED = 40
 
 
 def read_metrics(path: Path) -> dict[str, tuple[list[float], list[float]]]:
@@ -63,9 +65,18 @@ def training_figure(metrics_csv: str | Path) -> Figure:
         for colour, column in zip(COLOURS, drawn, strict=False):
             label, factor = columns[column]
             steps, values = series[column]
-            axes.plot(steps, [factor * value for value in values], color=colour, linewidth=1.6, label=label)
-        axes.set_title(title, fontsize=10, color=INK, loc="left")
-        axes.set_xlabel("step", fontsize=9, color=SOFT)
+            axes.plot(
+                steps,
+                [factor * value for value in values],
+                color=colour,
+                linewidth=1.6,
+                marker="o" if len(steps) <= MARKED else None,
+                markersize=3,
+                label=label,
+            )
+        only = columns[drawn[0]][0] if len(drawn) == 1 else ""
+        axes.set_title(f"{title}, {only}" if only else title, fontsize=10, color=INK, loc="left")
+        axes.set_xlabel("update of the weights", fontsize=9, color=SOFT)
         axes.grid(color=GRID, linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8, colors=SOFT)

@@ -46,6 +46,19 @@ def test_the_objects_are_those_of_at_least_the_score(head: str, photo: Path) -> 
             np.testing.assert_array_equal(value, every[:count])
 
 
+def test_the_result_has_all_objects_however_many_are_drawn(photo: Path) -> None:
+    run = small_run("retinanet")
+    everything = found(run, photo, score=0.0)
+    some = found(run, photo, score=0.0, max_drawn=3)
+    assert len(some.scores) == len(everything.scores) > 50
+    sizes = [len(set(map(tuple, np.asarray(x.draw()).reshape(-1, 3)))) for x in (some, everything)]
+    assert sizes[0] != sizes[1]
+    nothing = found(run, photo, score=0.0, max_drawn=0)
+    with Image.open(photo) as image:
+        drawn = np.asarray(nothing.draw())[: image.height, : image.width]
+        np.testing.assert_array_equal(drawn, np.asarray(image.convert("RGB")))
+
+
 def test_masks_are_made_of_those_objects_only(photo: Path) -> None:
     run = small_run("mask_rcnn")
     everything = found(run, photo, score=0.0)

@@ -40,6 +40,13 @@ def test_a_finished_run_is_a_detector_with_its_classes(detection_run: Path) -> N
         assert torch.equal(x, best[f"model.{name}"]), name
 
 
+def test_a_finished_run_has_its_images(detection_run: Path) -> None:
+    for name in ("first_batch.png", "curves.png", "predictions.png"):
+        with Image.open(detection_run / name) as image:
+            image.load()
+            assert image.width > 400
+
+
 def test_evaluate_gives_what_the_best_epoch_gave(
     detection_run: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,8 +109,9 @@ def test_predict_draws_and_writes_cocos_results(
     assert len(rows) == len(told[0]["detections"]) > 0
     assert {row["name"] for row in told[0]["detections"]} <= {"disc", "ring", "square", "triangle", "star"}
     assert json.loads((output / "images.json").read_text())[0] == {"id": 1, "file_name": str(picture)}
-    with Image.open(output / "000001.png") as drawn:
-        assert min(drawn.size) >= 480
+    with Image.open(output / "000001.png") as drawn, Image.open(picture) as image:
+        assert drawn.height >= image.height
+        assert drawn.width > image.width, "the legend is next to the image, which has its own size"
 
 
 def test_data_of_other_categories_are_refused(
@@ -125,6 +133,7 @@ def test_data_of_other_categories_are_refused(
     [
         (["predict", "{run}", "{picture}", "--top", "2"], "--top goes with a run of classify, got"),
         (["predict", "{run}", "{picture}", "--window", "64"], "--window goes with a run of segment"),
+        (["predict", "{run}", "{picture}", "--max-drawn", "-1"], "--max-drawn must be"),
         (["predict", "{run}", "{picture}", "--score", "2"], "--score must be a number from 0 to 1, got '2'"),
         (["evaluate", "{run}", "--data", "nowhere"], "--data must be a folder, got nowhere"),
         (["train", "detect", "--data=nowhere"], "--data must be a folder, got nowhere"),

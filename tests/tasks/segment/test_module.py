@@ -100,6 +100,7 @@ def test_a_run_saves_and_is_evaluated_to_the_same_score(
     assert f"best mIoU on the hold-out: {100 * found.miou:.2f} %" in said
     assert run.class_names == ("ground", "square", "bar")
     assert (run.short_side, run.crop_size) == (None, 40)
+    assert {"first_batch.png", "curves.png", "predictions.png"} <= {path.name for path in folder.iterdir()}
     with pytest.raises(UserError, match="holds a run; continue it with --resume"):
         fit(SEGMENT, [*QUICK, f"--data={labelled}", f"--output={folder}"])
 

@@ -13,34 +13,25 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 # Around the writes that decide: how, and before which write of a training of two epochs. All of them:
-# ``python -m tests.tasks.training.killed PHOTOS FOLDER {half,full,terminated}:{1..29}``.
+# ``python -m tests.tasks.training.killed PHOTOS FOLDER {half,full,terminated}:{1..35}``.
 CASES = (
-    *(
-        "half:3",
-        "half:7",
-        "half:9",
-        "half:15",
-        "half:16",
-        "half:17",
-        "half:18",
-        "half:22",
-        "half:26",
-        "half:28",
-    ),
-    *("full:5", "full:16", "full:23"),
-    *("terminated:16", "terminated:24"),
+    *("half:3", "half:7", "half:9", "half:11", "half:17", "half:18", "half:19", "half:20", "half:24"),
+    *("half:28", "half:30", "half:32", "half:34"),
+    *("full:5", "full:10", "full:18", "full:25", "full:31"),
+    *("terminated:18", "terminated:26", "terminated:33"),
 )
 EVENTS = {
     3: "open .lock",
     7: "os.rename .config.yaml",
     9: "os.rename .metrics.csv",
-    15: "os.rename checkpoints",
-}
-EVENTS |= {
-    16: "open checkpoints/.last.ckpt",
-    18: "open metrics.csv",
-    26: "os.rename .model",
-    28: "os.rename .config",
+    11: "os.rename .first_batch.png",
+    17: "os.rename checkpoints",
+    18: "open checkpoints/.last.ckpt",
+    20: "open metrics.csv",
+    28: "os.rename .model",
+    30: "os.rename .config",
+    32: "os.rename .curves.png",
+    34: "os.rename .predictions.png",
 }
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from math import nan
-from pathlib import Path
 from typing import Any, cast
 
 import timm
@@ -15,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from slideformer.errors import UserError, check_range
 from slideformer.models.names import pretrained_cfg
-from slideformer.runs import Blueprint, save_run
+from slideformer.runs import Blueprint, Run
 from slideformer.runs.classifier import classifier_run
 from slideformer.runs.warm_start import start_from
 from slideformer.tasks.classify.data import ClassificationData
@@ -98,6 +97,7 @@ class Classifier(Learner):
         if self.mixer is not None:
             odd = len(images) % 2  # images are mixed in pairs: the odd one's partner is the first
             images, targets = self.mixer(*(torch.cat([x, x[:odd]]) for x in (images, targets)))
+        self.show(batch._replace(images=images, targets=targets))
         loss = self.finite(self.loss(self.model(images), targets))
         self.log("train/loss", loss, prog_bar=True)
         return loss
@@ -121,12 +121,11 @@ class Classifier(Learner):
         size = "x".join(str(side) for side in data.preprocessing.input_size)
         return f"{self.hparams['name']}, {self.size}, {data.num_classes} classes, input {size}"
 
-    def save(self, folder: Path, data: ClassificationData) -> None:
-        """Write the weights where ``timm.create_model`` finds them."""
-        run = classifier_run(
+    def as_run(self, data: ClassificationData) -> Run:
+        """The weights as ``timm.create_model`` finds them, once they are saved."""
+        return classifier_run(
             self.evaluated,
             class_names=data.label_names,
             preprocessing=data.preprocessing,
             arguments=self.hparams["options"],
         )
-        save_run(run, folder)

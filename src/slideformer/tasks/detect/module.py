@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
 
 from slideformer.dense.detector import HEADS, create_detector
 from slideformer.errors import check_range
-from slideformer.runs import Blueprint, Run, save_run
+from slideformer.runs import Blueprint, Run
 from slideformer.runs.warm_start import start_from
 from slideformer.tasks.detect.data import DetectionData
 from slideformer.tasks.detect.evaluate import Evaluator
@@ -96,6 +95,7 @@ class DetectorLearner(Learner):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Sum of a batch's losses."""
         batch = self.usable(batch)
+        self.show(batch)
         losses: dict[str, Tensor] = self.model(batch.images, batch.targets)
         loss = self.finite(cast("Tensor", sum(losses.values())))
         size = len(batch.images)
@@ -151,13 +151,12 @@ class DetectorLearner(Learner):
             f"{len(data.images_to_train_on)} images to train on, {len(data.val.images)} held out"
         )
 
-    def save(self, folder: Path, data: DetectionData) -> None:
-        """Write the weights for ``slideformer evaluate``, ``predict`` and ``export``."""
-        run = Run(
+    def as_run(self, data: DetectionData) -> Run:
+        """The weights for ``slideformer evaluate``, ``predict`` and ``export``."""
+        return Run(
             model=self.evaluated,
             blueprint=self.blueprint,
             class_names=tuple(data.label_names),
             category_ids=tuple(data.category_ids),
             orientation=data.orientation,
         )
-        save_run(run, folder)

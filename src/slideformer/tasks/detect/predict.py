@@ -41,6 +41,7 @@ def detector(run: Run, options: Options) -> Predictor:
                 found["labels"].numpy(),
                 None if masks is None else masks.bool().numpy(),
                 row.number,
+                options.max_drawn,
                 **row.shared,
             )
         ]

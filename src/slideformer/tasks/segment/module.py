@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from math import nan
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -15,7 +14,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from slideformer.dense.segmenter import Segmenter, create_segmenter
 from slideformer.errors import check_range
-from slideformer.runs import Blueprint, Run, save_run
+from slideformer.runs import Blueprint, Run
 from slideformer.runs.warm_start import start_from
 from slideformer.tasks.segment.data import SegmentationData
 from slideformer.tasks.segment.evaluate import SegmentationEvaluation
@@ -99,6 +98,7 @@ class SegmenterLearner(Learner):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of one batch."""
         batch = self.usable(batch)
+        self.show(batch)
         logits, auxiliary = cast("Segmenter", self.model).forward_train(batch.images)
         loss = cross_entropy(logits, batch.targets)
         if auxiliary is not None:
@@ -136,9 +136,9 @@ class SegmenterLearner(Learner):
             f"crops of {data.crop_size} x {data.crop_size}"
         )
 
-    def save(self, folder: Path, data: SegmentationData) -> None:
-        """Write the weights for ``slideformer evaluate``, ``predict`` and ``export``."""
-        run = Run(
+    def as_run(self, data: SegmentationData) -> Run:
+        """The weights for ``slideformer evaluate``, ``predict`` and ``export``."""
+        return Run(
             model=self.evaluated,
             blueprint=self.blueprint,
             class_names=tuple(data.label_names),
@@ -146,7 +146,6 @@ class SegmenterLearner(Learner):
             crop_size=data.crop_size,
             orientation=data.orientation,
         )
-        save_run(run, folder)
 
 
 def cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:

@@ -17,9 +17,11 @@ from lightning.pytorch.callbacks import LambdaCallback
 
 from slideformer.console import print_line
 from slideformer.errors import UserError
+from slideformer.runs import Run, save_run
 from slideformer.tasks.table import Task
 from slideformer.tasks.training.command_line import Progress, TrainCLI, expand, option_errors, parse
 from slideformer.tasks.training.data import ImageData
+from slideformer.tasks.training.drawings import Drawings
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.options import naming_options, with_options
 from slideformer.tasks.training.outlook import outlook
@@ -127,7 +129,8 @@ def fit_locked(task: Task, cli: TrainCLI) -> RunFolder:
         on_sanity_check_end=pause,
         on_train_start=begin,
     )
-    cast("Any", cli.trainer).callbacks.append(phases)
+    drawings = Drawings(task, folder, cli.datamodule)
+    cast("Any", cli.trainer).callbacks += [phases, drawings]
     try:
         with option_errors(task, progress):
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
@@ -136,7 +139,9 @@ def fit_locked(task: Task, cli: TrainCLI) -> RunFolder:
         hint = f"go on with: {task.command} --resume {shlex.quote(str(folder.path))}"
         raise KeyboardInterrupt(*([hint] if folder.config.exists() else [])) from stop
     if cli.trainer.is_global_zero:
-        finish(cli.model, cli.datamodule, folder)
+        run = finish(cli.model, cli.datamodule, folder)
+        drawings.draw_results(run, cli.trainer.strategy.root_device)
+        print_next(cli.datamodule, folder)
     return folder
 
 
@@ -148,15 +153,16 @@ def introduction(module: Learner, data: ImageData, checkpoint: Path | None, resu
     return "\n".join([module.describe(data) + start, *module.notes])
 
 
-def finish(module: Learner, data: ImageData, folder: RunFolder) -> None:
-    """Write the weights of the best epoch, or their moving average; print the score and the next command.
+def finish(module: Learner, data: ImageData, folder: RunFolder) -> Run:
+    """Save the weights of the best epoch, or their moving average, and print the score.
 
     Where there is no best epoch, since none saw the hold-out or its file was removed, those of the last one.
     """
     score = module.best_score if folder.best.exists() else None
     state = read_checkpoint(folder.last if score is None else folder.best)
     module.load_state_dict(state["state_dict"])
-    module.save(folder.path, data)
+    run = module.eval().as_run(data)
+    save_run(run, folder.path)
     average = "" if module.ema is None else ", moving average of the weights"
     epoch = f"epoch {state['epoch'] + 1}{average}"
     if score is None:
@@ -165,7 +171,15 @@ def finish(module: Learner, data: ImageData, folder: RunFolder) -> None:
         print(f"best {module.score_words}: {100 * score:.2f} % ({epoch})")
     for line in module.left_out():
         print_line(line)
+    return run
+
+
+def print_next(data: ImageData, folder: RunFolder) -> None:
+    """Print what there is to see of a finished run, and the next command."""
+    images = [file.name for file in (folder.curves, folder.predictions, folder.first_batch) if file.exists()]
     run, source = (shlex.quote(str(word)) for word in (folder.path, data.source))
+    if images:
+        print_line(f"see {', '.join(images)} in {folder.path}")
     print_line(f"the run is in {folder.path}; next:")
     print_line(
         f"  slideformer evaluate {run} --data {source}{data.evaluation_options}"

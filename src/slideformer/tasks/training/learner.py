@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import lightning as L
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from slideformer.console import print_line
 from slideformer.errors import UserError, check_range
+from slideformer.runs import Run
 from slideformer.tasks.training.batches import Batch
 from slideformer.tasks.training.devices import all_gather_object
 from slideformer.tasks.training.optimise import Optimise, build_optimiser, build_schedule, check_rates
@@ -37,6 +37,7 @@ class Learner(L.LightningModule):
         best_score: highest score of an epoch so far; None before the first one.
         figures: names of the logged figures that are printed after an epoch.
         notes: lines on the weights that it starts from, printed before the training.
+        first_batch: called once, with the first batch as the model sees it.
     """
 
     score: ClassVar[str]
@@ -57,6 +58,7 @@ class Learner(L.LightningModule):
         self.best_score: float | None = None
         self.unreadable: set[str] = set()
         self.notes: list[str] = []
+        self.first_batch: Callable[[Batch], None] | None = None
 
     @property
     def evaluated(self) -> nn.Module:
@@ -77,9 +79,15 @@ class Learner(L.LightningModule):
         """Model and data in a line."""
         raise NotImplementedError
 
-    def save(self, folder: Path, data: Any) -> None:
-        """Write the evaluated weights into the folder of a run."""
+    def as_run(self, data: Any) -> Run:
+        """The evaluated weights, and everything known about them."""
         raise NotImplementedError
+
+    def show(self, batch: Batch) -> None:
+        """Hand over a batch as the model sees it: every step of a training calls this."""
+        if self.first_batch is not None:
+            self.first_batch(batch)
+            self.first_batch = None
 
     def usable(self, batch: Batch) -> Batch:
         """Return the batch itself; print, once each, which images were left out.

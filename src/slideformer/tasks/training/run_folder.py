@@ -49,6 +49,26 @@ class RunFolder:
         """The weights of a finished run."""
         return self.path / "model.safetensors"
 
+    @property
+    def metrics(self) -> Path:
+        """The figures of every logged update and evaluated epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def first_batch(self) -> Path:
+        """Images and labels of the first batch, as the model sees them."""
+        return self.path / "first_batch.png"
+
+    @property
+    def curves(self) -> Path:
+        """The figures over the training, drawn."""
+        return self.path / "curves.png"
+
+    @property
+    def predictions(self) -> Path:
+        """Predictions for images of the hold-out, drawn."""
+        return self.path / "predictions.png"
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Create the folder and lock it against other trainings; remove it again if it stays empty.
