@@ -62,7 +62,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Moment:
-    """Seconds that have passed, and those for which processors were busy, all together and for this process."""
+    """Seconds that have passed, and seconds of processors, those of all work and of this process."""
 
     passed: float
     busy: float

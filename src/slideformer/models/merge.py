@@ -16,8 +16,8 @@ def reparameterize(model: nn.Module) -> nn.Module:
     """Copy a model with every learned shift merged (paper, section 4.3): same function, one kernel.
 
     Args:
-        model: any module, a network of your own or a single layer. What timm merges in its own models, such as
-            a convolution and its norm, is merged, too.
+        model: any module, a network of your own or a single layer. What timm merges in its own models,
+            such as a convolution and its norm, is merged, too.
 
     Raises:
         RuntimeError: the model is in training mode.
