@@ -68,7 +68,7 @@ class Kind(Generic[Result]):
     def report(self, result: Result, facts: Facts) -> Report:
         """A report of figures and their conditions, which says where they are unreliable."""
         about = {"kind": self.name} if self.name else {}
-        table = self.table(result, facts)
+        table: Table = self.table(result, facts)
         load = worst(machine.load for machine in result.machines)
         doubt = None if load is None else load.doubt
         if doubt is not None:
