@@ -6,8 +6,10 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from slideformer.cli.main import VERBS
@@ -20,8 +22,19 @@ VERB = r"slideformer ([a-z][a-z-]*)(?=\s|$)"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+OWN_NETWORK = ROOT / "docs" / "own-network.md"
+
+
 def python_blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def run_blocks(page: Path) -> dict[str, Any]:
+    """Run the blocks of a page in order; the names that they define."""
+    names: dict[str, Any] = {}
+    for block in python_blocks(page.read_text(encoding="utf-8")):
+        exec(compile(block, page.name, "exec"), names)
+    return names
 
 
 @pytest.fixture
@@ -39,12 +52,25 @@ def folder_of_a_reader(
 def test_every_python_block_of_the_readme_runs(
     folder_of_a_reader: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blocks = python_blocks(README.read_text(encoding="utf-8"))
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+    run_blocks(README)
     assert capsys.readouterr().out.split()[-1] in CLASSES
     assert (folder_of_a_reader / "attention.png").exists()
+
+
+@pytest.mark.slow
+def test_every_python_block_about_a_network_of_your_own_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks(OWN_NETWORK)
+    assert len(names["differences"]) == 4
+    assert max(names["differences"]) < 1e-4
+    assert names["top1"] > 0.9
+    assert abs(names["top1_int8"] - names["top1"]) < 0.02
+    with torch.no_grad():
+        for other in (names["merged"], names["compiled"]):
+            x = torch.randn(2, 1, 11, 17)
+            torch.testing.assert_close(other(x), names["network"](x), atol=1e-4, rtol=1e-4)
 
 
 def test_every_command_of_the_pages_is_a_verb() -> None:

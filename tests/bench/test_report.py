@@ -12,6 +12,7 @@ from slideformer.bench import conditions, restore
 from slideformer.bench.candidate import Setting
 from slideformer.bench.comparison import Comparison, Maps, Row
 from slideformer.bench.deployed import VIEWS, Deployed, Deployment
+from slideformer.bench.load import Load
 from slideformer.bench.machine import Machine
 from slideformer.bench.measurement import Group, Groups, Measurement
 from slideformer.bench.report import (
@@ -27,7 +28,7 @@ from slideformer.bench.report import (
 )
 
 FACTS = conditions("a subject", Setting(), "slideformer bench") | {"packages": {"a": "1"}}
-MACHINE = Machine(200.0, 4.0)
+MACHINE = Machine(200.0, 4.0, Load(1.3, 2, 2, 0.05))
 TIMING = Measurement("a", 2.0, (1.5, 2.5), None, 1.0, 8.0, 4, 1e-6, 80.0)
 GROUPS = Groups([Group(8, [TIMING, TIMING], MACHINE, ["b left out"])])
 ROW = Row("slide", "a paper", 10, 20, 1.0, (0.5, 1.5), 4.0, 9, 1, "its own", ("PyTorch", "ONNX"), 5)
@@ -47,6 +48,11 @@ def test_a_report_of_every_kind_comes_back_from_json(report: Report) -> None:
     assert restore(json.loads(json.dumps(report.figures))) == report
 
 
+@pytest.mark.parametrize("report", REPORTS[:-1], ids=lambda report: report.figures.get("kind", "sizes"))
+def test_every_kind_that_is_timed_says_that_other_work_was_running(report: Report) -> None:
+    assert report.table.notes[-1].startswith("other work is running (1.3 of 2 cores)")
+
+
 def test_every_kind_is_tried() -> None:
     assert {report.figures.get("kind", "") for report in REPORTS} == set(KINDS)
 
@@ -58,6 +64,6 @@ RESULTS = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*.
 def test_a_measurement_that_is_kept_loses_nothing(file: Path) -> None:
     figures = json.loads(file.read_text(encoding="utf-8"))
     again = json.loads(json.dumps(restore(figures).figures))
-    # Measurements from before the memory of the process was taken have none.
-    text = json.dumps(again).replace(', "process_mib": null', "")
+    # Measurements from before the memory of the process and the load were taken have none.
+    text = json.dumps(again).replace(', "process_mib": null', "").replace(', "load": null', "")
     assert text == json.dumps(figures).replace(', "process_mib": null', "")

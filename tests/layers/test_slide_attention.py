@@ -99,9 +99,18 @@ def test_merging_drops_the_learned_kernel_and_twice_is_once() -> None:
     layer.reparameterize()
     assert layer.shift is merged
     assert isinstance(merged, MergedShift)
-    assert torch.equal(merged.weight, weight)
-    assert torch.equal(merged.bias, bias)
+    assert torch.equal(merged.merged_weight, weight)
+    assert torch.equal(merged.merged_bias, bias)
     assert not list(merged.buffers())
+
+
+def test_merged_weights_load_into_merged_layers_alone() -> None:
+    layer, merged = SlideAttention(32, 2).eval(), SlideAttention(32, 2).eval()
+    merged.reparameterize()
+    with pytest.raises(RuntimeError, match=r"Missing key.*shift\.weight"):
+        layer.load_state_dict(merged.state_dict())
+    with pytest.raises(RuntimeError, match=r"Missing key.*shift\.merged_weight"):
+        merged.load_state_dict(layer.state_dict())
 
 
 def test_merging_is_refused_in_training_mode() -> None:

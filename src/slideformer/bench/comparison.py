@@ -91,6 +91,11 @@ class Comparison:
     machine: Machine
     notes: list[str]
 
+    @property
+    def machines(self) -> list[Machine]:
+        """The machine, in a list."""
+        return [self.machine]
+
 
 def pattern_layers(maps: Maps, setting: Setting) -> tuple[dict[Pattern, nn.Module], list[str]]:
     """A fresh layer of every pattern, in evaluation mode, and notes on those left out."""

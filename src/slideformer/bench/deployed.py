@@ -158,7 +158,7 @@ class Deployment:
     Attributes:
         view: a name in `VIEWS`.
         rows: one a model, runtime, precision and number of threads.
-        machine: its rates in the same rounds, with the most threads.
+        machine: its rates in the same rounds, with the most threads, and the load that disturbed it most.
         notes: on models and runtimes that were left out.
     """
 
@@ -166,6 +166,11 @@ class Deployment:
     rows: list[Deployed]
     machine: Machine
     notes: list[str]
+
+    @property
+    def machines(self) -> list[Machine]:
+        """The machine, in a list."""
+        return [self.machine]
 
 
 # The cell of a row, given its baseline; None where that was left out.

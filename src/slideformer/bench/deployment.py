@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from slideformer.bench.candidate import Candidate, Setting, check, count_gflop
 from slideformer.bench.deployed import Deployed, Deployment, Variant
 from slideformer.bench.engines import Engine, Ready, Subject
+from slideformer.bench.load import worst
 from slideformer.bench.machine import Machine
 from slideformer.bench.measurement import measure
 from slideformer.errors import UserError
@@ -76,7 +77,7 @@ def measure_deployment(
     models = build(variants, image, setting)
     rows: list[Deployed] = []
     notes: list[str] = []
-    machine = None
+    machines: list[Machine] = []
     usual = torch.get_num_threads()
     for precision in dict.fromkeys(precisions):
         prepared, left_out = prepare(variants, models, engines, image, precision, folder, setting)
@@ -85,10 +86,12 @@ def measure_deployment(
             for number in sorted(set(threads)) if prepared else ():
                 found, machine = in_turn(prepared, image, precision, number, setting)
                 rows += found
+                machines.append(machine)
         finally:
             torch.set_num_threads(usual)
-    if machine is None:
+    if not machines:
         raise UserError(f"nothing is left to measure: {'; '.join(notes)}; choose others")
+    machine = replace(machines[-1], load=worst(machine.load for machine in machines))
     return Deployment(view, rows, machine, notes)
 
 

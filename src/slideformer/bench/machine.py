@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from slideformer.bench.candidate import Setting
+from slideformer.bench.load import Load
 from slideformer.version import __version__
 
 GEMM, COPY = "product of matrices", "copy"
@@ -24,15 +25,17 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Machine:
-    """Rates of the machine, measured in the same rounds as the candidates.
+    """Rates of the machine and other work on it, measured in the same rounds as the candidates.
 
     Attributes:
         gemm_gflops: of a product of two square matrices, in GFLOP/s.
         copy_gbs: of a copy, reads and writes counted, in GB/s.
+        load: other work and how far times scatter; None in measurements from before these were taken.
     """
 
     gemm_gflops: float
     copy_gbs: float
+    load: Load | None = None
 
 
 def probes(setting: Setting, megabytes: float) -> dict[str, tuple[Callable[[], object], float]]:

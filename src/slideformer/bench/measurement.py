@@ -7,13 +7,14 @@ import ctypes
 import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from slideformer.bench.candidate import Candidate, Setting, Step
+from slideformer.bench.load import Load, moment, other_cores, usable_cores
 from slideformer.bench.machine import COPY, GEMM, Machine, probes
 from slideformer.errors import UserError
 
@@ -85,6 +86,11 @@ class Groups:
 
     groups: list[Group]
 
+    @property
+    def machines(self) -> list[Machine]:
+        """The machine during each group."""
+        return [group.machine for group in self.groups]
+
 
 def measure_sizes(
     build: Callable[[int], tuple[list[Candidate], list[str]]], sizes: Sequence[int], setting: Setting
@@ -111,16 +117,22 @@ def measure(
     runs: dict[str, Callable[[], object]] = {c.name: c.step for c in candidates}
     runs |= {name: run for name, (run, _) in bounds.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
+    start = moment()
     for number in range(setting.rounds):
         for name in runs if number % 2 == 0 else reversed(runs):
             setting.progress(f"{size}: round {number + 1} of {setting.rounds}, {name}")
             times[name].append(visit(runs[name], setting.device))
+    others = other_cores(start, moment())
     rates = {name: 1000 * work / statistics.median(times[name]) for name, (_, work) in bounds.items()}
     rows = []
     for c in candidates:
         setting.progress(f"{size}: memory of {c.name}")
         rows.append(measurement(c, times[c.name], setting.device))
-    return Group(size, rows, Machine(gemm_gflops=rates[GEMM], copy_gbs=rates[COPY]), list(notes))
+    # The steps of a GPU are started by one thread.
+    threads = torch.get_num_threads() if torch.device(setting.device).type == "cpu" else 1
+    load = Load(others, len(usable_cores()), threads, scatter(times.values()))
+    machine = Machine(gemm_gflops=rates[GEMM], copy_gbs=rates[COPY], load=load)
+    return Group(size, rows, machine, list(notes))
 
 
 def measurement(candidate: Candidate, times: list[float], device: str) -> Measurement:
@@ -167,6 +179,15 @@ def quartiles(values: list[float]) -> tuple[float, float]:
         return values[0], values[0]
     first, _, third = statistics.quantiles(values, n=4, method="inclusive")
     return first, third
+
+
+def scatter(times: Iterable[list[float]]) -> float:
+    """Distance of the quartiles over the median of each candidate's times; of all candidates, the median."""
+    spreads = []
+    for values in times:
+        first, third = quartiles(values)
+        spreads.append((third - first) / statistics.median(values))
+    return statistics.median(spreads)
 
 
 def peak_mib(step: Step, device: str) -> float | None:

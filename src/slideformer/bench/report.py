@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from types import NoneType
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from slideformer.bench.comparison import Comparison, comparison_table
 from slideformer.bench.deployed import Deployment, deployment_table
 from slideformer.bench.detector import detector_table
-from slideformer.bench.machine import Facts, headline
+from slideformer.bench.load import worst
+from slideformer.bench.machine import Facts, Machine, headline
 from slideformer.bench.measurement import Group, Groups, Measurement
 from slideformer.bench.model import hosts_table
 from slideformer.bench.table import Table, mebibytes, milliseconds, percent, span
@@ -22,6 +24,11 @@ class Families:
 
     rows: dict[str, dict[str, str]]
 
+    @property
+    def machines(self) -> list[Machine]:
+        """None: nothing is timed."""
+        return []
+
 
 Result = TypeVar("Result", Groups, Comparison, Deployment, Families)
 
@@ -32,11 +39,16 @@ class Report:
 
     Attributes:
         table: to print.
-        figures: kind, conditions and all figures as plain values, as ``--json`` writes them.
+        figures: kind, conditions and all figures as plain values, as ``--json`` writes them; under
+            ``unreliable`` the reason why they are, where they are.
     """
 
     table: Table
     figures: dict[str, Any]
+
+
+# What figures have besides the fields of their dataclass.
+DESCRIPTION = ("kind", "unreliable", "conditions")
 
 
 @dataclass(frozen=True)
@@ -54,19 +66,27 @@ class Kind(Generic[Result]):
     table: Callable[[Result, Facts], Table]
 
     def report(self, result: Result, facts: Facts) -> Report:
-        """A report of figures and their conditions."""
-        name = {"kind": self.name} if self.name else {}
-        return Report(self.table(result, facts), {**name, "conditions": dict(facts), **asdict(result)})
+        """A report of figures and their conditions, which says where they are unreliable."""
+        about = {"kind": self.name} if self.name else {}
+        table: Table = self.table(result, facts)
+        load = worst(machine.load for machine in result.machines)
+        doubt = None if load is None else load.doubt
+        if doubt is not None:
+            table = replace(table, notes=[*table.notes, doubt])
+            about["unreliable"] = doubt
+        return Report(table, {**about, "conditions": dict(facts), **asdict(result)})
 
     def restore(self, figures: Mapping[str, Any]) -> Report:
         """The report that these plain values are of."""
-        values = {name: x for name, x in figures.items() if name not in ("kind", "conditions")}
+        values = {name: x for name, x in figures.items() if name not in DESCRIPTION}
         result: Result = rebuild(self.result, values)
         return self.report(result, figures["conditions"])
 
 
 def rebuild(hint: Any, value: Any) -> Any:
     """Build what has this type hint, a dataclass for instance, from its plain values."""
+    if value is not None and NoneType in get_args(hint):
+        (hint,) = (one for one in get_args(hint) if one is not NoneType)
     if isinstance(hint, type) and is_dataclass(hint):
         hints = get_type_hints(hint)
         return hint(**{name: rebuild(hints[name], x) for name, x in value.items()})

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from slideformer.bench import Report, Setting
     from slideformer.bench.candidate import Work
 
-# Variables that change the figures: instruction sets and threads.
+# Variables that change the figures: instruction sets, threads, and how these wait.
 ENVIRONMENT = (
     "ATEN_CPU_CAPABILITY",
     "MKL_ENABLE_INSTRUCTIONS",
     "ONEDNN_MAX_CPU_ISA",
     "SLIDEFORMER_CPU_ISA",
     "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
 )
 
 

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 class MergedShift(nn.Module):
     """A shift whose fixed and learned kernels are merged, the result of `DeformedShift.merge`.
 
+    Its parameters have other names than those of the learned part, so that weights of merged and of other
+    models do not load into each other.
+
     Args:
         weight: ``(D, T, T)`` [channel, output tap, input tap].
         bias: ``(D, T)``.
@@ -17,16 +20,16 @@ class MergedShift(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight)
-        self.bias = nn.Parameter(bias)
+        self.merged_weight = nn.Parameter(weight)
+        self.merged_bias = nn.Parameter(bias)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Weight ``(D, T, T)`` and bias ``(D, T)`` of the shift."""
-        return self.weight, self.bias
+        return self.merged_weight, self.merged_bias
 
     def extra_repr(self) -> str:
         """Sizes, for ``print``."""
-        return f"channels={len(self.weight)}, taps={self.weight.shape[1]}"
+        return f"channels={len(self.merged_weight)}, taps={self.merged_weight.shape[1]}"
 
 
 class DeformedShift(nn.Module):
