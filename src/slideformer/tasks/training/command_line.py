@@ -189,7 +189,7 @@ class TrainCLI(LightningCLI):
         config["plugins"] = [AtomicFiles(), *as_list(config.get("plugins"))]
         config["enable_progress_bar"] = terminal
         config["default_root_dir"] = str(path)
-        return self._instantiate_trainer(config, callbacks(self.folder, self.task.learner().score, terminal))
+        return self._instantiate_trainer(config, callbacks(self.folder, terminal))
 
     def save_config(self) -> None:
         """Write the resolved configuration, from which a new run can start, too."""

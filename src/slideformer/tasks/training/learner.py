@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -39,9 +39,9 @@ class Learner(L.LightningModule):
         notes: lines on the weights that it starts from, printed before the training.
     """
 
-    score: ClassVar[str]
-    score_words: ClassVar[str]
-    figures: ClassVar[tuple[str, ...]]
+    score: str
+    score_words: str
+    figures: tuple[str, ...]
 
     def __init__(
         self, model: nn.Module, kept: Mapping[str, Any], optimise: Optimise, ema_decay: float | None
