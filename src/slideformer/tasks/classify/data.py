@@ -233,10 +233,10 @@ def check_same_classes(data: Sequence[str], teacher: Sequence[str]) -> None:
     what = (
         f"without {', '.join(missing) or 'none'} and with the foreign {', '.join(foreign) or 'none'}"
         if missing or foreign or len(data) != len(teacher)
-        else f"them in another order, {', '.join(teacher)}"
+        else f"the order {', '.join(teacher)}"
     )
     raise UserError(
-        f"`teacher` must have the {len(data)} classes of the data, in their order, got one {what}; "
+        f"`teacher` must have the {len(data)} classes of the data, in their order, got {what}; "
         "give one that was trained for these classes"
     )
 
