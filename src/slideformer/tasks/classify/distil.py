@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a student learns from its teacher: logits, and the stages' maps; the losses are PyTorch's."""
+"""Distillation: a student learns its teacher's logits and stage maps, by PyTorch's losses."""
 
 from __future__ import annotations
 
