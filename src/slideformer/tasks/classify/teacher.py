@@ -142,14 +142,14 @@ class Teacher:
             return images
         return F.interpolate(images, self.size, mode="bicubic", antialias=True)
 
-    def try_on(self, image: Tensor) -> Answers:
+    def try_on(self, image: Tensor) -> None:
         """Answer for an image, before any training.
 
         Raises:
             UserError: the teacher does not take images of that size.
         """
         try:
-            return self(image)
+            self(image)
         except (AssertionError, RuntimeError) as error:  # by which models refuse a size
             size = " x ".join(str(side) for side in image.shape[2:])
             raise UserError(
