@@ -18,6 +18,7 @@ from slideformer.tasks.training.freeze import Freeze
 from slideformer.tasks.training.optimise import Optimise
 from tests.saved import save_classifier
 from tests.tasks.classify.test_module import Noise, fit
+from tests.tiers import fast
 
 FAST = Optimise(lr=1e-2, warmup_epochs=0, layer_decay=0.7)
 
@@ -51,7 +52,7 @@ def host(tmp_path: Path) -> str:
     return f"host:{tmp_path}"
 
 
-@pytest.mark.parametrize("ema_decay", [None, 0.5])
+@pytest.mark.parametrize("ema_decay", fast([0.5, None]))
 def test_a_frozen_epoch_changes_only_what_is_new(host: str, ema_decay: float | None) -> None:
     module = Classifier("slide_swin_nano", 3, weights=host, freeze=2, optimise=FAST, ema_decay=ema_decay)
     follow = Follow()
