@@ -116,6 +116,20 @@ HOLD = (
         (["--data=digits", "--data.num_classes=7"], "the classes of digits are its own"),
         (["--data=digits", "--trainer.precision=7"], "precision"),
         (
+            ["--data=digits", "--model.teacher=nowhere"],
+            "--model.teacher must be the folder of a finished run, or a name that timm knows, got nowhere",
+        ),
+        (
+            ["--data=digits", "--model.teacher=resnet18"],
+            "--model.teacher must have the 10 classes of the model, got resnet18 with 1000; give one",
+        ),
+        (["--data=digits", "--model.distil.logits=-1"], "--model.distil.logits must be at least 0, got -1"),
+        (["--data=digits", "--model.freeze=0"], "--model.freeze must be at least 1, got 0"),
+        (
+            ["--data=digits", "--model.freeze=1"],
+            "--model.freeze trains first what --weights leave new, got 1 without weights; give them",
+        ),
+        (
             ["--data=digits", "--trainer.precision=transformer-engine"],
             "this needs a package that is not installed: Requirement 'transformer_engine",
         ),

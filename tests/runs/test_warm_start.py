@@ -35,7 +35,7 @@ def folder(classifier: torch.nn.Module, tmp_path: Path) -> Path:
 def load_backbone(features: Features, source: Path | str) -> list[str]:
     """Load as a segmenter over this backbone does."""
     blueprint = Blueprint("segment", features.backbone, 5, arguments={"options": features.arguments})
-    return start_from(str(source), features, blueprint)
+    return start_from(str(source), features, blueprint)[1]
 
 
 def assert_same_maps(features: Features, classifier: torch.nn.Module) -> None:
@@ -117,7 +117,7 @@ def test_a_hosts_run_enters_a_sliding_model(tmp_path: Path) -> None:
     host = small("slide_swin_tiny", slide_stages=())
     save_classifier(host, tmp_path)
     model = small("slide_swin_tiny", num_classes=3)
-    (told,) = start_from(f"host:{tmp_path}", model, Blueprint("classify", "slide_swin_tiny", 3))
+    _, (told,) = start_from(f"host:{tmp_path}", model, Blueprint("classify", "slide_swin_tiny", 3))
     assert told.startswith(f"host:{tmp_path}: 78 of 86 tensors taken; new: key bias, shift, head")
 
 
@@ -126,7 +126,7 @@ def test_timms_weights_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     model = timm.create_model("slide_swin_tiny", num_classes=3)
     with monkeypatch.context() as context:  # in place of the network
         context.setattr(timm, "create_model", lambda name, pretrained: {HOST_NAME: host}[name])
-        (told,) = start_from("host:timm", model, Blueprint("classify", "slide_swin_tiny", 3))
+        _, (told,) = start_from("host:timm", model, Blueprint("classify", "slide_swin_tiny", 3))
     assert told.startswith("host:timm: 167 of 181 tensors taken; new: key bias, shift, head")
     assert torch.equal(
         model.state_dict()["patch_embed.proj.weight"], host.state_dict()["patch_embed.proj.weight"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from slideformer.viz import draw_predictions, predictions
-from slideformer.viz.figure import RIGHT, WRONG
+from slideformer.viz.figure import INK, RIGHT, WRONG
 from slideformer.viz.sheet import Part
 
 IMAGE = np.zeros((32, 32, 3), np.uint8)
@@ -65,6 +65,14 @@ def test_a_part_that_would_be_empty_is_left_out(
     draw_predictions([IMAGE] * 2, [0, 0], guesses, [0.5, 0.6], ["cat", "dog"])
     (part,) = sheet["parts"]
     assert part.title.startswith(title)
+
+
+def test_without_labels_nothing_is_called_right_or_wrong(sheet: dict[str, Any]) -> None:
+    draw_predictions([IMAGE] * 2, None, [1, 0], [0.9, 0.6], ["cat", "dog"], subject="photos")
+    assert sheet["title"] == "predicted classes with their probabilities: 2 of 2 photos, without labels"
+    (part,) = sheet["parts"]
+    assert lines(part) == [("90 %: dog",), ("60 %: cat",)]
+    assert {tile.colour for tile in part.tiles} == {INK}
 
 
 @pytest.mark.parametrize(("labels", "guesses"), [([0], [0, 1]), ([0, 1], [0])])

@@ -16,13 +16,14 @@ usage: slideformer train --model NAME --data SOURCE --output RUN [options]
 
   slideformer train --config digits --output runs/digits
   slideformer train --model slide_swin_tiny --weights host:timm --data DIR --output runs/mine --epochs 20
+  slideformer train --weights host:runs/host --model.teacher runs/host --data IMAGES --output runs/taught
   slideformer train --config imagenet_slide_swin_tiny --data DIR --output runs/imagenet --trainer.devices 8
   slideformer train --resume runs/mine
   slideformer train detect --help
   slideformer train segment --help
 
 SOURCE is a folder with train/ and val/, each with a folder of images a class; `digits`; or a source of
-timm such as wds/NAME.
+timm such as wds/NAME. With --model.teacher, of a run or a name of timm's, also IMAGES without labels.
 """,
     "detect": """\
 usage: slideformer train detect --model HEAD --backbone NAME --data DIR --output RUN [options]

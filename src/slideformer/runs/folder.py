@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,13 +68,25 @@ def open_run(folder: str | Path) -> Run:
             run = slideformer.open_run("runs/mine")
             print(run.task, run.class_names)
     """
+    described, folder = read_run(folder), Path(folder)
+    build = partial(FORMATS[described.task].build, described.blueprint, folder / CONFIG)
+    return replace(described, model=load_built(build, folder / WEIGHTS))
+
+
+def read_run(folder: str | Path) -> Run:
+    """The metadata of a trained model, of any task; its model is an empty module.
+
+    Args:
+        folder: of a finished run.
+
+    Raises:
+        UserError: the file is missing, damaged or not of slideformer.
+    """
     folder = Path(folder)
     source = folder / CONFIG
     content = read_object(source)
     form = FORMATS[task_in(content.get("task", "classify"), source)]
-    described = form.read(content, source)
-    model = load_built(lambda: form.build(described.blueprint, source), folder / WEIGHTS)
-    return replace(described, model=model, folder=folder)
+    return replace(form.read(content, source), folder=folder)
 
 
 def save_run(run: Run, folder: str | Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slideformer.dense.features import Features, features_in
 from slideformer.errors import UserError
-from slideformer.models import read_authors, warm_start
+from slideformer.models import WarmStart, read_authors, warm_start
 from slideformer.models.hosts import TIMM_HOSTS
 from slideformer.runs.folder import open_run
 from slideformer.runs.run import Blueprint, Run
@@ -21,7 +21,7 @@ from slideformer.runs.run import Blueprint, Run
 TIMM, HOST = "timm", "host:"
 
 
-def start_from(source: str, model: nn.Module, blueprint: Blueprint) -> list[str]:
+def start_from(source: str, model: nn.Module, blueprint: Blueprint) -> tuple[WarmStart, list[str]]:
     """Load the weights of a source into a new model, or into its backbone; see `warm_start`.
 
     Args:
@@ -32,7 +32,8 @@ def start_from(source: str, model: nn.Module, blueprint: Blueprint) -> list[str]
         blueprint: how it was built.
 
     Returns:
-        Lines to print: what was taken, and where a backbone is used with another normalisation.
+        The report, tensor by tensor, and lines to print: what was taken, and where a backbone is used with
+        another normalisation.
 
     Raises:
         UserError: the source is no such thing, or does not fit the model; nothing is loaded.
@@ -58,7 +59,7 @@ def start_from(source: str, model: nn.Module, blueprint: Blueprint) -> list[str]
         report = warm_start(part, state)
     except UserError as error:
         raise UserError(f"{source} does not fit {blueprint.backbone}: {error}") from error
-    return [f"{source}: {report}", *notes]
+    return report, [f"{source}: {report}", *notes]
 
 
 def weights_of(run: Run, *, whole: bool) -> Mapping[str, Tensor]:
@@ -79,8 +80,21 @@ def published(blueprint: Blueprint, host: bool) -> Mapping[str, Tensor]:
         raise UserError(
             f"timm must have a plain host of the model, as for {', '.join(TIMM_HOSTS)}, got {name}"
         )
+    return published_model(name, **options).state_dict()
+
+
+def published_model(name: str, **options: Any) -> nn.Module:
+    """A model with the weights that timm publishes.
+
+    Args:
+        name: timm's.
+        options: further arguments of the model.
+
+    Raises:
+        UserError: there are none, or they cannot be fetched.
+    """
     try:
-        return timm.create_model(name, pretrained=True, **options).state_dict()
+        return timm.create_model(name, pretrained=True, **options)
     except (RuntimeError, OSError) as error:
         raise UserError(
             f"timm must have weights of {name}, but {error}; give a run or a file instead"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from slideformer.viz.figure import RIGHT, WRONG
+from slideformer.viz.figure import INK, RIGHT, WRONG
 from slideformer.viz.sheet import Part, Tile, display, draw_sheet, pick_evenly
 
 MISTAKES, RIGHT_ONES = 24, 16
@@ -18,7 +18,7 @@ COLUMNS, SIDE = 8, 128
 
 def draw_predictions(
     images: Sequence[Any],
-    labels: Sequence[int],
+    labels: Sequence[int] | None,
     predictions: Sequence[int],
     confidences: Sequence[float],
     class_names: Sequence[str],
@@ -27,9 +27,11 @@ def draw_predictions(
 ) -> Image.Image:
     """Draw the most confident mistakes, with the true classes, and some images that are classified right.
 
+    Without labels, some images with their predicted classes are drawn.
+
     Args:
         images: all that were classified, PIL's or arrays ``(height, width, 3)`` of 8 bits.
-        labels: true class numbers.
+        labels: true class numbers; None where nobody knows them.
         predictions: predicted class numbers.
         confidences: probability of each predicted class, from 0 to 1.
         class_names: in the order of the numbers.
@@ -39,30 +41,36 @@ def draw_predictions(
         ValueError: lengths differ, or there is no image.
     """
     count = len(images)
-    if not count == len(labels) == len(predictions) == len(confidences) or not count:
+    given = count if labels is None else len(labels)
+    if not count == given == len(predictions) == len(confidences) or not count:
         raise ValueError(
             "there must be as many labels, predictions and confidences as images, and one at least, "
-            f"got {len(labels)}, {len(predictions)}, {len(confidences)} and {count}"
+            f"got {given}, {len(predictions)}, {len(confidences)} and {count}"
         )
-    right = [n for n in range(count) if labels[n] == predictions[n]]
-    wrong = sorted(set(range(count)) - set(right), key=lambda n: -confidences[n])
 
-    def tile(number: int) -> Tile:
+    def tile(number: int, *, truth: str = "", colour: str = RIGHT) -> Tile:
         image = images[number]
         shown = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
-        hit = labels[number] == predictions[number]
         # The share first: a long name is cut at its end.
         lines = [f"{100 * confidences[number]:.0f} %: {class_names[predictions[number]]}"]
-        lines += [] if hit else [f"true: {class_names[labels[number]]}"]
-        return Tile(display(shown, SIDE), tuple(lines), RIGHT if hit else WRONG, framed=not hit)
+        return Tile(display(shown, SIDE), (*lines, *([truth] if truth else [])), colour, framed=bool(truth))
 
+    if labels is None:
+        some = pick_evenly(count, MISTAKES + RIGHT_ONES)
+        title = (
+            f"predicted classes with their probabilities: {len(some)} of {count} {subject}, without labels"
+        )
+        return draw_sheet(title, [Part([tile(number, colour=INK) for number in some])], columns=COLUMNS)
+    right = [n for n in range(count) if labels[n] == predictions[n]]
+    wrong = sorted(set(range(count)) - set(right), key=lambda n: -confidences[n])
     parts = []
     if wrong:
         words = f"the {MISTAKES} most confident of {len(wrong)} mistakes"
         if len(wrong) <= MISTAKES:
             words = "all mistakes, the most confident first" if len(wrong) > 1 else "the only mistake"
         words += ": predicted class with its probability, and true class"
-        parts.append(Part([tile(number) for number in wrong[:MISTAKES]], words))
+        truths = [(number, f"true: {class_names[labels[number]]}") for number in wrong[:MISTAKES]]
+        parts.append(Part([tile(number, truth=truth, colour=WRONG) for number, truth in truths], words))
     if right:
         some = [right[place] for place in pick_evenly(len(right), RIGHT_ONES)]
         words = f"{len(some)} of the {len(right)} that are right, picked evenly"

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 PANELS = {
     "loss": {"train/loss": ("training", 1.0), "val/loss": ("hold-out", 1.0)},
     "accuracy on the hold-out, %": {"val/top1": ("top-1", 100.0), "val/top5": ("top-5", 100.0)},
+    "agreement with the teacher on the hold-out, %": {
+        "val/agreement": ("top-1", 100.0),
+        "val/agreement5": ("top-5", 100.0),
+    },
     "AP on the hold-out, %": {
         "val/box_AP": ("box AP", 100.0),
         "val/box_AP50": ("box AP50", 100.0),

@@ -121,7 +121,7 @@ def test_folders_without_splits_are_checked_in_the_parts_of_a_training(photos: P
     [
         ("train", None, "hold a part of each class out with `val_fraction` 0.2"),
         (".", 0.2, "leave `val_fraction` out"),
-        ("train/cat", 0.2, "must hold one folder of images for each class, got none"),
+        ("train/cat", 0.2, "images must be in the folder of their class"),
         ("nowhere", None, "which does not exist; check the path"),
     ],
 )

@@ -78,6 +78,22 @@ def test_a_mixed_image_has_the_shares_of_its_classes_without_the_smoothing(
     assert "augmented and mixed" in sheet["title"]
 
 
+def test_images_without_labels_have_none_on_the_sheets(
+    photos: Path, finished_run: Path, sheet: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos / "train" / CLASSES[0]
+    data = ClassificationData(
+        str(folder), "slide_swin_nano", batch_size=4, num_workers=0, teacher=str(finished_run)
+    )
+    drawn.draw_batch(Batch(torch.zeros(2, 3, 8, 8), torch.zeros(2).long()), data)
+    assert "(augmented, without labels)" in sheet["title"]
+    assert [tile.lines for tile in sheet["tiles"]] == [(), ()]
+    said: dict[str, Any] = {}
+    monkeypatch.setattr(viz, "draw_predictions", lambda images, labels, *_, **__: said.update(labels=labels))
+    drawn.draw_predictions(open_run(finished_run), data)
+    assert said == {"labels": None}
+
+
 def test_of_a_large_batch_some_are_drawn_and_it_says_so(
     data: ClassificationData, sheet: dict[str, Any]
 ) -> None:

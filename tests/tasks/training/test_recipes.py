@@ -19,6 +19,7 @@ from slideformer.tasks.training.recipes import (
     read_config,
     recipe_files,
     recipe_names,
+    values_of,
 )
 from slideformer.tasks.training.settings import load
 
@@ -72,6 +73,11 @@ def test_a_base_must_be_a_recipe_of_the_task(base: str, tmp_path: Path) -> None:
     file.write_text(f"base: {base}\n")
     with pytest.raises(UserError, match=r"base in .*mine.yaml must be one of digits, fine_tune, imagenet"):
         config_option("classify", str(file))
+
+
+def test_values_are_listed_by_the_last_word_of_their_path() -> None:
+    config = {"model": {"optimise": {"lr": 3e-4}, "smoothing": 0.1}, "data": {"augment": {"scale": [0.3, 1]}}}
+    assert list(values_of(config)) == ["lr 0.0003", "smoothing 0.1", "scale [0.3, 1]"]
 
 
 def test_tables_are_merged_and_lists_are_replaced() -> None:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from math import inf, prod
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from timm.data import create_transform, resolve_data_config
 from torch.utils.data import Dataset
@@ -20,6 +21,7 @@ from slideformer.runs.preprocessing import (
 )
 from slideformer.tasks.classify.samples import images_of, stack
 from slideformer.tasks.classify.sources import Request, find_kind, open_source
+from slideformer.tasks.classify.teacher import read_teacher
 from slideformer.tasks.images import OnBadImage
 from slideformer.tasks.training.data import MOST_PIXELS, ImageData
 
@@ -92,7 +94,10 @@ class ClassificationData(ImageData):
         most_pixels: largest number of pixels of a batch; more is taken for a mistake.
         download: whether timm may fetch a source that is not there, where it can.
         val_fraction: of a folder of class folders without ``train/`` and ``val/``, the part of each class
-            that is held out, by a hash of the files' names: the same images every time.
+            that is held out, by a hash of the files' names: the same images every time. Of a folder of images
+            without labels, the part of all; None for 0.1.
+        teacher: what knows the classes of images without labels: see `Classifier`. With one, ``source`` may
+            be a folder of images in no folders, or in any that are not named after classes.
 
     Raises:
         UserError: the source is not there or not fit to train on.
@@ -114,6 +119,7 @@ class ClassificationData(ImageData):
         most_pixels: int = MOST_PIXELS,
         download: bool = False,
         val_fraction: float | None = None,
+        teacher: str | None = None,
     ) -> None:
         check_range("`val_fraction`", val_fraction, 0.001, 0.999)
         check_range("`image_size`", image_size, 1, LONGEST_INPUT)
@@ -140,14 +146,23 @@ class ClassificationData(ImageData):
             num_workers=self.num_workers,
             download=download,
             val_fraction=val_fraction,
+            teacher=None if teacher is None else read_teacher(teacher).facts,
         )
         self.val_fraction = val_fraction
         self.opened = open_source(request)
+        if request.teacher is not None:
+            check_same_classes(self.label_names, request.teacher.class_names)
         self.train_transform()  # raises for what cannot be, before any work
 
     def prepare_data(self) -> None:
         """Check the source before the training, on one device."""
         self.opened.check()
+        if not self.labelled:
+            train, val = (len(cast("Sized", self.opened.open(split))) for split in ("train", "val"))
+            self.say(
+                f"images without labels: {train} to train on, {val} held out to measure the agreement with "
+                "the teacher"
+            )
 
     @property
     def class_names(self) -> list[str]:
@@ -160,9 +175,14 @@ class ClassificationData(ImageData):
         return self.class_names if self.opened.named else []
 
     @property
+    def labelled(self) -> bool:
+        """Whether the images have labels; if not, only a teacher knows their classes."""
+        return self.opened.labelled
+
+    @property
     def evaluable(self) -> bool:
         """Whether ``slideformer evaluate`` reads the source."""
-        return find_kind(self.source).evaluable
+        return self.labelled and find_kind(self.source).evaluable
 
     @property
     def evaluation_options(self) -> str:
@@ -208,6 +228,22 @@ class ClassificationData(ImageData):
     def val_images(self) -> Dataset[Any]:
         """Images of the hold-out, nothing random."""
         return images_of(self.opened, "val", EvalTransform(self.preprocessing), self.on_bad_image)
+
+
+def check_same_classes(data: Sequence[str], teacher: Sequence[str]) -> None:
+    """Check that a teacher knows the classes of the data, in their order; unknown names are not compared."""
+    if not data or not teacher or list(data) == list(teacher):
+        return
+    missing, foreign = sorted(set(data) - set(teacher)), sorted(set(teacher) - set(data))
+    what = (
+        f"without {', '.join(missing) or 'none'} and with the foreign {', '.join(foreign) or 'none'}"
+        if missing or foreign or len(data) != len(teacher)
+        else f"the order {', '.join(teacher)}"
+    )
+    raise UserError(
+        f"`teacher` must have the {len(data)} classes of the data, in their order, got {what}; "
+        "give one that was trained for these classes"
+    )
 
 
 def preprocessing_of(model: str, image_size: int | None) -> Preprocessing:

@@ -45,10 +45,11 @@ def draw_batch(batch: Batch, data: ClassificationData) -> Image.Image:
     for pixels, target in zip(batch.images[:SHOWN].float().cpu(), batch.targets[:SHOWN].cpu(), strict=True):
         image = to_pil_image((pixels * std + mean).clamp(0, 1))
         lines = shares(target, names) if mixed else (names[int(target)],)
-        tiles.append(Tile(display(image, SIDE), lines))
+        tiles.append(Tile(display(image, SIDE), lines if data.labelled else ()))
     count = len(batch.images)
     shown = f"{count} images" if len(tiles) == count else f"{len(tiles)} of {count} images"
     changes = "augmented and mixed" if mixed else "augmented"
+    changes += "" if data.labelled else ", without labels"
     title = f"first batch of the training, as the model sees it ({changes}): {shown}"
     return viz.draw_sheet(title, [Part(tiles)], columns=COLUMNS)
 
@@ -67,7 +68,7 @@ def shares(target: Tensor, names: list[str]) -> tuple[str, ...]:
 def draw_predictions(run: Run, data: ClassificationData) -> Image.Image:
     """Draw mistakes and right ones among images of the hold-out."""
     images, labels, guesses, confidences = list[Image.Image](), list[int](), list[int](), list[float]()
-    subject, samples = labelled(data)
+    subject, samples = held_out(data)
     while chunk := list(islice(samples, CHUNK)):
         for (image, label), result in zip(chunk, predict(run, [image for image, _ in chunk]), strict=True):
             assert isinstance(result, Classification)  # a readable image, by a classifier
@@ -75,10 +76,11 @@ def draw_predictions(run: Run, data: ClassificationData) -> Image.Image:
             labels.append(int(label))
             guesses.append(int(result.probabilities.argmax()))
             confidences.append(float(result.probabilities.max()))
-    return viz.draw_predictions(images, labels, guesses, confidences, data.class_names, subject=subject)
+    truth = labels if data.labelled else None
+    return viz.draw_predictions(images, truth, guesses, confidences, data.class_names, subject=subject)
 
 
-def labelled(data: ClassificationData) -> tuple[str, Iterator[tuple[Any, Any]]]:
+def held_out(data: ClassificationData) -> tuple[str, Iterator[tuple[Any, Any]]]:
     """Readable images from all over the hold-out, of a stream the first ones, and what they are in words."""
     opened = data.opened.open("val")
     place = "the beginning of" if isinstance(opened, Stream) else "all over"

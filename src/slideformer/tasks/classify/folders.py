@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -113,12 +113,16 @@ def open_part(root: Path, names: Sequence[str], fraction: float, split: str) -> 
     reader = FolderReader(root, names)
     kept = set[str]()
     for number in range(len(names)):
-        paths = [path for path, target in reader.images if target == number]
-        paths.sort(key=lambda path: sha256(os.fsencode(os.path.relpath(path, root))).digest())
-        count = min(max(1, round(fraction * len(paths))), len(paths) - 1)
-        kept |= set(paths[:count] if split == "val" else paths[count:])
+        kept |= part_of([path for path, target in reader.images if target == number], root, fraction, split)
     reader.images = [image for image in reader.images if image[0] in kept]
     return reader
+
+
+def part_of(paths: Iterable[str], root: Path, fraction: float, split: str) -> set[str]:
+    """Those of some paths, of the same kind, that are of a part: see `open_part`."""
+    ordered = sorted(paths, key=lambda path: sha256(os.fsencode(os.path.relpath(path, root))).digest())
+    count = min(max(1, round(fraction * len(ordered))), len(ordered) - 1)
+    return set(ordered[:count] if split == "val" else ordered[count:])
 
 
 class FolderReader:

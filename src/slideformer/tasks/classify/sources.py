@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from slideformer.errors import UserError
-from slideformer.tasks.classify import digits, folders, timm_sources
+from slideformer.runs import Facts
+from slideformer.tasks.classify import digits, folders, timm_sources, unlabelled
 from slideformer.tasks.training.batches import Reader, Stream
 
 
@@ -28,6 +29,7 @@ class Request:
         num_workers: processes that read; 0 reads in this one.
         download: whether the source may be fetched.
         val_fraction: of each class of a folder that is held out; None where ``val/`` is.
+        teacher: metadata of the model that answers for images without labels; None where there is none.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Request:
     num_workers: int = 0
     download: bool = False
     val_fraction: float | None = None
+    teacher: Facts | None = None
 
 
 def no_check() -> None:
@@ -48,19 +51,21 @@ def no_check() -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """Labelled images in two splits.
+    """Images in two splits.
 
     Attributes:
         class_names: in the order of the class numbers.
         open: gives the images of ``"train"`` or ``"val"``, with their class numbers.
         named: whether the class names are more than numbers, and are saved with a model.
         check: looks at the source before a training; raises `UserError` for one that cannot be used.
+        labelled: whether the class numbers are those of the images; if not, a teacher knows the classes.
     """
 
     class_names: tuple[str, ...]
     open: Callable[[str], Reader | Stream]
     named: bool = True
     check: Callable[[], None] = no_check
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,16 @@ def open_digits(request: Request) -> Source:
 
 
 def open_folder(request: Request) -> Source:
-    """A folder with ``train/`` and ``val/``, or of which a part is held out, with a folder a class."""
+    """A folder with ``train/`` and ``val/``, or of which a part is held out, with a folder a class.
+
+    With a teacher, also one of images without labels.
+    """
     check_own_classes(request)
-    root, fraction = Path(request.name), request.val_fraction
+    root, fraction, teacher = Path(request.name), request.val_fraction, request.teacher
+    if teacher is not None and not unlabelled.has_labels(root, teacher.class_names):
+        return open_unlabelled(root, unlabelled.HELD_OUT if fraction is None else fraction, teacher)
+    if request.training:
+        unlabelled.check_labelled(root)
     if fraction is not None:
         names = folders.parted_class_names(root)
         part = partial(folders.open_part, root, names, fraction)
@@ -94,6 +106,17 @@ def open_folder(request: Request) -> Source:
     names = folders.shared_class_names(root) if request.training else folders.hold_out_class_names(root)
     reader = partial(folders.open_split, root, names)
     return Source(tuple(names), reader, check=lambda: reader("train").check_classes())
+
+
+def open_unlabelled(root: Path, fraction: float, teacher: Facts) -> Source:
+    """A folder of images without labels, of which a part is held out; the classes are the teacher's."""
+    reader = partial(unlabelled.UnlabelledReader, root, fraction)
+
+    def check() -> None:
+        for split in ("train", "val"):
+            reader(split).check()
+
+    return Source(teacher.names(), reader, bool(teacher.class_names), check, labelled=False)
 
 
 def open_timm(request: Request) -> Source:

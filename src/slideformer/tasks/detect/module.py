@@ -69,7 +69,7 @@ class DetectorLearner(Learner):
         }
         model = create_detector(name, backbone, num_classes, **arguments)
         blueprint = Blueprint("detect", backbone, num_classes, name, arguments)
-        notes = [] if weights is None else start_from(weights, model, blueprint)
+        notes = [] if weights is None else start_from(weights, model, blueprint)[1]
         kept = {
             "name": name,
             "backbone": backbone,

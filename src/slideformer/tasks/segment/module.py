@@ -84,7 +84,7 @@ class SegmenterLearner(Learner):
         model = create_segmenter(name, backbone, num_classes, **arguments)
         # Before the moving average is made, which begins as a copy.
         blueprint = Blueprint("segment", backbone, num_classes, name, arguments)
-        notes = [] if weights is None else start_from(weights, model, blueprint)
+        notes = [] if weights is None else start_from(weights, model, blueprint)[1]
         super().__init__(model, kept, optimise, ema_decay)
         self.blueprint, self.notes = blueprint, notes
         self.auxiliary_weight = auxiliary_weight

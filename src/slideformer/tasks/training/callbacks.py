@@ -197,11 +197,10 @@ class Checkpoints(Checkpoint):
 
     Args:
         folder: of the run.
-        score: name of the figure by which the best epoch is chosen.
     """
 
-    def __init__(self, folder: RunFolder, score: str) -> None:
-        self.folder, self.score = folder, score
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the weights of an epoch with the highest score so far."""
@@ -209,7 +208,7 @@ class Checkpoints(Checkpoint):
             return
         learner = cast("Learner", pl_module)
         learner.check_diverged()
-        score = float(trainer.strategy.broadcast(float(trainer.callback_metrics[self.score])))
+        score = float(trainer.strategy.broadcast(float(trainer.callback_metrics[learner.score])))
         if not isnan(score) and (learner.best_score is None or score > learner.best_score):
             learner.best_score = score
             trainer.save_checkpoint(self.folder.best, weights_only=True)
@@ -220,17 +219,16 @@ class Checkpoints(Checkpoint):
         trainer.save_checkpoint(self.folder.last)
 
 
-def callbacks(folder: RunFolder, score: str, terminal: bool) -> list[Callback]:
+def callbacks(folder: RunFolder, terminal: bool) -> list[Callback]:
     """Return the callbacks of a run.
 
     Args:
         folder: of the run.
-        score: name of the figure by which the best epoch is chosen.
         terminal: whether a person watches a terminal.
     """
     lines: list[Callback] = [] if terminal else [EpochLines()]
     return [
-        Checkpoints(folder, score),
+        Checkpoints(folder),
         EpochSeed(),
         LastEpoch(),
         LearningRateMonitor("step"),

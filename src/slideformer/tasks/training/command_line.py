@@ -25,7 +25,14 @@ from slideformer.files import write_text
 from slideformer.tasks.table import Task
 from slideformer.tasks.training.callbacks import AtomicFiles, Board, Metrics, callbacks
 from slideformer.tasks.training.options import naming_options, option_names
-from slideformer.tasks.training.recipes import FINE_TUNE, config_option, recipe_names
+from slideformer.tasks.training.recipes import (
+    FINE_TUNE,
+    config_option,
+    find_config,
+    read_config,
+    recipe_names,
+    values_of,
+)
 from slideformer.tasks.training.run_folder import STATE, RunFolder, read_checkpoint, score_so_far
 from slideformer.tasks.training.settings import MODE, read_settings
 
@@ -54,7 +61,10 @@ def default_recipe(task: Task, words: Sequence[str]) -> list[str]:
         return []
     if FINE_TUNE not in recipe_names(task.name):
         return []
-    print_line(f"a training from weights takes --config {FINE_TUNE}, unless another is given")
+    print_line(
+        f"a training from weights takes --config {FINE_TUNE}, unless another is given: "
+        f"{', '.join(values_of(read_config(task.name, find_config(task.name, FINE_TUNE))))}"
+    )
     return [config_option(task.name, FINE_TUNE)]
 
 
@@ -189,7 +199,7 @@ class TrainCLI(LightningCLI):
         config["plugins"] = [AtomicFiles(), *as_list(config.get("plugins"))]
         config["enable_progress_bar"] = terminal
         config["default_root_dir"] = str(path)
-        return self._instantiate_trainer(config, callbacks(self.folder, self.task.learner().score, terminal))
+        return self._instantiate_trainer(config, callbacks(self.folder, terminal))
 
     def save_config(self) -> None:
         """Write the resolved configuration, from which a new run can start, too."""

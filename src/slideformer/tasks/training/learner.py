@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import isfinite
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -40,9 +40,9 @@ class Learner(L.LightningModule):
         first_batch: called once, with the first batch as the model sees it.
     """
 
-    score: ClassVar[str]
-    score_words: ClassVar[str]
-    figures: ClassVar[tuple[str, ...]]
+    score: str
+    score_words: str
+    figures: tuple[str, ...]
 
     def __init__(
         self, model: nn.Module, kept: Mapping[str, Any], optimise: Optimise, ema_decay: float | None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,15 @@ def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
         inner = base.get(key)
         result[key] = merged(inner, x) if isinstance(x, dict) and isinstance(inner, dict) else x
     return result
+
+
+def values_of(config: dict[str, Any]) -> Iterator[str]:
+    """The values of a configuration for a reader, each with the last word of its path: ``lr 0.0003``."""
+    for key, x in config.items():
+        if isinstance(x, dict):
+            yield from values_of(x)
+        else:
+            yield f"{key} {x}"
 
 
 def config_option(task: str, name: str) -> str:
