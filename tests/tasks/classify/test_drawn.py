@@ -167,6 +167,6 @@ class Numbers(Stream):
 
 def test_of_a_stream_the_first_images_are_looked_at() -> None:
     data = SimpleNamespace(opened=SimpleNamespace(open=lambda split: Numbers()))
-    subject, samples = drawn.labelled(cast("Any", data))
+    subject, samples = drawn.held_out(cast("Any", data))
     assert subject == "images from the beginning of the hold-out, which has 1000"
     assert list(samples) == [divmod(n, 2) for n in range(drawn.LOOKED_AT)]
