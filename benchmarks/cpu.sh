@@ -39,6 +39,7 @@ bench scaling operator --batch 1 --size 14 28 56 112 224 512 1024 --rounds 3 --p
   --only cpu matmul authors F.unfold
 bench hosts-forward hosts --rounds 5
 bench detector-step detector --work step --rounds 3
+bench predict-512 predict --rounds 3
 measure compare-56 compare --plot ../docs/images/patterns.png
 # The same machine as if it had no AVX-512.
 export ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 SLIDEFORMER_CPU_ISA=avx2

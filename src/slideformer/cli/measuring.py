@@ -53,11 +53,11 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def check_setting(arguments: argparse.Namespace) -> None:
     """Check that the device exists, and that output can be written."""
-    from slideformer.runs.placed import find_device
+    from slideformer.runs.placed import check_device
 
     check_file("--json", arguments.json)
     check_file("--plot", arguments.plot)
-    arguments.device = str(find_device(arguments.device))
+    check_device(arguments.device)
 
 
 def setting_of(arguments: argparse.Namespace, work: Work = "forward", *, compiled: bool = False) -> Setting:

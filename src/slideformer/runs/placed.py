@@ -126,6 +126,15 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         return torch.device(next((gpu for gpu, here in gpus.items() if here), "cpu"))
+    return check_device(name)
+
+
+def check_device(name: str) -> torch.device:
+    """The device of one of PyTorch's names.
+
+    Raises:
+        UserError: it is not here.
+    """
     try:
         return torch.empty(1, device=name).device
     except (RuntimeError, AssertionError) as error:
