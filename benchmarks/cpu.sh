@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Every figure of docs/performance.md and docs/patterns.md that a CPU gives; about 30 minutes with nothing
+# Every figure of docs/performance.md and docs/patterns.md that a CPU gives; about 45 minutes with nothing
 # else running.
 # `python benchmarks/render.py` then writes the tables again.
 set -euo pipefail
