@@ -61,7 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
     opened = open_run(arguments.run)
     paths = find_images(arguments.images)
     report = Report(opened, paths, arguments)
-    windows = arguments.window is not None
     results = predict(
         opened,
         report.missing,
@@ -71,14 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
         window=arguments.window,
         stride=arguments.stride,
         on_bad_image=arguments.on_bad_image,
-        progress=counted("windows") if windows else None,
+        progress=counted("images" if arguments.window is None else "windows"),
     )
-    show = counted("images")
     try:
-        for done, result in enumerate(results, start=1):
+        for result in results:
             report.add(result)
-            if not windows:
-                show(done, len(report.missing))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*report.interrupted()) from None
     report.finish()

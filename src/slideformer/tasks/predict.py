@@ -119,7 +119,8 @@ def predict(
         window: of a segmenter, side in pixels of a window that slides; default: the whole image at once.
         stride: of a segmenter, pixels from one window to the next; default: two thirds of a window.
         on_bad_image: ``skip`` gives an `Unreadable` for an image that cannot be read; ``stop`` raises.
-        progress: called after each window of a segmenter with the number done and that of all.
+        progress: called after each batch with the number of images done and that of all; with ``window``
+            after each window, with the number of windows.
 
     Returns:
         A result for each image, in order, computed as it is asked for: `Classification`, `Detections`,
@@ -147,14 +148,14 @@ def predict(
         top=TOP if top is None else top,
         score=SCORE if score is None else score,
         sliding=windows(window, stride),
-        progress=progress,
+        progress=None if window is None else progress,
     )
     several: Sequence[Source]
     several = [images] if isinstance(images, (str, Path, Image.Image, np.ndarray)) else images
     sources = Given(find_sources(several))
     ready = placed(run, device=device, precision=precision, merge=len(sources) >= MANY)
     predictor = find_task(run.task).predictor(ready, options)
-    return results(predictor, sources, on_bad_image, num_workers)
+    return results(predictor, sources, on_bad_image, num_workers, progress if window is None else None)
 
 
 def check_task(run: Run, given: Mapping[str, object]) -> None:
@@ -177,7 +178,11 @@ def windows(window: int | None, stride: int | None) -> Sliding | None:
 
 
 def results(
-    predictor: Predictor, sources: Given, on_bad_image: OnBadImage, num_workers: int | None
+    predictor: Predictor,
+    sources: Given,
+    on_bad_image: OnBadImage,
+    num_workers: int | None,
+    progress: Progress | None,
 ) -> Iterator[Result]:
     """The result of each image, in order, some images at a time."""
     files = sources.files()
@@ -208,3 +213,5 @@ def results(
         good, bad = iter(answers), iter(left_out)
         yield from (next(good if first + n in readable else bad) for n in range(1, count + 1))
         first += count
+        if progress is not None:
+            progress(first, len(sources))
