@@ -67,7 +67,7 @@ class Given:
         return str(self.paths[index])
 
     def kept(self, index: int) -> Image.Image | None:
-        """An image that is no file, upright; None for a file, which is read again where it is drawn on."""
+        """An image that is not a file, upright; None for a file, which is read again where it is drawn on."""
         return None if isinstance(self.sources[index], Path) else as_image(self.sources[index])
 
     def files(self) -> frozenset[Path]:
