@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Every figure of docs/performance.md and docs/patterns.md that a CPU gives; about 30 minutes with nothing
+# Every figure of docs/performance.md and docs/patterns.md that a CPU gives; about 45 minutes with nothing
 # else running.
 # `python benchmarks/render.py` then writes the tables again.
 set -euo pipefail
@@ -39,6 +39,7 @@ bench scaling operator --batch 1 --size 14 28 56 112 224 512 1024 --rounds 3 --p
   --only cpu matmul authors F.unfold
 bench hosts-forward hosts --rounds 5
 bench detector-step detector --work step --rounds 3
+bench predict-512 predict --rounds 3
 measure compare-56 compare --plot ../docs/images/patterns.png
 # The same machine as if it had no AVX-512.
 export ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 SLIDEFORMER_CPU_ISA=avx2

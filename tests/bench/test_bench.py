@@ -226,6 +226,20 @@ def test_the_command_prints_writes_and_draws(
         assert word in out
 
 
+def test_prediction_is_compared_with_the_model_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "predict.json"
+    words = ["slide_swin_nano", "--photographs", "3", "--size", "40", "--batch", "2", "--rounds", "1"]
+    assert main(["bench", "predict", *words, "--json", str(file)]) == 0
+    (group,) = json.loads(file.read_text())["groups"]
+    assert [(row["name"], row["images"]) for row in group["rows"]] == [("model alone", 3), ("predict", 3)]
+    out = capsys.readouterr().out
+    assert "x model alone" in out
+    assert "slide_swin_nano, 3 photographs of 40 x 40, batch 2" in out
+    assert "slideformer bench predict slide_swin_nano --batch 2 --size 40 --photographs 3 --rounds 1" in out
+
+
 def test_hosts_are_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "hosts.json"
     words = ["slide_swin_nano", "--size", "32", "--batch", "1", "--rounds", "1", "--json", str(file)]
@@ -285,6 +299,7 @@ def test_ratios_are_to_the_first() -> None:
         (["operator", "--device", "nowhere"], "--device must be one that is here, got 'nowhere'"),
         (["operator", "--size", "6", "--only", "nothing"], "no candidate is left at size 6; widen "),
         (["model", "slide_swim_tiny", "--size", "32"], "did you mean slide_swin_tiny"),
+        (["predict", "--work", "step"], "`bench predict` measures --work forward of one model"),
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

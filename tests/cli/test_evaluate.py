@@ -47,7 +47,7 @@ def test_evaluate_as_json_into_another_folder(
 def test_evaluate_tells_what_it_left_out(run: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = photos / "val" / "kiwi" / "0.jpg"
     bad.write_text("no picture")
-    words = ["evaluate", str(run), "--data", str(photos), "--num-workers", "1"]
+    words = ["evaluate", str(run), "--data", str(photos), "--workers", "1"]
     assert main(words) == 0
     out = capsys.readouterr().out
     assert "(8 images, 1 left out)" in out

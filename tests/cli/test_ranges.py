@@ -37,7 +37,7 @@ OUT_OF_RANGE = {
     "no class": ("predict r i --top 0", "--top must be a whole number from 1 to"),
     "no window": ("predict r i --window 0 --stride 0", "--window must be a whole number from 1 to"),
     "no batch": ("evaluate r --data d --batch-size 0", "--batch-size must be a whole number from 1 to"),
-    "readers": ("evaluate r --data d --num-workers -1", "--num-workers must be a whole number from 0 to"),
+    "readers": ("evaluate r --data d --workers -1", "--workers must be a whole number from 0 to"),
     "no epoch": ("demo --epochs 0", "--epochs must be a whole number from 1 to 10000, got '0'"),
 }
 

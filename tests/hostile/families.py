@@ -285,8 +285,8 @@ def training(draw: random.Random, world: Path, folder: Path) -> Case:
 
 # Options of other verbs, and whether a value of `SIZES` may be right for one of them.
 OPTIONS = {
-    "evaluate": ("--batch-size --num-workers --window --stride --on-bad-image", True),
-    "predict": ("--top --score --window --stride --on-bad-image", True),
+    "evaluate": ("--batch-size --workers --device --precision --window --stride --on-bad-image", True),
+    "predict": ("--top --score --batch-size --workers --device --window --stride --on-bad-image", True),
     "scenes": ("--train --val --size --seed", True),
     "export": ("--to --precision --size --num-classes --calibrate --pictures", False),
     "verify": ("--threads --size --pictures --data --model", False),

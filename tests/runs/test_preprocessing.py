@@ -62,7 +62,7 @@ def test_evaluation_sees_the_pixels_of_training(tmp_path: Path) -> None:
         noise(61, 43).save(tmp_path / name / "a.png")
     loader = eval_loader(
         open_hold_out(str(tmp_path)),
-        case,
+        EvalTransform(case),
         batch_size=2,
         num_workers=0,
         on_bad_image="stop",

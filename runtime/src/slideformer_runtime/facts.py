@@ -28,7 +28,8 @@ FIELDS = {
     **dict.fromkeys(("batch", "height", "width"), optional(integer(1, MAX_SIDE), ...)),
     "category_ids": optional(many(integer(-(2**53), 2**53))),
 }
-KEYS = (FORMAT_KEY, *FIELDS, *PREPROCESSING_FIELDS)
+# Besides those that are checked here, the number of classes, which slideformer itself reads.
+KEYS = (FORMAT_KEY, *FIELDS, *PREPROCESSING_FIELDS, "num_classes")
 
 
 @dataclass(frozen=True)

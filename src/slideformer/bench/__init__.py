@@ -8,6 +8,7 @@ from slideformer.bench.machine import conditions
 from slideformer.bench.measurement import Groups, measure, measure_sizes
 from slideformer.bench.model import host_names, measure_hosts, model_candidates
 from slideformer.bench.operator import Problem, layer_candidates, operator_candidates
+from slideformer.bench.prediction import prediction_candidates, write_photographs
 from slideformer.bench.report import COMPARISON, DEPLOYMENT, DETECTOR, HOSTS, SIZES, Report, restore
 from slideformer.bench.table import Table
 
@@ -34,5 +35,7 @@ __all__ = [
     "measure_sizes",
     "model_candidates",
     "operator_candidates",
+    "prediction_candidates",
     "restore",
+    "write_photographs",
 ]

@@ -7,6 +7,8 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from slideformer.cli import bench_deploy, measuring
@@ -97,6 +99,9 @@ def add_options(parser: argparse.ArgumentParser, subject: Subject) -> None:
         action="store_true",
         help="of `detector`: compute blocks again in the backward pass",
     )
+    parser.add_argument(
+        "--photographs", type=whole(1, 100_000), default=1000, help="of `predict`: how many, generated"
+    )
     parser.add_argument("--compile", action="store_true", help="layers and models under torch.compile")
     measuring.add_setting(parser, plot="draw time and memory by size")
     parser.set_defaults(batch=subject.batch)
@@ -186,6 +191,18 @@ def detectors(arguments: argparse.Namespace, setting: Setting) -> tuple[Kind[Gro
     return bench.DETECTOR, bench.Groups([bench.measure(candidates, setting, size=size)])
 
 
+def prediction(arguments: argparse.Namespace, setting: Setting) -> tuple[Kind[Groups], Groups]:
+    """Measure one group: a model alone, and prediction by it on a folder."""
+    from slideformer import bench
+
+    (size,) = arguments.size
+    (model,) = arguments.models or SUBJECTS["predict"].default
+    with TemporaryDirectory() as folder:
+        bench.write_photographs(Path(folder), arguments.photographs, size, setting)
+        candidates = bench.prediction_candidates(model, Path(folder), arguments.batch, setting)
+        return bench.SIZES, bench.Groups([bench.measure(candidates, setting, size=size)])
+
+
 SUBJECTS = {
     "operator": Subject(
         "our backends, the paper authors' two convolutions, their merged form, F.unfold and NATTEN",
@@ -213,6 +230,14 @@ SUBJECTS = {
         several=False,
         default=("swin_tiny_patch4_window7_224", "slide_swin_tiny"),
     ),
+    "predict": Subject(
+        "prediction on a folder of photographs, and the model alone on inputs that are ready",
+        prediction,
+        size=512,
+        batch=32,
+        several=False,
+        default=("slide_swin_tiny",),
+    ),
 }
 
 
@@ -222,6 +247,9 @@ def in_words(arguments: argparse.Namespace, subject: Subject) -> str:
     if subject.models:
         saving = ", checkpointing" if arguments.checkpointing else ""
         detector = f"{arguments.head}{saving}, " if arguments.what == "detector" else ""
+        if arguments.what == "predict":
+            name = arguments.models or subject.default
+            return f"{name[0]}, {arguments.photographs} photographs of {sides}, batch {arguments.batch}"
         return f"{detector}batch {arguments.batch}, images of {sides}"
     kind = f"plain, border {arguments.border}," if arguments.plain else "deformed"
     return (
@@ -244,13 +272,18 @@ def check(arguments: argparse.Namespace, subject: Subject) -> None:
         raise UserError("the operator alone has no training step; use --work backward, or a layer or model")
     if arguments.models and not subject.models:
         raise UserError(
-            f"names of models go with `bench model`, `bench hosts` or `bench detector`, "
+            "names of models go with `bench model`, `bench hosts`, `bench detector` or `bench predict`, "
             f"got {' '.join(arguments.models)}"
         )
     if not subject.several and (len(arguments.size) > 1 or arguments.plot is not None):
         raise UserError(f"`bench {what}` takes one --size and draws nothing; leave --plot out")
     if what == "detector" and (arguments.work == "backward" or arguments.compile or arguments.only):
         raise UserError("`bench detector` measures --work forward or step of every backbone, not compiled")
+    unusual = arguments.work != "forward" or arguments.compile or arguments.only
+    if what == "predict" and (unusual or len(arguments.models) > 1):
+        raise UserError(
+            "`bench predict` measures --work forward of one model, not compiled; leave the rest out"
+        )
 
 
 def command(arguments: argparse.Namespace, subject: Subject) -> str:
@@ -268,6 +301,7 @@ def command(arguments: argparse.Namespace, subject: Subject) -> str:
         *option("--border", arguments.border, usual="zeros"),
         *option("--head", arguments.head if arguments.what == "detector" else None),
         *option("--checkpointing", arguments.checkpointing),
+        *option("--photographs", arguments.photographs, usual=1000),
         *option("--compile", arguments.compile),
         *measuring.setting_words(arguments),
     ]

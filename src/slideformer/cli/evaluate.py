@@ -7,6 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
+from slideformer.cli.computing import RUN, add_computing, computing_of, results_folder
 from slideformer.cli.ranges import whole
 from slideformer.console import counted, print_line
 from slideformer.errors import UserError
@@ -19,15 +20,16 @@ HELP = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare run, data, and how unreadable images are treated."""
-    parser.add_argument("run", type=Path, help="folder of a finished run, or one in timm's local-dir format")
+    parser.add_argument("run", type=Path, help=RUN)
     parser.add_argument(
         "--data", required=True, help="what the run was trained on, or other data of that form"
     )
-    parser.add_argument("--batch-size", type=whole(1, 4096), help="images a batch; default: the task's own")
-    parser.add_argument("--num-workers", type=whole(0, 256), default=0, help="processes that read images")
-    parser.add_argument("--on-bad-image", choices=("skip", "stop"), default="skip", help="unreadable images")
+    add_computing(parser)
     parser.add_argument(
-        "--output", type=Path, default=None, help="folder of the results; default: that of the run"
+        "--output",
+        type=Path,
+        default=None,
+        help="folder of the results; default: that of the run, or FILE.results of an exported file",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     classification = parser.add_argument_group("classifiers")
@@ -64,14 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
     from slideformer.runs import open_run
     from slideformer.tasks.evaluate import evaluate
 
-    folder = arguments.run if arguments.output is None else arguments.output
+    folder = results_folder(arguments.run) if arguments.output is None else arguments.output
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output must be a folder, got the file {folder}; choose another place")
     figures = evaluate(
         open_run(arguments.run),
         arguments.data,
-        batch_size=arguments.batch_size,
-        num_workers=arguments.num_workers,
+        **computing_of(arguments),
         on_bad_image=arguments.on_bad_image,
         val_fraction=arguments.val_fraction,
         annotations=arguments.annotations,

@@ -81,8 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
     from slideformer.deploy import RUNTIMES, export
     from slideformer.deploy.export import check_target
     from slideformer.deploy.inputs import CALIBRATION, CHECKED, read_images
+    from slideformer.runs import check_has_weights
 
     opened = open_model(arguments.model, arguments.num_classes)
+    check_has_weights(opened)
     if opened.random:
         print_line(f"{arguments.model} with random weights: for its speed, not for its answers")
     targets = list(wanted(arguments, opened))
@@ -112,7 +114,7 @@ def open_model(name: str, num_classes: int | None = None) -> Run:
     """The run in a folder, or a named model with random weights."""
     from slideformer.runs import named_run, open_run
 
-    if not Path(name).is_dir():
+    if not Path(name).exists():
         return named_run(name, num_classes)
     if num_classes is not None:
         raise UserError(

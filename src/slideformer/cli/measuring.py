@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slideformer.cli.ranges import whole
+from slideformer.cli.ranges import DTYPES, whole
 from slideformer.console import progress
 from slideformer.errors import UserError
 from slideformer.files import write_text
@@ -36,9 +36,7 @@ def add_setting(parser: argparse.ArgumentParser, *, plot: str) -> None:
     """Declare batch, device, dtype, candidates and output; ``plot`` says what the image shows."""
     parser.add_argument("--batch", type=whole(1, 4096), default=8, help="batch B")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument(
-        "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of the maps"
-    )
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the maps")
     parser.add_argument(
         "--only", nargs="+", default=(), metavar="WORD", help="candidates whose name has one of the words"
     )
@@ -57,16 +55,11 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def check_setting(arguments: argparse.Namespace) -> None:
     """Check that the device exists, and that output can be written."""
-    import torch
+    from slideformer.runs.placed import check_device
 
     check_file("--json", arguments.json)
     check_file("--plot", arguments.plot)
-    try:
-        torch.empty(1, device=arguments.device)
-    except (RuntimeError, AssertionError) as error:
-        # PyTorch appends everything that it knows about its own build.
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise UserError(f"--device must be one that is here, got {arguments.device!r}: {reason}") from error
+    check_device(arguments.device)
 
 
 def setting_of(arguments: argparse.Namespace, work: Work = "forward", *, compiled: bool = False) -> Setting:

@@ -20,6 +20,8 @@ LIFT = "; add --no-limits for more"
 # The names of `slideformer.deploy.RUNTIMES` and `PRECISIONS`, which import PyTorch.
 RUNTIMES = ("onnx", "openvino", "executorch", "coreml", "torch")
 PRECISIONS = ("float32", "float16", "int8")
+# Those of `slideformer.runs.placed.PRECISIONS`, which PyTorch computes in.
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def limit(usual: int, most: int = LARGEST) -> int:

@@ -19,9 +19,9 @@ from slideformer.errors import UserError
 from slideformer.files import staged
 from slideformer.layers import SlideAttention
 from slideformer.models import reparameterize
-from slideformer.runs import Facts, Run
+from slideformer.runs import Facts, Run, check_has_weights
 from slideformer.runs.run import TaskName
-from slideformer.tasks.predict import Source
+from slideformer.tasks.given import Source
 
 
 def export(
@@ -66,6 +66,7 @@ def export(
             report = slideformer.export(run, "onnx")
             print(report.file, report.differences)
     """
+    check_has_weights(run)
     row = find_runtime(runtime)
     file = default_file(run, runtime, precision) if file is None else Path(file)
     check_target(row, file, run.task, precision, bool(calibrate))

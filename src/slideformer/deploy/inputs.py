@@ -14,8 +14,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from slideformer.errors import UserError
 from slideformer.runs import EvalTransform, Preprocessing
+from slideformer.tasks.given import Source, as_image, find_sources
 from slideformer.tasks.images import UnreadableImageError
-from slideformer.tasks.predict import Source, as_image, find_sources
 from slideformer.tasks.scenes.photographs import load_photographs
 
 Item = TypeVar("Item")

@@ -17,8 +17,8 @@ from slideformer.deploy.retina import RetinaGraph
 from slideformer.deploy.runtimes import Runtime, of_file
 from slideformer.errors import UserError
 from slideformer.models.finite import check_finite
-from slideformer.runs import Run
-from slideformer.tasks.predict import Source
+from slideformer.runs import Run, check_has_weights
+from slideformer.tasks.given import Source
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,7 @@ def verify_run(
     Raises:
         UserError: the file is broken, was exported from another model, or does not take a size.
     """
+    check_has_weights(run)
     runtime = of_file(file)
     card = runtime.card(file)
     if run.task != card.task:

@@ -21,6 +21,7 @@ from slideformer.files import atomic_write, regular_file, write_text
 from slideformer.models.convert.state import check_fit, listed, load_all_or_none
 from slideformer.models.merge import is_merged
 from slideformer.runs import classifier, dense
+from slideformer.runs.exported import check_has_weights, open_exported
 from slideformer.runs.fields import read_object
 from slideformer.runs.run import Blueprint, Run, TaskName
 
@@ -54,7 +55,9 @@ def open_run(folder: str | Path) -> Run:
     """Open a trained model, of any task, with everything known about it; no code of the folder is run.
 
     Args:
-        folder: of a finished run, or in timm's ``local-dir`` format.
+        folder: of a finished run, or in timm's ``local-dir`` format; or a file that was exported for ONNX
+            Runtime or OpenVINO, which slideformer-runtime then runs on the CPU: it predicts and is evaluated
+            like any run.
 
     Returns:
         The run, its model in evaluation mode, on the CPU.
@@ -83,6 +86,8 @@ def read_run(folder: str | Path) -> Run:
         UserError: the file is missing, damaged or not of slideformer.
     """
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        return open_exported(folder)
     source = folder / CONFIG
     content = read_object(source)
     form = FORMATS[task_in(content.get("task", "classify"), source)]
@@ -100,8 +105,9 @@ def save_run(run: Run, folder: str | Path) -> None:
 
     Raises:
         ValueError: the model is merged, or the facts do not match it.
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or the run is an exported file.
     """
+    check_has_weights(run)
     if is_merged(run.model):
         raise ValueError("a merged model cannot be saved for loading; save it before reparameterize()")
     content = FORMATS[run.task].write(run)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
+import torch
 from PIL import Image
 from timm.data import create_transform
 from timm.data.transforms import str_to_pil_interp
@@ -105,8 +106,8 @@ def read_preprocessing(content: Mapping[str, Any], source: object) -> Preprocess
     return how
 
 
-class EvalTransform:
-    """Timm's transform for evaluation, for images of any proportions.
+class PixelTransform:
+    """Timm's transform for evaluation, up to 8-bit pixels, for images of any proportions.
 
     Args:
         how: what it does.
@@ -121,11 +122,45 @@ class EvalTransform:
                 f"images are RGB, but the model takes {how.input_size[0]} channels; give one that takes 3"
             )
         self.how = how
-        self.transform = create_transform(**how.values(), is_training=False)
+        self.transform = create_transform(**how.values(), is_training=False, normalize=False)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """The pixels of one image that the model sees, ``(3, height, width)``, uint8."""
+        return cast("Tensor", self.transform(shortened(image, self.how)))
+
+
+class Normalise:
+    """Timm's normalisation of 8-bit pixels.
+
+    Args:
+        how: whose mean and std are taken.
+        device: of the pixels.
+    """
+
+    def __init__(self, how: Preprocessing, device: torch.device | None = None) -> None:
+        self.mean, self.std = (torch.tensor(x, device=device)[:, None, None] for x in (how.mean, how.std))
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Inputs ``(..., 3, height, width)``, float32, of pixels of that shape, uint8."""
+        return pixels.float().div_(255).sub_(self.mean).div_(self.std)
+
+
+class EvalTransform:
+    """Timm's transform for evaluation, for images of any proportions: `PixelTransform`, then `Normalise`.
+
+    Args:
+        how: what it does.
+
+    Raises:
+        UserError: the model takes other images than RGB.
+    """
+
+    def __init__(self, how: Preprocessing) -> None:
+        self.pixels, self.normalise = PixelTransform(how), Normalise(how)
 
     def __call__(self, image: Image.Image) -> Tensor:
         """The input of one image, ``(3, height, width)``."""
-        return cast("Tensor", self.transform(shortened(image, self.how)))
+        return self.normalise(self.pixels(image))
 
 
 def shortened(image: Image.Image, how: Preprocessing) -> Image.Image:

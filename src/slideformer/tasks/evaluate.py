@@ -15,10 +15,11 @@ from torch import Tensor
 from slideformer.dense.sliding import Sliding
 from slideformer.errors import check_range
 from slideformer.files import write_text
-from slideformer.runs import Run
+from slideformer.runs import Run, placed
 from slideformer.tasks.images import OnBadImage
 from slideformer.tasks.predict import check_task, windows
 from slideformer.tasks.table import find_task
+from slideformer.tasks.training.batches import MOST_WORKERS
 
 # Called with the number of images done and that of all.
 Progress = Callable[[int, int], None]
@@ -30,7 +31,7 @@ class Options:
 
     Attributes:
         batch_size: images a batch; None for the task's own number.
-        num_workers: processes that read images; 0 reads in this one.
+        num_workers: processes that read images; 0 reads in this one; None for the usual number.
         on_bad_image: ``skip`` leaves an unreadable image out; ``stop`` raises.
         val_fraction: of each class of a folder that was held out; None where ``val/`` was.
         annotations: COCO's file of the hold-out; None to find it in the data.
@@ -40,7 +41,7 @@ class Options:
     """
 
     batch_size: int | None = None
-    num_workers: int = 0
+    num_workers: int | None = None
     on_bad_image: OnBadImage = "skip"
     val_fraction: float | None = None
     annotations: str | Path | None = None
@@ -87,8 +88,10 @@ def evaluate(
     run: Run,
     data: str | Path,
     *,
+    device: str | None = None,
     batch_size: int | None = None,
-    num_workers: int = 0,
+    num_workers: int | None = None,
+    precision: str | None = None,
     on_bad_image: OnBadImage = "skip",
     val_fraction: float | None = None,
     annotations: str | Path | None = None,
@@ -100,10 +103,13 @@ def evaluate(
     """Evaluate a run on labelled data.
 
     Args:
-        run: from `slideformer.open_run`; its model may be on any device.
+        run: from `slideformer.open_run`; its model may be on any device, and stays as it is: a merged copy
+            is evaluated.
         data: what the run was trained on, or other data of that form: its hold-out is used.
+        device: as of `slideformer.predict`.
         batch_size: images a batch; default: the task's own.
-        num_workers: processes that read images; 0 reads in this one.
+        num_workers: as of `slideformer.predict`.
+        precision: as of `slideformer.predict`.
         on_bad_image: ``skip`` leaves an unreadable image out and lists it; ``stop`` raises.
         val_fraction: of a classifier that was trained with it, the part of each class that was held out.
         annotations: of a detector, COCO's file of the hold-out, where it is not in the data.
@@ -117,7 +123,7 @@ def evaluate(
 
     Raises:
         UserError: the data cannot be used or have other classes, an option is another task's or out of its
-            range, or an output is not finite.
+            range, the device is not here, or an output is not finite.
 
     Example:
         ::
@@ -129,7 +135,7 @@ def evaluate(
     own |= {"window": window, "stride": stride}
     check_task(run, own)
     check_range("`batch_size`", batch_size, 1)
-    check_range("`num_workers`", num_workers, 0)
+    check_range("`num_workers`", num_workers, 0, MOST_WORKERS)
     check_range("`val_fraction`", val_fraction, 0.001, 0.999)
     options = Options(
         batch_size=batch_size,
@@ -141,7 +147,8 @@ def evaluate(
         sliding=windows(window, stride),
         progress=progress,
     )
-    return find_task(run.task).evaluate(run, data, options)
+    ready = placed(run, device=device, precision=precision, merge=True)
+    return find_task(run.task).evaluate(ready, data, options)
 
 
 def each_batch(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from slideformer.errors import UserError
 from slideformer.files import atomic_write
+from slideformer.tasks.images import read_image
 from slideformer.viz import class_colours, draw_classes, draw_detections, draw_segmentation
 
 # A class of this name has no colour.
@@ -30,11 +31,13 @@ class Predicted:
     """The part that all good results share: the image, and how they are written.
 
     Attributes:
-        image: upright, RGB; what is drawn on.
+        path: of the image.
+        image: upright, RGB; what is drawn on. None to read the file ``path`` where it is drawn on.
         stem: name of the files that `save` writes, without an ending; unique among the results of a call.
         inputs: the images of the call, with links resolved: no file that is written replaces one of them.
     """
 
+    path: str
     image: Image.Image | None = field(default=None, repr=False)
     stem: str = field(default="result", repr=False)
     inputs: frozenset[Path] = field(default=frozenset(), repr=False)
@@ -67,9 +70,7 @@ class Predicted:
         return file
 
     def _drawable(self) -> Image.Image:
-        if self.image is None:
-            raise UserError("a result must have its image to be drawn, got none; predict() keeps it")
-        return self.image
+        return read_image(self.path) if self.image is None else self.image
 
 
 @dataclass(frozen=True, eq=False)

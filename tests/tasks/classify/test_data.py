@@ -22,7 +22,7 @@ from slideformer.tasks.classify.data import Augment, ClassificationData
 from slideformer.tasks.classify.samples import OnImage
 from slideformer.tasks.classify.timm_sources import TimmReader, TimmSource, TimmStream, as_image
 from slideformer.tasks.images import read_image
-from slideformer.tasks.training.batches import Images, ImageStream, Unreadable
+from slideformer.tasks.training.batches import Images, ImageStream
 from slideformer.tasks.training.callbacks import EpochSeed
 from tests.conftest import CLASSES, COUNTS, train
 from tests.tasks.odd_images import RAMP, REFUSED, SHOWN, encoded, turned_by
@@ -230,7 +230,7 @@ def test_a_reader_of_files_gives_each_image_itself(tmp_path: Path) -> None:
     )
     assert [images[n][1] for n in (0, 1)] == [0, 1]
     np.testing.assert_array_equal(images[0][0], images[1][0])
-    assert images[2] == Unreadable("image 2 of hfds/x")
+    assert images[2].path == "image 2 of hfds/x"
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
@@ -260,7 +260,7 @@ class Fails:
 
 def test_an_image_that_a_data_set_itself_cannot_decode_is_unreadable() -> None:
     reader = TimmReader(timm_source("torch/x"), Fails())
-    assert Images(reader, OnImage(np.asarray), "skip")[0] == Unreadable("image 0 of torch/x")
+    assert Images(reader, OnImage(np.asarray), "skip")[0].path == "image 0 of torch/x"
 
 
 class Shuffled:

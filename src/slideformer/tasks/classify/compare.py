@@ -11,7 +11,7 @@ from torch import Tensor
 
 from slideformer.errors import UserError
 from slideformer.models.finite import check_finite
-from slideformer.runs import Facts
+from slideformer.runs import EvalTransform, Facts
 from slideformer.tasks.classify.evaluate import check_class_names
 from slideformer.tasks.classify.samples import eval_loader
 from slideformer.tasks.classify.sources import open_hold_out
@@ -77,9 +77,8 @@ def compare(
         check_class_names(facts.class_names, names)
     assert facts.preprocessing is not None  # every classifier has it
     images = same = right = other_right = 0
-    loader = eval_loader(
-        opened, facts.preprocessing, batch_size=batch_size, num_workers=0, on_bad_image="skip"
-    )
+    transform = EvalTransform(facts.preprocessing)
+    loader = eval_loader(opened, transform, batch_size=batch_size, num_workers=0, on_bad_image="skip")
     for batch in loader:
         if not len(batch.check().images):
             continue

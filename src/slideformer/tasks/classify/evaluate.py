@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from slideformer.errors import UserError, printable
 from slideformer.models.finite import check_rows
-from slideformer.runs import Run
+from slideformer.runs import PixelTransform, Run
 from slideformer.tasks.classify.samples import eval_loader
 from slideformer.tasks.classify.sources import open_hold_out
 from slideformer.tasks.evaluate import Evaluation, Options, Progress, confusion_of, each_batch
@@ -129,7 +129,7 @@ def evaluate(
     """Classify every image once.
 
     Args:
-        model: in evaluation mode; gives logits ``(B, classes)``.
+        model: in evaluation mode; gives logits ``(B, classes)`` of the images of a batch.
         batches: labelled images.
         class_names: in the order of the logits.
         name: what to call the model in errors.
@@ -140,13 +140,12 @@ def evaluate(
         UserError: there is no readable image, or an output is not finite.
     """
     classes = len(class_names)
-    device = next(model.parameters(), torch.empty(0)).device
     confusion = torch.zeros(classes, classes, dtype=torch.long)
     top5_hits, loss = 0, 0.0
 
     def step(batch: Batch, names: Sequence[str]) -> None:
         nonlocal top5_hits, loss, confusion
-        logits = model(batch.images.to(device)).float().cpu()
+        logits = model(batch.images).float().cpu()
         check_rows(name, logits, names)
         confusion += confusion_of(logits.argmax(1), batch.targets, classes)
         likeliest = logits.topk(min(5, classes), dim=1).indices
@@ -167,7 +166,7 @@ def evaluate_run(run: Run, data: str | Path, options: Options) -> Classification
     assert run.preprocessing is not None  # every classifier has it
     loader = eval_loader(
         source,
-        run.preprocessing,
+        PixelTransform(run.preprocessing),
         batch_size=BATCH if options.batch_size is None else options.batch_size,
         num_workers=options.num_workers,
         on_bad_image=options.on_bad_image,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from slideformer.runs.preprocessing import EvalTransform, Preprocessing
 from slideformer.tasks.classify.sources import Source
 from slideformer.tasks.images import OnBadImage
 from slideformer.tasks.training.batches import Batch, Images, ImageStream, Stream, ordered_loader
@@ -50,23 +49,23 @@ def stack(samples: Sequence[tuple[Tensor, int]]) -> Batch:
 
 def eval_loader(
     source: Source,
-    preprocessing: Preprocessing,
+    transform: Callable[[Image.Image], Tensor],
     *,
     batch_size: int,
-    num_workers: int,
+    num_workers: int | None,
     on_bad_image: OnBadImage,
 ) -> DataLoader[Any]:
     """Loader of the hold-out of a source, in order, nothing random.
 
     Args:
         source: as `open_hold_out` gives it.
-        preprocessing: how an image becomes the model's input.
+        transform: makes of an image what the model takes.
         batch_size: images a batch.
-        num_workers: processes that read; 0 reads in this one.
+        num_workers: as of `ordered_loader`.
         on_bad_image: what to do with an unreadable image.
 
     Raises:
         UserError: a number is out of range.
     """
-    images = images_of(source, "val", EvalTransform(preprocessing), on_bad_image)
+    images = images_of(source, "val", transform, on_bad_image)
     return ordered_loader(images, stack, batch_size=batch_size, num_workers=num_workers)

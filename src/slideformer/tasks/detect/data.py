@@ -149,14 +149,14 @@ def eval_images(data: CocoSet, on_bad_image: OnBadImage) -> Images:
 
 
 def eval_loader(
-    data: CocoSet, *, batch_size: int, num_workers: int, on_bad_image: OnBadImage
+    data: CocoSet, *, batch_size: int, num_workers: int | None, on_bad_image: OnBadImage
 ) -> DataLoader[Any]:
     """Loader of all images of a set, in order, nothing random.
 
     Args:
         data: the set.
         batch_size: images a batch.
-        num_workers: processes that read; 0 reads in this one.
+        num_workers: as of `ordered_loader`.
         on_bad_image: what to do with an unreadable image.
 
     Raises:

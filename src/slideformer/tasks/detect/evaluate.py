@@ -296,11 +296,10 @@ def evaluate(
     Raises:
         UserError: there is no readable image, or an output is not finite.
     """
-    device = next(model.parameters()).device
 
     def step(batch: Batch, names: Sequence[str]) -> None:
         with naming_image(name, ", ".join(names)):
-            outputs = model([image.to(device) for image in batch.images])
+            outputs = model(batch.images)
         evaluator.update(outputs, [int(target["image_id"]) for target in batch.targets])
 
     images = [str(image.file) for image in evaluator.images.values()]
@@ -316,7 +315,7 @@ def evaluate(
 
 def evaluate_run(run: Run, data: str | Path, options: Options) -> DetectionEvaluation:
     """Evaluate a detection run on the hold-out of a data set in COCO's format."""
-    with_masks = HEADS[run.blueprint.head].masks
+    with_masks = run.blueprint.head in HEADS and HEADS[run.blueprint.head].masks
     findings = Findings()
     with naming({"val_annotations": "`annotations`", "val_images": "`images`"}):
         split = find_split(data, "val", options.annotations, options.images)

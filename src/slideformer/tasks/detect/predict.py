@@ -3,50 +3,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.transforms.v2 import functional
 
 from slideformer.models.finite import naming_image
 from slideformer.runs import Run
 from slideformer.tasks.detect.results import binary_masks
+from slideformer.tasks.given import OwnSize
 from slideformer.tasks.predict import Named, Options, Predictor
 from slideformer.tasks.results import Detections, Result
 
 
 def detector(run: Run, options: Options) -> Predictor:
-    """The predictor of a detection run, which looks at one image at a time."""
-    device = next(run.model.parameters()).device
+    """The predictor of a detection run."""
     names = run.facts.names()
     ids = run.category_ids or tuple(range(1, len(names) + 1))
 
-    def answer(images: Sequence[Named]) -> list[Result]:
-        (row,) = images
-        pixels = functional.to_dtype(functional.pil_to_tensor(row.image).to(device), scale=True)
-        with score_at_least(run.model, options.score), naming_image(run.name, row.path):
-            (output,) = run.model([pixels])
+    def answer(pixels: Sequence[Tensor], rows: Sequence[Named]) -> list[Result]:
+        paths = ", ".join(row.path for row in rows)
+        with score_at_least(run.model, options.score), naming_image(run.name, paths):
+            outputs = run.model(list(pixels))
+        return [result(row, output) for row, output in zip(rows, outputs, strict=True)]
+
+    def result(row: Named, output: Mapping[str, Tensor]) -> Result:
         sure = output["scores"] >= options.score
         found = {name: x[sure].cpu() for name, x in output.items()}
         masks = binary_masks(found)
-        return [
-            Detections(
-                row.path,
-                names,
-                ids,
-                found["boxes"].float().numpy(),
-                found["scores"].float().numpy(),
-                found["labels"].numpy(),
-                None if masks is None else masks.bool().numpy(),
-                row.number,
-                options.max_drawn,
-                **row.shared,
-            )
-        ]
+        return Detections(
+            row.path,
+            names,
+            ids,
+            found["boxes"].float().numpy(),
+            found["scores"].float().numpy(),
+            found["labels"].numpy(),
+            None if masks is None else masks.bool().numpy(),
+            row.number,
+            options.max_drawn,
+            **row.shared,
+        )
 
-    return Predictor(1, answer)
+    batch = 1 if options.batch_size is None else options.batch_size
+    return Predictor(batch, OwnSize(run.only_size), answer)
 
 
 @contextmanager

@@ -172,7 +172,7 @@ def eval_loader(
     source: Source,
     *,
     short_side: int | None = None,
-    num_workers: int = 0,
+    num_workers: int | None = None,
     on_bad_image: OnBadImage = "skip",
 ) -> DataLoader[Any]:
     """Loader of the hold-out of a source, one image a batch, in order, nothing random.
@@ -180,7 +180,7 @@ def eval_loader(
     Args:
         source: the data set.
         short_side: to which images are resized, in pixels; labels keep their size. None for none.
-        num_workers: processes that read; 0 reads in this one.
+        num_workers: as of `ordered_loader`.
         on_bad_image: what to do with an unreadable pair.
 
     Raises:

@@ -189,13 +189,17 @@ def evaluate(
     return SegmentationEvaluation(tuple(class_names), confusion, count, unreadable)
 
 
+def check_batch(batch_size: int | None) -> None:
+    """Check that images are to be segmented one by one."""
+    if batch_size not in (None, 1):
+        raise UserError(
+            f"images of different sizes are segmented one by one, got `batch_size` {batch_size}; leave it out"
+        )
+
+
 def evaluate_run(run: Run, data: str | Path, options: Options) -> SegmentationEvaluation:
     """Evaluate a segmentation run on the hold-out of a data set."""
-    if options.batch_size not in (None, 1):
-        raise UserError(
-            f"images of different sizes are segmented one by one, got `batch_size` {options.batch_size}; "
-            "leave it out"
-        )
+    check_batch(options.batch_size)
     source = open_source(data, run.orientation)
     if run.class_names and run.class_names != source.class_names:
         raise UserError(

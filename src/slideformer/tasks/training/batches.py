@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -15,6 +16,8 @@ from slideformer.tasks.images import OnBadImage, UnreadableImageError, unreadabl
 from slideformer.tasks.training.sampling import EachOnce
 
 MOST_WORKERS = 1024
+# From so many images on, processes that read gain more than their start costs.
+MANY = 64
 
 
 class Batch(NamedTuple):
@@ -24,6 +27,7 @@ class Batch(NamedTuple):
         images: a tensor ``(B, 3, height, width)``; for a detector a list of tensors ``(3, height, width)``.
         targets: class numbers ``(B,)``; label maps ``(B, height, width)``; or a list with a dict an image.
         unreadable: paths of the images that were left out.
+        reasons: why each of them could not be read.
         refusal: why the batch must not be used; empty if it may. It travels with the batch because an error
             in a process that reads would reach the user as the traceback of that process.
         cropped_away: number of objects of which the random crops left nothing.
@@ -32,6 +36,7 @@ class Batch(NamedTuple):
     images: Any
     targets: Any
     unreadable: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
     refusal: str = ""
     cropped_away: int = 0
 
@@ -52,10 +57,12 @@ class Unreadable(NamedTuple):
     Attributes:
         path: of the image.
         refusal: why that ends the work; empty where the image is left out.
+        reason: why it cannot be used.
     """
 
     path: str
     refusal: str = ""
+    reason: str = ""
 
 
 class Reader(Protocol):
@@ -116,9 +123,10 @@ def read_or_skip(
     try:
         return read()
     except UnreadableImageError as error:
-        return Unreadable(name, unreadable_message(name, error) if on_bad_image == "stop" else "")
+        refusal = unreadable_message(name, error) if on_bad_image == "stop" else ""
+        return Unreadable(name, refusal, error.reason)
     except UserError as error:
-        return Unreadable(name, str(error))
+        return Unreadable(name, str(error), str(error))
 
 
 class Images(Dataset[Any]):
@@ -199,7 +207,16 @@ def collate(
             "fix the images or make the batch larger"
         )
     batch = stack([] if refusal else good)
-    return batch._replace(unreadable=tuple(sample.path for sample in bad), refusal=refusal)
+    return batch._replace(
+        unreadable=tuple(sample.path for sample in bad),
+        reasons=tuple(sample.reason for sample in bad),
+        refusal=refusal,
+    )
+
+
+def usual_workers() -> int:
+    """How many processes read a large set of images: one a core, at most 8."""
+    return min(8, os.cpu_count() or 1)
 
 
 def ordered_loader(
@@ -207,7 +224,7 @@ def ordered_loader(
     stack: Callable[[Sequence[Any]], Batch],
     *,
     batch_size: int,
-    num_workers: int,
+    num_workers: int | None,
     share: tuple[int, int] = (1, 0),
 ) -> DataLoader[Any]:
     """Return a loader of all images, in order, nothing random.
@@ -216,13 +233,19 @@ def ordered_loader(
         images: to evaluate on.
         stack: makes a batch of usable samples.
         batch_size: images a batch.
-        num_workers: processes that read; 0 reads in this one.
+        num_workers: processes that read; 0 reads in this one; None for one a core, at most 8, of many images
+            and for 0 of few.
         share: number of devices that share the images, and which of them this is.
+
+    Raises:
+        UserError: a number is out of range.
     """
     check_range("`batch_size`", batch_size, 1)
     check_range("`num_workers`", num_workers, 0, MOST_WORKERS)
     # A stream is shared among the devices by its own reader.
     sampler = None if isinstance(images, IterableDataset) else EachOnce(images, *share)
+    if num_workers is None:
+        num_workers = usual_workers() if len(cast("Sized", images)) >= MANY else 0
     return DataLoader(
         images,
         batch_size,

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from slideformer.console import print_line
 from slideformer.errors import UserError, check_range
 from slideformer.tasks.images import OnBadImage
-from slideformer.tasks.training.batches import MOST_WORKERS, Batch, collate, ordered_loader
+from slideformer.tasks.training.batches import MOST_WORKERS, Batch, collate, ordered_loader, usual_workers
 from slideformer.tasks.training.sampling import SeededLoader, train_sampler
 
 # A batch of a thousand images of 1024 x 1024; 12 GiB as float32.
@@ -55,7 +54,7 @@ class ImageData(L.LightningDataModule, ABC):
         super().__init__()
         check_loading(batch_size, num_workers, pixels, most_pixels)
         self.source, self.batch_size, self.on_bad_image = source, batch_size, on_bad_image
-        self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+        self.num_workers = usual_workers() if num_workers is None else num_workers
         self.stack = stack
         self.say: Callable[[str], None] = print_line
 
