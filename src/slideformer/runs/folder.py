@@ -71,7 +71,10 @@ def open_run(folder: str | Path) -> Run:
             run = slideformer.open_run("runs/mine")
             print(run.task, run.class_names)
     """
-    described, folder = read_run(folder), Path(folder)
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        return open_exported(folder)
+    described = read_run(folder)
     build = partial(FORMATS[described.task].build, described.blueprint, folder / CONFIG)
     return replace(described, model=load_built(build, folder / WEIGHTS))
 
@@ -86,8 +89,6 @@ def read_run(folder: str | Path) -> Run:
         UserError: the file is missing, damaged or not of slideformer.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        return open_exported(folder)
     source = folder / CONFIG
     content = read_object(source)
     form = FORMATS[task_in(content.get("task", "classify"), source)]
