@@ -28,7 +28,8 @@ export function drawObjects(canvas, image, objects) {
   const scale = show(canvas, pixels, image);
   const context = canvas.getContext("2d");
   const shorter = Math.min(canvas.width, canvas.height);
-  const font = Math.max(11, Math.round(shorter / 36));
+  // On the page the image is shown smaller than it is.
+  const font = Math.max(11, Math.round(shorter / 26));
   context.font = `${font}px sans-serif`;
   context.textBaseline = "top";
   context.lineWidth = Math.max(2, Math.round(shorter / 240));

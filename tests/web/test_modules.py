@@ -16,7 +16,7 @@ from PIL import Image
 from timm.data import create_transform
 
 from slideformer.tasks.images import read_image
-from tests.runtime.files import FACTS, PREPARED, classifier, segmenter
+from tests.runtime.files import PREPARED, classifier, segmenter
 from tests.runtime.hostile import CHANGES
 from tests.runtime.made_images import NAMES, write_images
 
@@ -200,7 +200,7 @@ def test_other_files_are_rejected_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "short.onnx").write_bytes(complete.read_bytes()[:-20])
     (tmp_path / "empty.onnx").write_bytes(b"")
     (tmp_path / "text.onnx").write_bytes(b"not a model\n" * 20)
-    classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "2"})
+    classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "3"})
     segmenter(tmp_path / "segmenter.onnx")
     lacking = {key: x for key, x in PREPARED.items() if key != "std"}
     classifier(tmp_path / "lacking.onnx", lacking)
@@ -210,7 +210,7 @@ def test_other_files_are_rejected_in_one_line(tmp_path: Path) -> None:
         "short": "must be a complete ONNX file",
         "empty": "must be a complete ONNX file",
         "text": "must be a complete ONNX file",
-        "newer": f"must be of format {FACTS['slideformer_format']}, but is of format 2, of slideformer 0.1.0",
+        "newer": "must be of format 1 or 2, but is of format 3, of slideformer 0.1.0",
         "segmenter": "shows what classifiers see, but the file can segment",
         "lacking": "must have valid metadata, but std is missing",
         "no_json": "mean must be JSON, but is [0.5,",

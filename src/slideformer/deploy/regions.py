@@ -13,7 +13,7 @@ from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image, nms, remove
 
 from slideformer.dense.cascade import CascadeHeads, likeliest
 from slideformer.deploy.anchors import Anchors
-from slideformer.deploy.retina import apart
+from slideformer.deploy.overlaps import FEW, nms_by_class
 
 
 class RegionFinder(nn.Module):
@@ -60,13 +60,22 @@ class RegionFinder(nn.Module):
         return (*found, self.draw(maps, found[0], found[2])) if self.masks else found
 
     def propose(self, maps: Sequence[Tensor], padded: Tensor, size: tuple[int, int]) -> Tensor:
-        """The likeliest regions of all maps ``(N, 4)``, the likeliest first."""
-        levels = [self.regions(x, level, padded, size) for level, x in enumerate(maps)]
-        boxes, scores = (torch.cat(parts) for parts in zip(*levels, strict=True))
-        return boxes[scores.argsort(descending=True)[: self.rpn.post_nms_top_n()]]
+        """The likeliest regions of all maps ``(N, 4)``, the likeliest first, overlaps in a map removed."""
+        rpn = self.rpn
+        found = [self.regions(x, level, padded, size) for level, x in enumerate(maps)]
+        if len(maps) * rpn.pre_nms_top_n() > FEW:
+            kept = [nms(boxes, scores, rpn.nms_thresh) for boxes, scores in found]
+            found = [(boxes[k], scores[k]) for (boxes, scores), k in zip(found, kept, strict=True)]
+            boxes, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
+            order = scores.argsort(descending=True)
+        else:
+            boxes, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
+            levels = torch.cat([torch.full_like(scores, level) for level, (_, scores) in enumerate(found)])
+            order = nms_by_class(boxes, scores, levels, rpn.nms_thresh)
+        return boxes[order[: rpn.post_nms_top_n()]]
 
     def regions(self, x: Tensor, level: int, padded: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The likeliest regions ``(K, 4)`` of one map ``(1, C, H, W)`` and their scores, overlaps removed."""
+        """The likeliest regions ``(K, 4)`` of one map ``(1, C, H, W)`` and their scores."""
         rpn = self.rpn
         shared = rpn.head.conv(x)
         scores = rpn.head.cls_logits(shared)[0].permute(1, 2, 0).flatten()
@@ -75,9 +84,7 @@ class RegionFinder(nn.Module):
         anchors = self.anchors(x, level, padded)[chosen]
         boxes = clip_boxes_to_image(rpn.box_coder.decode_single(deltas[chosen], anchors), size)
         large = remove_small_boxes(boxes, rpn.min_size)
-        boxes, scores = boxes[large], scores[large].sigmoid()
-        kept = nms(boxes, scores, rpn.nms_thresh)
-        return boxes[kept], scores[kept]
+        return boxes[large], scores[large].sigmoid()
 
     def keep(
         self, boxes: Tensor, probabilities: Tensor, size: tuple[int, int]
@@ -94,9 +101,9 @@ class RegionFinder(nn.Module):
         boxes, scores = boxes[:, 1:].reshape(-1, 4), probabilities[:, 1:].flatten()
         likely = torch.where(scores > stage.score_thresh)[0]
         likely = likely[remove_small_boxes(boxes[likely], min_size=1e-2)]
-        boxes, scores, labels = boxes[likely], scores[likely], likely % classes
-        kept = nms(apart(boxes, labels, size), scores, stage.nms_thresh)[: stage.detections_per_img]
-        return boxes[kept], scores[kept], labels[kept] + 1
+        boxes, scores, labels = boxes[likely], scores[likely], likely % classes + 1
+        kept = nms_by_class(boxes, scores, labels, stage.nms_thresh)[: stage.detections_per_img]
+        return boxes[kept], scores[kept], labels[kept]
 
     def draw(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """The mask of each object in its box ``(N, side, side)``, the mean of all stages'."""

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 # Input and first output of the graph that finds boxes in a resized image.
 RESIZED_IMAGE, RESIZED_BOXES = "resized_image", "resized_boxes"
-# The size as torchvision's `GeneralizedRCNNTransform` finds it, digit for digit: in float64, rounded down.
+# The size is what torchvision's `GeneralizedRCNNTransform` finds, digit for digit, in float64, rounded down;
+# of an image so thin that nothing would be left of its shorter side it is what our own `Transform` finds.
 BEFORE = """
 of_any_size (float[1, 3, {height}, {width}] image) => (float[1, 3, rows, columns] resized_image) {{
     resize_shape = Shape <start = 2> (image)
@@ -22,7 +23,12 @@ of_any_size (float[1, 3, {height}, {width}] image) => (float[1, 3, rows, columns
     resize_by_short = Div (resize_short, resize_shorter)
     resize_by_long = Div (resize_long, resize_longer)
     resize_scale = Min (resize_by_short, resize_by_long)
-    resize_exact = Mul (resize_sides, resize_scale)
+    resize_usual = Mul (resize_sides, resize_scale)
+    resize_product = Mul (resize_sides, resize_long)
+    resize_by_longer = Div (resize_product, resize_longer)
+    resize_most = Mul (resize_shorter, resize_long)
+    resize_thin = Less (resize_most, resize_longer)
+    resize_exact = Where (resize_thin, resize_by_longer, resize_usual)
     resize_floor = Floor (resize_exact)
     resize_new = Cast <to = 7> (resize_floor)
     resize_one = Constant <value = int64[1] {{1}}> ()

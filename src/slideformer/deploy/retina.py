@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
+from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 from slideformer.deploy.anchors import Anchors
+from slideformer.deploy.overlaps import nms_by_class
 from slideformer.models.finite import check_finite
 
 
@@ -44,9 +45,8 @@ class RetinaFinder(nn.Module):
         levels = [self.best(x, level, padded) for level, x in enumerate(maps)]
         boxes, scores, labels = (torch.cat(parts) for parts in zip(*levels, strict=True))
         boxes = clip_boxes_to_image(boxes, size)
-        kept = nms(apart(boxes, labels, size), scores, self.nms_threshold)[: self.detections]
+        kept = nms_by_class(boxes, scores, labels, self.nms_threshold)[: self.detections]
         kept = kept[remove_small_boxes(boxes[kept], min_size=1e-2)]
-        kept = kept[scores[kept] > self.score_threshold]
         return boxes[kept], scores[kept], labels[kept] + 1
 
     def best(self, x: Tensor, level: int, padded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -66,11 +66,8 @@ class RetinaFinder(nn.Module):
         deltas = regress.bbox_reg(regress.conv(x))[0].permute(1, 2, 0).reshape(-1, 4)
         check_finite((scores, deltas))
         scores, chosen = scores.topk(torch.sym_min(self.candidates, scores.shape[0]))
+        likely = torch.where(scores > self.score_threshold)[0]
+        scores, chosen = scores[likely], chosen[likely]
         places = torch.div(chosen, classify.num_classes, rounding_mode="floor")
         boxes = self.coder.decode_single(deltas[places], self.anchors(x, level, padded)[places])
         return boxes, scores, chosen % classify.num_classes
-
-
-def apart(boxes: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes ``(N, 4)`` inside an image, shifted by their labels ``(N,)``: two classes never overlap."""
-    return boxes + labels[:, None] * (torch.sym_max(*size) + 1)
