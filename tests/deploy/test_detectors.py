@@ -165,6 +165,15 @@ def test_a_file_of_one_size_agrees_and_refuses_others(name: str, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_openvino_finds_the_same(tmp_path: Path) -> None:
+    run, file = region_detector(), tmp_path / "model.xml"
+    report = export_model(run.model, file, "openvino", inputs=pictures()[:1], facts=run.facts, fixed=True)
+    assert report.card.masks
+    assert report.fault is None
+    assert report.detections[0].detections > 5
+
+
+@pytest.mark.slow
 def test_verify_compares_the_hold_out_of_a_detector(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,13 +197,14 @@ def test_another_detector_is_refused(tmp_path: Path) -> None:
 
 REFUSED = {
     "executorch": ("x.pte", "float32", "ExecuTorch takes models that classify or segment, got one to detect"),
-    "openvino": ("x.xml", "float32", "OpenVINO takes models that classify or segment, got one to detect"),
+    "coreml": ("x.mlpackage", "float32", "Core ML takes models that classify or segment, got one to detect"),
+    "openvino": ("x.xml", "int8", "a detector is exported in float32, got int8; leave `precision` out"),
     "onnx": ("x.onnx", "float16", "a detector is exported in float32, got float16; leave `precision` out"),
 }
 
 
 @pytest.mark.parametrize("runtime", REFUSED)
-def test_a_detector_is_for_onnx_in_float32(runtime: str, tmp_path: Path) -> None:
+def test_a_detector_is_for_onnx_and_openvino_in_float32(runtime: str, tmp_path: Path) -> None:
     name, precision, message = REFUSED[runtime]
     detector = retinanet().model
     with pytest.raises(UserError, match=message):

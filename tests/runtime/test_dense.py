@@ -89,12 +89,13 @@ def test_objects_are_those_of_pytorch(
     runtime = Model(folder / "model.onnx")
     assert runtime.facts.category_ids == CATEGORY_IDS
     run = open_run(folder)
-    for score in (0.0, 0.5):
+    for score in (0.0, 0.2):
         wanted = predict(run, photos, score=score)
         for photo, row in zip(photos, wanted, strict=True):
             found = runtime.predict(photo, score=score)
             assert isinstance(found, Detections)
-            assert len(found.boxes) == len(row.boxes) > 0
+            assert len(found.boxes) == len(row.boxes)
+            assert score or len(found.boxes) > 5
             np.testing.assert_allclose(found.boxes, row.boxes, atol=1e-2)
             np.testing.assert_allclose(found.scores, row.scores, atol=1e-4)
             assert found.labels.tolist() == row.labels.tolist()

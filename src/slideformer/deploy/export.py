@@ -184,7 +184,7 @@ def check_target(row: Runtime, file: Path, task: TaskName, precision: str, calib
         raise UserError(f"a file for {row.title} must end in {row.suffix}, got {file}; change its name")
     if task not in row.tasks:
         tasks = " or ".join(row.tasks)
-        raise UserError(f"{row.title} takes models that {tasks}, got one to {task}; choose onnx for it")
+        raise UserError(f"{row.title} takes models that {tasks}, got one to {task}; choose onnx or openvino")
     if precision not in row.precisions:
         known = ", ".join(row.precisions)
         raise UserError(f"{row.title} has the precisions {known}, got {precision}; choose one of them")
