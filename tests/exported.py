@@ -66,7 +66,7 @@ def region_detector(head: str = "mask_rcnn", **arguments: object) -> Run:
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and "box_head" not in name:
                 nn.init.kaiming_normal_(module.weight)
                 # Some are surer than a half.
-                module.weight.data *= 8 if name.endswith("cls_score") else 1
+                module.weight.data *= 3 if name.endswith("cls_score") else 1
     return replace(run, class_names=CLASSES[:3], category_ids=CATEGORY_IDS)
 
 

@@ -84,6 +84,7 @@ def test_where_nothing_is_likely_the_graph_finds_nothing() -> None:
 
 
 FOLDERS = {"retinanet": exported_detector, "mask_rcnn": exported_mask_detector}
+SCORES = {"retinanet": 1e-5, "mask_rcnn": 1e-4}
 
 
 @pytest.mark.slow
@@ -99,7 +100,7 @@ def test_the_file_agrees_with_the_model_at_every_size(
         assert row.detections > 5
         assert row.unmatched == row.moved == 0
         assert row.box < 1e-2
-        assert row.score < 1e-5
+        assert row.score < SCORES[head]
         assert (row.mask is None) == (head == "retinanet")
         assert row.mask is None or row.mask > 0.99
 
@@ -120,7 +121,7 @@ def test_a_script_without_pytorch_finds_the_same(tmp_path_factory: pytest.TempPa
     with torch.inference_mode():
         (wanted,) = region_detector().model([torch.from_numpy(picture[0])])
     np.testing.assert_allclose(boxes, wanted["boxes"].numpy(), atol=1e-2)
-    np.testing.assert_allclose(scores, wanted["scores"].numpy(), atol=1e-5)
+    np.testing.assert_allclose(scores, wanted["scores"].numpy(), atol=SCORES["mask_rcnn"])
     assert (np.diff(scores) <= 0).all()
     assert masks.shape == (len(boxes), 28, 28)
     names = json.loads(facts["class_names"])
