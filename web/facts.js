@@ -4,26 +4,23 @@
 import { UserError } from "./errors.js";
 import { NAMES, TEXT, integer, list, number, optional, word } from "./fields.js";
 
-// The version of the metadata that writers and readers agree on.
-const FORMAT = "1";
+// The versions of the metadata that are read here; the second is of detectors with masks.
+const FORMATS = ["1", "2"];
+const TASKS = ["classify", "segment", "detect"];
 // A side of the input, of the resized image that it is cut from, and the area of all that is run at once.
 const MAX_INPUT = 4096;
 const MAX_RESIZED = 8192;
 const MAX_PIXELS = 2 ** 27;
 const SIDE = optional(integer(1, 2 ** 16));
-const TEXTS = {
-  slideformer: TEXT,
-  architecture: TEXT,
-  precision: TEXT,
+const TEXTS = { slideformer: TEXT, architecture: TEXT, precision: TEXT, task: word(...TASKS) };
+// These are JSON.
+const VALUES = { class_names: NAMES, batch: SIDE, height: SIDE, width: SIDE };
+// Of classifiers, how an image is prepared.
+const PREPARING_TEXTS = {
   interpolation: word("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"),
   crop_mode: word("center", "squash", "border"),
 };
-// These are JSON.
-const VALUES = {
-  class_names: NAMES,
-  batch: SIDE,
-  height: SIDE,
-  width: SIDE,
+const PREPARING_VALUES = {
   input_size: list(integer(1, MAX_INPUT), 3, 3),
   mean: list(number(0, 1), 3, 3),
   std: list(number(1e-6, 1e6), 3, 3),
@@ -31,11 +28,11 @@ const VALUES = {
 };
 
 /**
- * Return how to prepare an image for a classifier, and how its classes are called.
+ * Return what a file says about its model: its task, how an image is prepared, how classes are called.
  *
  * @param {Map<string, string>} metadata
- * @throws {UserError} the file is not of slideformer, of another format, of another task, or a fact is
- *   absent or out of its range
+ * @throws {UserError} the file is not of slideformer, of another format, or a fact is absent or out of its
+ *   range
  */
 export function readFacts(metadata) {
   const number = metadata.get("slideformer_format");
@@ -45,19 +42,36 @@ export function readFacts(metadata) {
       "This file was not exported by slideformer; choose one that slideformer export wrote.",
     );
   }
-  if (number !== FORMAT) {
+  if (!FORMATS.includes(number)) {
     throw new UserError(
-      `The file must be of format ${FORMAT}, but is of format ${number ?? "none"}, of slideformer ` +
+      `The file must be of format ${FORMATS.join(" or ")}, but is of format ${number ?? "none"}, of slideformer ` +
         `${exporter ?? "unknown"}; export it again, or use the page of that version.`,
     );
   }
-  if (metadata.get("task") !== "classify") {
-    throw new UserError(
-      `This page shows what classifiers see, but the file can ${metadata.get("task")}; run it with ` +
-        "slideformer-runtime.",
-    );
+  const facts = readAll(metadata, TEXTS, VALUES);
+  const { task, batch, height, width } = facts;
+  const about = {
+    task,
+    exporter: facts.slideformer,
+    architecture: facts.architecture,
+    precision: facts.precision,
+    classNames: facts.class_names,
+    batch,
+    height,
+    width,
+  };
+  const how = task === "classify" ? preparing(metadata) : {};
+  const sides = { height: height ?? 1, width: width ?? 1, ...how };
+  if ((batch ?? 1) * sides.height * sides.width > MAX_PIXELS) {
+    throw invalid("batch", `so small that its images have at most ${MAX_PIXELS} pixels`, metadata.get("batch"));
   }
-  const facts = readAll(metadata);
+  return { ...about, ...how };
+}
+
+/** How an image is prepared for a classifier. */
+function preparing(metadata) {
+  const texts = new Map([["crop_mode", "center"], ...metadata]);
+  const facts = readAll(texts, PREPARING_TEXTS, PREPARING_VALUES);
   const [channels, height, width] = facts.input_size;
   const resized = [height, width].map((side) => Math.floor(side / facts.crop_pct));
   if (channels !== 3 || !resized.every((side) => side >= 1 && side <= MAX_RESIZED)) {
@@ -67,15 +81,7 @@ export function readFacts(metadata) {
       metadata.get("input_size"),
     );
   }
-  if ((facts.batch ?? 1) * height * width > MAX_PIXELS) {
-    throw invalid("batch", `so small that its images have at most ${MAX_PIXELS} pixels`, metadata.get("batch"));
-  }
   return {
-    exporter: facts.slideformer,
-    architecture: facts.architecture,
-    precision: facts.precision,
-    classNames: facts.class_names,
-    batch: facts.batch,
     height,
     width,
     mean: facts.mean,
@@ -86,14 +92,13 @@ export function readFacts(metadata) {
   };
 }
 
-/** Every value by its key, checked. */
-function readAll(metadata) {
-  const texts = new Map([["crop_mode", "center"], ...metadata]);
-  const entries = Object.entries({ ...TEXTS, ...VALUES }).map(([key, field]) => {
+/** Every value by its key, checked; those of `values` are JSON. */
+function readAll(texts, words, values) {
+  const entries = Object.entries({ ...words, ...values }).map(([key, field]) => {
     if (!texts.has(key)) {
       throw new UserError(`The file must have valid metadata, but ${key} is missing; export it again.`);
     }
-    const value = key in VALUES ? parsed(key, texts.get(key)) : texts.get(key);
+    const value = key in values ? parsed(key, texts.get(key)) : texts.get(key);
     if (!field.accepts(value)) {
       throw invalid(key, field.must, texts.get(key));
     }

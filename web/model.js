@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// An exported classifier, run by ONNX Runtime's WebAssembly.
+// An exported model, run by ONNX Runtime's WebAssembly.
 
 import * as ort from "./ort/ort.wasm.min.mjs";
 
-import { likeliest, logitsOf } from "./classes.js";
 import { UserError } from "./errors.js";
 import { readFacts } from "./facts.js";
 import { readMetadata } from "./metadata.js";
-import { toTensor } from "./tensor.js";
+import { TASKS } from "./tasks.js";
 
 ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
 // More threads need memory that is shared, which browsers allow only with headers that a plain server does
@@ -20,26 +19,27 @@ ort.env.logLevel = "error";
  *
  * @param {Uint8Array} bytes of the ONNX file
  * @param {string} file its name, for errors
- * @returns {Promise<{facts: object, classify: function, close: function}>} its facts, and the
- *   function that returns the likeliest classes of an image
- * @throws {UserError} it is not a classifier that slideformer exported, or cannot be run here
+ * @returns {Promise<{facts: object, look: function, close: function}>} its facts, and the function that returns
+ *   what it finds in an image, as the `results` of a task
+ * @throws {UserError} it is not a model that slideformer exported, or cannot be run here
  */
 export async function openModel(bytes, file) {
   const facts = readFacts(readMetadata(bytes));
   const session = await createSession(bytes);
   const batch = facts.batch ?? 1;
   const [input] = session.inputNames;
-  const shape = [batch, 3, facts.height, facts.width];
+  const task = TASKS[facts.task];
 
-  /** Return the likeliest classes of an image; its name is for errors. */
-  async function classify(image, count, name) {
+  /** Return what the model finds in an image; its name is for errors. */
+  async function look(image, name) {
+    const { pixels, size } = task.prepare(image, facts);
     // A file that takes only one number of images gets empty ones, whose outputs are dropped.
-    const pixels = new Float32Array(batch * 3 * facts.height * facts.width);
-    pixels.set(toTensor(image, facts));
-    const results = await runSession({ [input]: new ort.Tensor("float32", pixels, shape) });
+    const all = new Float32Array(batch * pixels.length);
+    all.set(pixels);
+    const shape = [batch, 3, size.height, size.width];
+    const results = await runSession({ [input]: new ort.Tensor("float32", all, shape) });
     const outputs = session.outputNames.map((output) => results[output]);
-    const logits = logitsOf(outputs, { batch, classNames: facts.classNames, file, image: name });
-    return likeliest(logits, facts.classNames, count);
+    return task.results(outputs, { batch, size, classNames: facts.classNames, file, image: name });
   }
 
   async function runSession(feeds) {
@@ -50,7 +50,7 @@ export async function openModel(bytes, file) {
     }
   }
 
-  return { facts, classify, close: () => session.release() };
+  return { facts, look, close: () => session.release() };
 }
 
 async function createSession(bytes) {

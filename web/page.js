@@ -4,11 +4,10 @@
 import { UserError } from "./errors.js";
 import { onChosen, onDropped } from "./files.js";
 import { readImage } from "./image.js";
-import { showClasses, showFacts, showImage, showProblem, showStatus } from "./show.js";
+import { showDrawing, showFacts, showImage, showProblem, showRows, showStatus } from "./show.js";
 
 const DEFAULT_MODEL = "model.onnx";
 const ENDING = ".onnx";
-const TOP = 5;
 const WITHOUT_MODEL = "Choose a model, below, or drop one anywhere.";
 
 let model = null;
@@ -69,36 +68,39 @@ async function useModel(name, read) {
   await model?.close();
   model = opened;
   showFacts(model.facts);
-  showClasses([]);
+  showRows([]);
+  showDrawing(null);
   showStatus("Choose an image.");
   if (image !== null) {
-    await classify();
+    await look();
   }
 }
 
 async function useImage(file) {
   showProblem("");
   showStatus("Reading the image…");
-  // One that cannot be read leaves the one before, and its classes.
+  // One that cannot be read leaves the one before, and what was found in it.
   image = await readImage(file);
   imageName = file.name;
   showImage(file);
-  showClasses([]);
+  showRows([]);
   if (model === null) {
     showStatus(WITHOUT_MODEL);
     return;
   }
-  await classify();
+  await look();
 }
 
-async function classify() {
+async function look() {
   showStatus("Looking…");
   await painted();
   const start = performance.now();
-  const classes = await model.classify(image, TOP, imageName);
+  const { rows, draw } = await model.look(image, imageName);
   const took = performance.now() - start;
-  showClasses(classes);
-  showStatus(`Done in ${took < 1000 ? `${Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`}.`);
+  showRows(rows);
+  showDrawing(draw === undefined ? null : (canvas) => draw(canvas, image));
+  const time = took < 1000 ? `${Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`;
+  showStatus(`Done in ${time}.${rows.length === 0 ? " Nothing found." : ""}`);
 }
 
 /** Wait until the browser has shown the last change: while it computes it shows nothing new. */

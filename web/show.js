@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Showing things on the page; nothing here computes.
 
+import { css } from "./colours.js";
+
 const element = (id) => document.getElementById(id);
 
 /** Show what the page is doing or has done, to screen readers, too. */
@@ -20,8 +22,19 @@ export function showImage(file) {
   URL.revokeObjectURL(image.src);
   image.src = URL.createObjectURL(file);
   image.alt = `The chosen image, ${file.name}`;
-  image.hidden = false;
+  showDrawing(null);
   element("image-invitation").replaceChildren("Choose or drop another");
+}
+
+/** Show a drawing in place of the image, by a function that draws on a canvas; null for the image alone. */
+export function showDrawing(draw) {
+  const [image, canvas] = [element("image"), element("drawing")];
+  canvas.hidden = draw === null;
+  image.hidden = draw !== null || !image.hasAttribute("src");
+  if (draw !== null) {
+    draw(canvas);
+    canvas.setAttribute("aria-label", `${image.alt}, with what the model sees drawn on it`);
+  }
 }
 
 /** Show the facts of a model. */
@@ -30,7 +43,8 @@ export function showFacts(facts) {
   const rows = [
     ["Architecture", facts.architecture],
     ["Precision", facts.precision],
-    ["Input size", `${facts.width} x ${facts.height} pixels`],
+    ["Task", facts.task],
+    ["Input size", sizeOf(facts)],
     ["Classes", classes === 0 ? "without names" : String(classes)],
     ["Exported by", `slideformer ${facts.exporter}`],
   ];
@@ -40,10 +54,15 @@ export function showFacts(facts) {
   element("model-invitation").textContent = "Choose another model";
 }
 
-/** Show classes as bars, the likeliest first. */
-export function showClasses(classes) {
+function sizeOf({ height, width }) {
+  const any = (side) => side ?? "any";
+  return height === null && width === null ? "any" : `${any(width)} x ${any(height)} pixels`;
+}
+
+/** Show names as bars, in the order given; one with a colour has it. */
+export function showRows(rows) {
   element("classes").replaceChildren(
-    ...classes.map(({ name, probability }) => {
+    ...rows.map(({ name, probability, colour }) => {
       const percent = `${(100 * probability).toFixed(1)} %`;
       const share = made("data", percent);
       share.value = String(probability);
@@ -51,6 +70,10 @@ export function showClasses(classes) {
       words.className = "words";
       const bar = made("div", "", "bar");
       bar.style.setProperty("--share", `${100 * probability}%`);
+      // A background is black, and has no colour on the image.
+      if (colour?.some((channel) => channel > 0)) {
+        bar.style.setProperty("--bar", css(colour));
+      }
       const track = group(bar);
       track.className = "track";
       track.setAttribute("aria-hidden", "true");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From pixels to a classifier's input.
+// From pixels to a model's input.
 
 import { cropOf } from "./crop.js";
 import { resample } from "./resample.js";
@@ -29,6 +29,23 @@ export function toTensor(image, facts) {
       for (let column = 0; column < window.width; column++) {
         tensor[start + column] = normalised(pixels[(row * window.width + column) * 3 + channel]);
       }
+    }
+  }
+  return tensor;
+}
+
+/**
+ * The pixels of an image from 0 to 1, channel by channel.
+ *
+ * @param {ImageData} image
+ * @returns {Float32Array} of shape (3, height, width)
+ */
+export function fullSizeTensor({ data, width, height }) {
+  const area = width * height;
+  const tensor = new Float32Array(3 * area);
+  for (let channel = 0; channel < 3; channel++) {
+    for (let pixel = 0; pixel < area; pixel++) {
+      tensor[channel * area + pixel] = data[4 * pixel + channel] / 255;
     }
   }
   return tensor;

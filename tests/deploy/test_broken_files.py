@@ -108,7 +108,10 @@ def resign(file: Path, **changed: str) -> None:
 
 
 SIGNED = {
-    "another format": ({"slideformer_format": "99"}, "must have the format 1, got 99, of slideformer 0."),
+    "another format": (
+        {"slideformer_format": "99"},
+        "must have the format 1 or 2, got 99, of slideformer 0.",
+    ),
     "nothing": (
         {},
         "must be a file that `slideformer export` wrote, but has none of its metadata",

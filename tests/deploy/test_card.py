@@ -49,6 +49,7 @@ CARDS = {
     "preprocessing": card_of(preprocessing=HOW, num_classes=3),
     "numbers of classes": card_of("detect", category_ids=(1, 7, 90)),
     "random weights": card_of(random=True, preprocessing=HOW),
+    "masks": replace(card_of("detect"), masks=True),
 }
 
 
@@ -57,6 +58,12 @@ def test_a_card_is_read_as_it_was_written(card: Card) -> None:
     texts = card.texts()
     assert all(isinstance(text, str) for text in texts.values())
     assert Card.of(texts, FILE) == card
+
+
+def test_only_masks_need_a_newer_reader() -> None:
+    formats = {name: card.texts()["slideformer_format"] for name, card in CARDS.items()}
+    assert {name for name, number in formats.items() if number != "1"} == {"masks"}
+    assert formats["masks"] == "2"
 
 
 def test_a_card_tells_which_version_wrote_it() -> None:
@@ -68,7 +75,7 @@ REFUSED = {
     "other": ({"author": "someone"}, "has none of its metadata; export it again"),
     "format": (
         {**CARD.texts(), "slideformer_format": "0", "slideformer": "0.0.1"},
-        r"must have the format 1, got 0, of slideformer 0\.0\.1; export it again with this version",
+        r"must have the format 1 or 2, got 0, of slideformer 0\.0\.1; export it again with this version",
     ),
     "incomplete": (
         {name: text for name, text in CARD.texts().items() if name not in ("weights", "height")},

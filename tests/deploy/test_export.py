@@ -41,7 +41,7 @@ REFUSED = {
         "executorch",
         "model.pte",
         {"facts": Facts(task="detect", architecture="x")},
-        "ExecuTorch takes models that classify or segment, got one to detect; choose onnx for it",
+        "ExecuTorch takes models that classify or segment, got one to detect; choose onnx or openvino",
     ),
 }
 

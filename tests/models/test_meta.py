@@ -16,7 +16,7 @@ import slideformer
 from slideformer import layers
 from slideformer.dense import detector as detectors
 from slideformer.dense import segmenter as segmenters
-from slideformer.deploy.retina import RetinaGraph
+from slideformer.deploy.detector import DetectorGraph
 from tests.dense import small_detectors
 from tests.layers.every import INPUTS, LAYERS
 from tests.models.families import FAMILIES, small
@@ -85,9 +85,10 @@ def test_every_dense_model_can_be_built_on_the_meta_device(name: str, hook: str)
     check(*DENSE[name], hook)
 
 
-def test_the_graph_of_a_detector_can_be_built_on_the_meta_device() -> None:
+@pytest.mark.parametrize("head", ["retinanet", "mask_rcnn"])
+def test_the_graph_of_a_detector_can_be_built_on_the_meta_device(head: str) -> None:
     image = torch.rand(1, 3, 64, 80)
-    check(lambda: RetinaGraph(small_detectors.small("retinanet")), lambda graph: graph(image), "timm")
+    check(lambda: DetectorGraph(small_detectors.small(head)), lambda graph: graph(image), "timm")
 
 
 def test_buffers_are_filled_on_their_own_device() -> None:

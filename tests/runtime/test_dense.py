@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 from slideformer_runtime import Detections, Model, Segmentation
 from torch import Tensor, nn
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from slideformer.cli.main import main
 from slideformer.dense.segmenter import create_segmenter
-from slideformer.deploy import RetinaGraph
-from slideformer.runs import Blueprint, Run, save_run
+from slideformer.runs import Blueprint, Run, open_run, save_run
 from slideformer.tasks.images import read_image
-from tests.exported import CATEGORY_IDS, exported_detector, retinanet
-from tests.runtime.files import add_facts
+from slideformer.tasks.predict import predict
+from tests.exported import CATEGORY_IDS, exported_detector, exported_mask_detector
+from tests.runtime.files import add_facts, mask_detector
 
 # What an exporter that does not write all facts yet leaves out.
 EXPORTED = {
@@ -78,21 +79,44 @@ def test_label_maps_are_those_of_pytorch(photos: list[Path], tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("exported", [exported_detector, exported_mask_detector], ids=["boxes", "masks"])
 def test_objects_are_those_of_pytorch(
-    photos: list[Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    photos: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
+    exported: Callable[[pytest.TempPathFactory], Path],
 ) -> None:
-    file = Path(shutil.copy(exported_detector(tmp_path_factory) / "model.onnx", tmp_path))
-    model, runtime = retinanet().model, Model(add_facts(file, EXPORTED))
+    folder = exported(tmp_path_factory)
+    runtime = Model(folder / "model.onnx")
     assert runtime.facts.category_ids == CATEGORY_IDS
-    for photo in photos:
-        found = runtime.predict(photo, score=0.0)
-        assert isinstance(found, Detections)
-        with torch.inference_mode():
-            boxes, scores, labels = RetinaGraph(model)(pixels(photo))
-        assert len(found.boxes) == len(boxes) > 5
-        np.testing.assert_allclose(found.boxes, boxes.numpy(), atol=1e-2)
-        np.testing.assert_allclose(found.scores, scores.numpy(), atol=1e-4)
-        assert found.labels.tolist() == labels.tolist()
-        sure = runtime.predict(photo, score=float(scores[2]) - 1e-4)
-        assert isinstance(sure, Detections)
-        assert 3 <= len(sure.scores) < len(scores)
+    run = open_run(folder)
+    for score in (0.0, 0.2):
+        wanted = predict(run, photos, score=score)
+        for photo, row in zip(photos, wanted, strict=True):
+            found = runtime.predict(photo, score=score)
+            assert isinstance(found, Detections)
+            assert len(found.boxes) == len(row.boxes)
+            assert score or len(found.boxes) > 5
+            np.testing.assert_allclose(found.boxes, row.boxes, atol=1e-2)
+            np.testing.assert_allclose(found.scores, row.scores, atol=1e-4)
+            assert found.labels.tolist() == row.labels.tolist()
+            assert (found.masks is None) == (row.masks is None)
+            for mask, other in zip(
+                () if found.masks is None else found.masks,
+                () if row.masks is None else row.masks,
+                strict=True,
+            ):
+                assert (mask & other).sum() >= 0.99 * (mask | other).sum()
+
+
+def test_a_file_with_masks_gives_them_in_the_size_of_the_image(tmp_path: Path) -> None:
+    model = Model(mask_detector(tmp_path / "model.onnx"))
+    found = model.predict(Image.new("RGB", (12, 10), "white"))
+    assert isinstance(found, Detections)
+    assert found.masks is not None
+    assert found.masks.shape == (1, 10, 12)
+    half = torch.zeros(1, 1, 28, 28)
+    half[..., :14] = 0.9
+    wanted = paste_masks_in_image(half, torch.tensor([[1.0, 2, 5, 8]]), (10, 12))[:, 0] > 0.5
+    assert np.array_equal(found.masks, wanted.numpy())
+    (row,) = found.to_dict()["detections"]
+    assert row["segmentation"]["size"] == [10, 12]

@@ -16,7 +16,7 @@ from PIL import Image
 from timm.data import create_transform
 
 from slideformer.tasks.images import read_image
-from tests.runtime.files import FACTS, PREPARED, classifier, segmenter
+from tests.runtime.files import PREPARED, classifier, mask_detector, segmenter
 from tests.runtime.hostile import CHANGES
 from tests.runtime.made_images import NAMES, write_images
 
@@ -177,6 +177,7 @@ def test_facts_are_read_from_the_bytes_of_the_file(tmp_path: Path) -> None:
     file = classifier(tmp_path / "model.onnx", {**PREPARED, "class_names": ["käse", "パン", ""]})
     (row,) = json.loads(node(READING, [str(file)]))
     assert row["facts"] == {
+        "task": "classify",
         "exporter": "0.1.0",
         "architecture": "small",
         "precision": "float32",
@@ -192,6 +193,14 @@ def test_facts_are_read_from_the_bytes_of_the_file(tmp_path: Path) -> None:
     }
 
 
+def test_files_of_other_tasks_need_no_preprocessing(tmp_path: Path) -> None:
+    files = [segmenter(tmp_path / "a.onnx"), mask_detector(tmp_path / "b.onnx", {"batch": 1, "width": 12})]
+    first, second = (row["facts"] for row in json.loads(node(READING, [str(file) for file in files])))
+    assert (first["task"], first["batch"], first["height"], first["width"]) == ("segment", None, None, None)
+    assert (second["task"], second["batch"], second["height"], second["width"]) == ("detect", 1, None, 12)
+    assert "mean" not in first
+
+
 def test_other_files_are_rejected_in_one_line(tmp_path: Path) -> None:
     complete = classifier(tmp_path / "complete.onnx")
     foreign = onnx.load(complete)
@@ -200,8 +209,8 @@ def test_other_files_are_rejected_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "short.onnx").write_bytes(complete.read_bytes()[:-20])
     (tmp_path / "empty.onnx").write_bytes(b"")
     (tmp_path / "text.onnx").write_bytes(b"not a model\n" * 20)
-    classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "2"})
-    segmenter(tmp_path / "segmenter.onnx")
+    classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "3"})
+    classifier(tmp_path / "unknown.onnx", {**PREPARED, "task": "count"})
     lacking = {key: x for key, x in PREPARED.items() if key != "std"}
     classifier(tmp_path / "lacking.onnx", lacking)
     classifier(tmp_path / "no_json.onnx", {**PREPARED, "mean": "[0.5,"})
@@ -210,8 +219,8 @@ def test_other_files_are_rejected_in_one_line(tmp_path: Path) -> None:
         "short": "must be a complete ONNX file",
         "empty": "must be a complete ONNX file",
         "text": "must be a complete ONNX file",
-        "newer": f"must be of format {FACTS['slideformer_format']}, but is of format 2, of slideformer 0.1.0",
-        "segmenter": "shows what classifiers see, but the file can segment",
+        "newer": "must be of format 1 or 2, but is of format 3, of slideformer 0.1.0",
+        "unknown": "task must be one of classify, segment, detect, but is count",
         "lacking": "must have valid metadata, but std is missing",
         "no_json": "mean must be JSON, but is [0.5,",
     }

@@ -12,17 +12,22 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 from skimage import data
 from torch import nn
 
 from slideformer.cli.main import main
 from slideformer.runs import open_run
 from slideformer.tasks.predict import predict
-from tests.runtime.files import PREPARED, add_facts, classifier, segmenter
+from slideformer.viz import class_colours
+from slideformer.viz.detections import CLASS_COLOURS
+from slideformer.viz.segmentation import overlay
+from tests.exported import exported_mask_detector
+from tests.runtime.files import PREPARED, add_facts, classifier, mask_detector, segmenter
 from tests.saved import save_classifier
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -222,13 +227,72 @@ def test_a_model_that_is_chosen_classifies_the_image_that_is_there(visit: Visit,
 
 
 def test_a_file_that_the_page_cannot_run_is_reported(visit: Visit, tmp_path: Path) -> None:
-    newer = classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "2"})
+    newer = classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "3"})
     for file, words in (
-        (segmenter(tmp_path / "segmenter.onnx"), "the file can segment"),
-        (newer, "must be of format 1, but is of format 2"),
+        (classifier(tmp_path / "other.onnx", {**PREPARED, "task": "count"}), "but is count"),
+        (newer, "must be of format 1 or 2, but is of format 3"),
     ):
         visit.page.locator("#model-file").set_input_files(file)
         visit.said(words, "problem")
+
+
+def pixel(visit: Visit, x: int, y: int) -> list[int]:
+    """Red, green and blue of a place on the drawing, in its own pixels."""
+    read = (
+        "([x, y]) => [...document.querySelector('#drawing').getContext('2d').getImageData(x, y, 1, 1).data]"
+    )
+    playwright.expect(visit.page.locator("#drawing")).to_be_visible()
+    playwright.expect(visit.page.locator("#image")).to_be_hidden()
+    return list(visit.page.evaluate(read, [x, y])[:3])
+
+
+def test_objects_are_drawn_with_their_masks(visit: Visit, tmp_path: Path) -> None:
+    Image.new("RGB", (480, 480), "white").save(tmp_path / "white.png")
+    visit.page.locator("#model-file").set_input_files(mask_detector(tmp_path / "detector.onnx"))
+    visit.said("detect", "facts")
+    # The second object of the file is not likely enough.
+    assert visit.classify(tmp_path / "white.png") == [("blue", pytest.approx(0.9, abs=1e-6))]
+    green = list(ImageColor.getrgb(CLASS_COLOURS[2]))
+    assert pixel(visit, 1, 4) == green
+    assert pixel(visit, 300, 300) == [255, 255, 255]
+    visit.page.locator("#model-file").set_input_files(classifier(tmp_path / "classifier.onnx"))
+    playwright.expect(visit.page.locator("#drawing")).to_be_hidden(timeout=PATIENCE)
+    playwright.expect(visit.page.locator("#image")).to_be_visible()
+
+
+def test_the_class_of_every_pixel_is_drawn_with_a_legend(visit: Visit, tmp_path: Path) -> None:
+    image = Image.new("RGB", (480, 480), (200, 0, 0))
+    image.paste((0, 0, 200), (120, 0, 480, 480))
+    image.save(tmp_path / "halves.png")
+    visit.page.locator("#model-file").set_input_files(segmenter(tmp_path / "segmenter.onnx"))
+    visit.said("segment", "facts")
+    assert visit.classify(tmp_path / "halves.png") == [("blue", 0.75), ("red", 0.25)]
+    drawn = overlay(image, np.asarray(image).argmax(2), class_colours(3))
+    for x, y in ((5, 5), (119, 30), (300, 200)):
+        assert pixel(visit, x, y) == drawn[y, x].tolist()
+
+
+def test_an_image_of_a_size_that_the_file_does_not_take_is_reported(visit: Visit, tmp_path: Path) -> None:
+    Image.new("RGB", (50, 40), "white").save(tmp_path / "white.png")
+    file = mask_detector(tmp_path / "detector.onnx", {"batch": 1, "height": 64, "width": 48})
+    visit.page.locator("#model-file").set_input_files(file)
+    visit.said("48 x 64 pixels", "facts")
+    visit.page.locator("#image-file").set_input_files(tmp_path / "white.png")
+    visit.said("must be 48 pixels wide and 64 high for this file, but is 50 x 40", "problem")
+
+
+@pytest.mark.slow
+def test_the_objects_of_every_image_are_those_of_pytorch(
+    visit: Visit, images: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = exported_mask_detector(tmp_path_factory)
+    visit.page.locator("#model-file").set_input_files(folder / "model.onnx")
+    visit.said("mask_rcnn over resnet10t", "facts")
+    for path, row in zip(images[:4], predict(open_run(folder), images[:4], score=0.5), strict=True):
+        found = visit.classify(path)
+        assert len(found) > 0
+        assert [name for name, _ in found] == list(row.names()), path.name
+        assert [score for _, score in found] == pytest.approx(row.scores.tolist(), abs=1e-4)
 
 
 def test_without_a_model_next_to_it_the_page_asks_for_one(

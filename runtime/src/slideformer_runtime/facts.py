@@ -12,8 +12,8 @@ from slideformer_runtime.fields import NAMES, TEXT, integer, many, optional, rea
 from slideformer_runtime.preprocessing import FIELDS as PREPROCESSING_FIELDS
 from slideformer_runtime.preprocessing import Preprocessing, read_preprocessing
 
-# The version of the metadata that writers and readers agree on.
-FORMAT = "1"
+# The versions of the metadata that are read here; the second is of detectors with masks.
+FORMATS = ("1", "2")
 FORMAT_KEY, EXPORTER_KEY = "slideformer_format", "slideformer"
 # A side of any input in pixels, or a number of images.
 MAX_SIDE = 2**16
@@ -103,11 +103,11 @@ def check_format(texts: Mapping[str, str], source: str) -> None:
             f"{source} was not exported by slideformer; give a file that `slideformer export` wrote"
         )
     number = texts.get(FORMAT_KEY, "none")
-    if number != FORMAT:
+    if number not in FORMATS:
         exporter = texts.get(EXPORTER_KEY, "unknown")
         raise UserError(
-            f"{source} must be of format {FORMAT}, got format {number}, of slideformer {exporter}; export it "
-            "again, or install the slideformer-runtime of that version"
+            f"{source} must be of format {' or '.join(FORMATS)}, got format {number}, of slideformer "
+            f"{exporter}; export it again, or install the slideformer-runtime of that version"
         )
 
 

@@ -146,4 +146,4 @@ class Model:
                     f"{self._file} must give finite outputs, but does not for {path}; export it again, "
                     "in float32"
                 )
-        return self.task.results(outputs, paths, self.facts, options)
+        return self.task.results(outputs, shape, paths, self.facts, options)

@@ -14,6 +14,8 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from slideformer_runtime.run_lengths import run_lengths
+
 
 @dataclass(frozen=True, eq=False)
 class Classification:
@@ -83,9 +85,12 @@ class Detections:
         return f"{self.path}  {', '.join(counts) if counts else 'nothing'}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Path, and objects as in COCO's results, with names: boxes are left, top, width and height."""
+        """Path, and objects as in COCO's results, with names.
+
+        Boxes are left, top, width and height, masks compressed run lengths.
+        """
         rows = zip(self.names(), self.labels.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True)
-        detections = [
+        detections: list[dict[str, Any]] = [
             {
                 "name": name,
                 "category_id": self.category_ids[label - 1],
@@ -94,6 +99,9 @@ class Detections:
             }
             for name, label, score, (left, top, right, bottom) in rows
         ]
+        if self.masks is not None:
+            for row, mask in zip(detections, self.masks, strict=True):
+                row["segmentation"] = {"size": list(mask.shape), "counts": run_lengths(mask)}
         return {"path": self.path, "detections": detections}
 
 

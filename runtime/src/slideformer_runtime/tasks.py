@@ -13,6 +13,7 @@ from PIL import Image
 
 from slideformer_runtime.errors import UserError
 from slideformer_runtime.facts import Facts
+from slideformer_runtime.masks import paste
 from slideformer_runtime.preprocessing import prepare, unit_pixels
 from slideformer_runtime.results import Classification, Detections, Prediction, Segmentation
 
@@ -57,7 +58,7 @@ def full_size_input(image: Image.Image, facts: Facts) -> NDArray[np.float32]:
 
 
 def classifications(
-    outputs: Outputs, paths: Sequence[str], facts: Facts, options: Options
+    outputs: Outputs, shape: tuple[int, ...], paths: Sequence[str], facts: Facts, options: Options
 ) -> list[Prediction]:
     """Make a result of each image's logits, ``(B, C)``."""
     logits = np.asarray(outputs[0], dtype=np.float64)
@@ -70,7 +71,9 @@ def classifications(
     ]
 
 
-def segmentations(outputs: Outputs, paths: Sequence[str], facts: Facts, options: Options) -> list[Prediction]:
+def segmentations(
+    outputs: Outputs, shape: tuple[int, ...], paths: Sequence[str], facts: Facts, options: Options
+) -> list[Prediction]:
     """Make a result of each image's logits, ``(B, C, H, W)``."""
     logits = outputs[0]
     names = facts.names(logits.shape[1])
@@ -78,8 +81,10 @@ def segmentations(outputs: Outputs, paths: Sequence[str], facts: Facts, options:
     return [Segmentation(path, names, row) for path, row in zip(paths, labels, strict=False)]
 
 
-def detections(outputs: Outputs, paths: Sequence[str], facts: Facts, options: Options) -> list[Prediction]:
-    """Make a result of one image's boxes ``(N, 4)``, scores ``(N,)`` and labels ``(N,)``."""
+def detections(
+    outputs: Outputs, shape: tuple[int, ...], paths: Sequence[str], facts: Facts, options: Options
+) -> list[Prediction]:
+    """Make a result of one image's boxes ``(N, 4)``, scores and labels ``(N,)``, and masks ``(N, S, S)``."""
     boxes, scores = (np.asarray(x, dtype=np.float32) for x in outputs[:2])
     labels = np.asarray(outputs[2], dtype=np.int64)
     ids, names = facts.category_ids, facts.class_names
@@ -99,6 +104,7 @@ def detections(outputs: Outputs, paths: Sequence[str], facts: Facts, options: Op
         boxes=boxes[sure],
         scores=scores[sure],
         labels=labels[sure],
+        masks=None if len(outputs) == 3 else paste(np.asarray(outputs[3])[sure], boxes[sure], shape[2:]),
     )
     return [result]
 
@@ -109,11 +115,12 @@ class Task:
 
     Attributes:
         name: in the file's metadata.
-        outputs: the axes of each output by name: B, H and W are the input's, N and C any, 4 is four.
+        outputs: the axes of each output by name: B, H and W are the input's, N, C and S any, 4 is four.
         option: the field of `Options` that the task has, if any.
         batch_size: the most images to run at once where the file takes any number.
         prepare: from an image to an input ``(3, height, width)``.
-        results: from the outputs for a batch to the result of each image that has a path.
+        results: from the outputs for a batch, and its shape, to the result of each image that has a path.
+        extra: the axes of a further output that some files have.
     """
 
     name: str
@@ -121,7 +128,8 @@ class Task:
     option: Literal["top", "score"] | None
     batch_size: int
     prepare: Callable[[Image.Image, Facts], NDArray[np.float32]]
-    results: Callable[[Outputs, Sequence[str], Facts, Options], list[Prediction]]
+    results: Callable[[Outputs, tuple[int, ...], Sequence[str], Facts, Options], list[Prediction]]
+    extra: tuple[str, ...] = ()
 
     def options(self, top: int | None, score: float | None) -> Options:
         """Return the options of a call, with the default where one is None."""
@@ -146,11 +154,14 @@ class Task:
             UserError: there are more or fewer, or one has other axes or is not of numbers.
         """
         sides = {"B": shape[0], "H": shape[2], "W": shape[3], "4": 4}
-        fits = len(outputs) == len(self.outputs) and all(
+        known = (
+            (*self.outputs, self.extra) if self.extra and len(outputs) > len(self.outputs) else self.outputs
+        )
+        fits = len(outputs) == len(known) and all(
             x.dtype.kind in "fiu"
             and x.ndim == len(axes)
             and all(sides.setdefault(axis, side) == side for axis, side in zip(axes, x.shape, strict=True))
-            for x, axes in zip(outputs, self.outputs, strict=True)
+            for x, axes in zip(outputs, known, strict=True)
         )
         if not fits or not sides.get("C", 1):
             form = "; ".join(" x ".join(axes) for axes in self.outputs)
@@ -163,7 +174,9 @@ class Task:
 
 CLASSIFY = Task("classify", (("B", "C"),), "top", 8, prepared_input, classifications)
 SEGMENT = Task("segment", (("B", "C", "H", "W"),), None, 1, full_size_input, segmentations)
-DETECT = Task("detect", (("N", "4"), ("N",), ("N",)), "score", 1, full_size_input, detections)
+DETECT = Task(
+    "detect", (("N", "4"), ("N",), ("N",)), "score", 1, full_size_input, detections, extra=("N", "S", "S")
+)
 TASKS = {task.name: task for task in (CLASSIFY, SEGMENT, DETECT)}
 
 

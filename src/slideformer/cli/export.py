@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 HELP = """Write a model for other runtimes, with merged weights, and check it there.
 
-Classifiers and segmenters for every runtime; of the detectors retinanet for onnx. Files for onnx, openvino
-and torch take any batch, height and width; those for executorch and coreml, and for openvino in int8, one
-image of --size."""
+Classifiers and segmenters for every runtime; detectors for onnx and openvino, one image of any size. Files
+for onnx, openvino and torch take any batch, height and width; those for executorch and coreml, and for
+openvino in int8, one image of --size."""
 
 
 @dataclass(frozen=True)

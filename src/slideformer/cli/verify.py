@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 HELP = """Run an exported file in its runtime and compare it with the PyTorch model, on real images of several
 sizes.
 
-Exits with 2 where they differ by more than the file's precision may. With --data, on labelled images as
-well: how often both give the same class, and how often each the right one."""
+Exits with 2 where they differ by more than the file's precision may. With --data, on the hold-out as well:
+of a classifier how often both give the same class, and how often each the right one; of a detector how far
+boxes, scores and masks are apart."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", type=side_lengths, nargs="+", default=None, metavar="HxW", help="to run")
     parser.add_argument(
-        "--data", default=None, metavar="SOURCE", help="labelled images: a folder with val/, or `digits`"
+        "--data",
+        default=None,
+        metavar="SOURCE",
+        help="labelled images: a folder with val/ or like COCO's, or `digits`",
     )
     parser.add_argument("--threads", type=THREADS, help="of the runtime; default: all")
     parser.add_argument(
@@ -61,15 +65,32 @@ def run(arguments: argparse.Namespace) -> int:
             f"{file} holds machine code that runs when it is opened; add --run-code if it is yours"
         )
     opened = model_of(file, card, arguments.model)
+    held_out = None
+    if arguments.data is not None and opened.task == "detect":
+        from slideformer.tasks.detect.layout import find_split
+
+        held_out = find_split(arguments.data, "val").images
     report = verify_run(
         opened, file, images=arguments.images, sizes=arguments.size, threads=arguments.threads
     )
     print(report)
     if report.fault is not None:
         raise UserError(report.fault)
-    if arguments.data is not None:
+    if held_out is not None:
+        compare_hold_out(arguments, opened, held_out)
+    elif arguments.data is not None:
         print(on_labelled(arguments, opened, card))
     return 0
+
+
+def compare_hold_out(arguments: argparse.Namespace, opened: Run, folder: Path) -> None:
+    """Print how far file and detector are apart in a folder of held-out images."""
+    from slideformer.deploy import detection_fault, summary, verify_images
+
+    rows = verify_images(opened, arguments.file, [folder], threads=arguments.threads)
+    print(f"hold-out: {summary(rows)}")
+    if fault := detection_fault(rows):
+        raise UserError(fault)
 
 
 def model_of(file: Path, card: Card, given: str | None) -> Run:
@@ -92,7 +113,7 @@ def on_labelled(arguments: argparse.Namespace, opened: Run, card: Card) -> str:
 
     runtime = of_file(arguments.file)
     if opened.task != "classify" or not runtime.runs_here:
-        raise UserError("--data goes with a classifier that runs here; leave it out")
+        raise UserError("--data goes with a classifier or detector that runs here; leave it out")
     batch = card.sizes.batch
     session = runtime.open_file(arguments.file, arguments.threads)
     found = compare(

@@ -21,6 +21,7 @@ from slideformer.runs.fields import (
     CLASSES,
     NAMES,
     TEXT,
+    Field,
     check_fields,
     integer,
     optional,
@@ -31,8 +32,8 @@ from slideformer.runs.preprocessing import read_preprocessing
 from slideformer.runs.run import TaskName
 from slideformer.version import __version__
 
-# Raised when files of an earlier format can no longer be read.
-FORMAT = "1"
+# Older readers take files of the first format, whose detectors have no masks.
+FORMAT, FORMAT_OF_MASKS = "1", "2"
 # The entries that every file has.
 ABOUT = ("slideformer_format", "slideformer")
 WORDS = ("task", "precision", "form", "weights")
@@ -45,6 +46,7 @@ LARGEST = 2**16
 # Pixels of all images of one input.
 MOST_PIXELS = 2**27
 FIELDS = {
+    "masks": optional(Field("true or false", lambda x: isinstance(x, bool)), False),
     "task": word(*TASKS),
     "precision": word(*PRECISIONS),
     "form": TEXT,
@@ -99,6 +101,7 @@ class Card:
         weights: `fingerprint` of the model that it was exported from.
         facts: everything known about the model.
         sizes: of the input.
+        masks: whether a detector gives masks, too.
     """
 
     precision: str
@@ -106,6 +109,7 @@ class Card:
     weights: str
     facts: Facts
     sizes: Sizes = field(default_factory=Sizes)
+    masks: bool = False
 
     @property
     def task(self) -> TaskName:
@@ -116,8 +120,9 @@ class Card:
         """Everything as text by name: words unchanged, other values as JSON."""
         own = {"task": self.task, "precision": self.precision, "form": self.form, "weights": self.weights}
         sizes = {name: getattr(self.sizes, name) for name in NUMBERS}
-        about = dict(zip(ABOUT, (FORMAT, __version__), strict=True))
-        values = {**values_of(self.facts), **own, **sizes, **about}
+        about = dict(zip(ABOUT, (FORMAT_OF_MASKS if self.masks else FORMAT, __version__), strict=True))
+        masks = {"masks": True} if self.masks else {}
+        values = {**values_of(self.facts), **own, **sizes, **masks, **about}
         return {name: x if isinstance(x, str) else json.dumps(x) for name, x in values.items()}
 
     @classmethod
@@ -134,8 +139,8 @@ class Card:
             raise UserError(f"{file} must state its {', '.join(missing)}, but does not; export it again")
         # A fingerprint that happens to be digits stays a text.
         words = {name: texts[name] for name in WORDS}
-        known = check_fields({**words, **{name: plain(texts[name]) for name in NUMBERS}}, FIELDS, file)
-        rest = {name: plain(text) for name, text in texts.items() if name not in (*own, *ABOUT)}
+        rest = {name: plain(text) for name, text in texts.items() if name not in (*WORDS, *ABOUT)}
+        known = check_fields({**rest, **words}, FIELDS, file)
         facts = facts_of(known["task"], rest, file)
         sizes = Sizes(*(known[name] for name in NUMBERS))
         sides = (1, 1) if facts.preprocessing is None else facts.preprocessing.input_size[1:]
@@ -144,11 +149,11 @@ class Card:
                 f"batch x height x width of {file} must be at most {MOST_PIXELS}, got {sizes}; "
                 "export it again"
             )
-        return cls(texts["precision"], texts["form"], texts["weights"], facts, sizes)
+        return cls(texts["precision"], texts["form"], texts["weights"], facts, sizes, known["masks"])
 
 
 def check_format(texts: Mapping[str, str], file: Path) -> None:
-    """Check that a file is of slideformer, in this format."""
+    """Check that a file is of slideformer, in a format that is known here."""
     if not isinstance(texts, Mapping) or not all(isinstance(text, str) for text in texts.values()):
         raise UserError(f"the metadata of {file} must be texts by name, got others; export it again")
     if "slideformer_format" not in texts:
@@ -156,10 +161,11 @@ def check_format(texts: Mapping[str, str], file: Path) -> None:
             f"{file} must be a file that `slideformer export` wrote, but has none of its metadata; "
             "export it again"
         )
-    if texts["slideformer_format"] != FORMAT:
+    number, writer = texts["slideformer_format"], texts.get("slideformer", "unknown")
+    if number not in (FORMAT, FORMAT_OF_MASKS):
         raise UserError(
-            f"{file} must have the format {FORMAT}, got {texts['slideformer_format']}, of slideformer "
-            f"{texts.get('slideformer', 'unknown')}; export it again with this version, {__version__}"
+            f"{file} must have the format {FORMAT} or {FORMAT_OF_MASKS}, got {number}, of slideformer "
+            f"{writer}; export it again with this version, {__version__}"
         )
 
 

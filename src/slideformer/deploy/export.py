@@ -10,9 +10,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from slideformer.deploy.card import Card, Sizes, fingerprint
+from slideformer.deploy.detector import DetectorGraph
 from slideformer.deploy.inputs import CALIBRATION, CHECKED, prepared, read_images, stretched
 from slideformer.deploy.job import Job
-from slideformer.deploy.retina import RetinaGraph
 from slideformer.deploy.runtimes import RUNTIMES, Runtime
 from slideformer.deploy.verify import Report, check_sizes, verify
 from slideformer.errors import UserError
@@ -106,7 +106,7 @@ def export_model(
 
     Args:
         model: maps ``(B, channels, height, width)`` to logits ``(B, classes)`` or, a segmenter's,
-            ``(B, classes, height, width)``; or a RetinaNet of ours. In evaluation mode.
+            ``(B, classes, height, width)``; or a detector of ours. In evaluation mode.
         file: to write, with the runtime's ending.
         runtime: a name in `RUNTIMES`.
         inputs: to check with ``(B, channels, height, width)``, of several sizes where the runtime takes any,
@@ -133,11 +133,14 @@ def export_model(
     chosen = row.form if form is None else form
     module = in_form(reparameterize(model), chosen)
     card = Card(precision, chosen, fingerprint(model), facts, sizes)
-    if facts.task == "detect":
-        module, model = (RetinaGraph(detector).eval() for detector in (module, model))
     example = inputs[0][:1] if single else inputs[0][:1].repeat(2, 1, 1, 1)
+    job = Job(module, example, card, calibration)
+    if facts.task == "detect":
+        graph = DetectorGraph(module).eval()
+        card = replace(card, masks=graph.masks)
+        job = replace(job, module=graph, example=graph.resized(example), card=card, sides=graph.sides)
     with staged(file) as unfinished:
-        row.write(Job(module, example, card, calibration), unfinished)
+        row.write(job, unfinished)
         report = verify(row, unfinished, model, inputs)
         if report.fault is not None:
             raise UserError(f"{report.fault}; nothing was kept")
@@ -182,7 +185,7 @@ def check_target(row: Runtime, file: Path, task: TaskName, precision: str, calib
         raise UserError(f"a file for {row.title} must end in {row.suffix}, got {file}; change its name")
     if task not in row.tasks:
         tasks = " or ".join(row.tasks)
-        raise UserError(f"{row.title} takes models that {tasks}, got one to {task}; choose onnx for it")
+        raise UserError(f"{row.title} takes models that {tasks}, got one to {task}; choose onnx or openvino")
     if precision not in row.precisions:
         known = ", ".join(row.precisions)
         raise UserError(f"{row.title} has the precisions {known}, got {precision}; choose one of them")

@@ -20,7 +20,7 @@ INPUT = "image"
 # An opened file: from images (B, channels, height, width), contiguous float32 on the CPU, to its outputs.
 Session = Callable[[Tensor], list[Tensor]]
 # Names of the outputs of each task.
-OUTPUTS = {"classify": ("logits",), "segment": ("logits",), "detect": ("boxes", "scores", "labels")}
+OUTPUTS = {"classify": ("logits",), "segment": ("logits",), "detect": ("boxes", "scores", "labels", "masks")}
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,21 @@ class Job:
         example: an input ``(B, channels, height, width)`` to trace with.
         card: the metadata of the file.
         calibration: inputs like the example, whose ranges int8 is fitted to; empty for other precisions.
+        sides: of a detector, whose example is resized: the shorter side of a resized image, and the most that
+            the longer may have; the file is to take images as they are. None where nothing is resized.
     """
 
     module: nn.Module
     example: Tensor
     card: Card
     calibration: Sequence[Tensor] = field(default_factory=tuple)
+    sides: tuple[int, int] | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of what the model gives."""
-        return OUTPUTS[self.card.task]
+        names = OUTPUTS[self.card.task]
+        return names[:3] if self.card.task == "detect" and not self.card.masks else names
 
     def dynamic_shapes(self) -> tuple[dict[int, Any]]:
         """The axes of the input that stay dynamic, for ``torch.export``."""

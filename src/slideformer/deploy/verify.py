@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,14 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from slideformer.deploy.card import Card, fingerprint
+from slideformer.deploy.detections import (
+    DetectionDifference,
+    compare_images,
+    detection_fault,
+    detection_lines,
+)
 from slideformer.deploy.inputs import CHECKED, read_images, stretched
 from slideformer.deploy.job import Session
-from slideformer.deploy.retina import RetinaGraph
 from slideformer.deploy.runtimes import Runtime, of_file
 from slideformer.errors import UserError
 from slideformer.models.finite import check_finite
 from slideformer.runs import Run, check_has_weights
-from slideformer.tasks.given import Source
+from slideformer.tasks.given import Source, find_sources
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,6 @@ TOLERANCES = {
     "float16": Tolerance(largest=2e-2, mean=5e-3),
     "int8": Tolerance(largest=0.5, mean=0.1),
 }
-# The share of a detector's boxes that may be others: of two that overlap and whose scores are equal but for
-# rounding, either may be kept.
-UNMATCHED = 0.05
 
 
 @dataclass(frozen=True)
@@ -98,13 +100,7 @@ class Report:
         for row in self.differences:
             size = f"{row.batch} x {row.height} x {row.width}"
             lines.append(f"{size:<24}{row.largest:>20.2e}{row.mean:>12.2e}{100 * row.agreement:>10.1f} %")
-        if self.detections:
-            heads = f"{'detections':>12}{'unmatched':>11}{'box px':>10}{'score':>10}"
-            lines.append(f"{'height x width':<16}{heads}")
-        for found in self.detections:
-            size = f"{found.height} x {found.width}"
-            numbers = f"{found.detections:>12}{found.unmatched:>11}{found.box:>10.1e}{found.score:>10.1e}"
-            lines.append(f"{size:<16}{numbers}")
+        lines += detection_lines(self.detections)
         return "\n".join(lines)
 
     @property
@@ -126,14 +122,7 @@ class Report:
                     f"logit, {limit.mean:.0e} in the mean, got {row.largest:.2e} and {row.mean:.2e} at "
                     f"{row.batch} x {row.height} x {row.width}"
                 )
-        for found in self.detections:
-            if not (found.score <= limit.largest and found.unmatched <= UNMATCHED * found.detections):
-                return (
-                    f"the exported file must agree with the model to {limit.largest:.0e}, got scores that "
-                    f"differ by {found.score:.2e} and {found.unmatched} of {found.detections} boxes that are "
-                    f"not the model's at {found.height} x {found.width}"
-                )
-        return None
+        return detection_fault(self.detections)
 
 
 def verify(
@@ -149,7 +138,7 @@ def verify(
     Args:
         runtime: of the file.
         file: exported.
-        model: what it was exported from, in evaluation mode; of a detector its graph.
+        model: what it was exported from, in evaluation mode.
         inputs: ``(B, channels, height, width)``, prepared as the model wants them.
         threads: of the runtime; None for all.
 
@@ -164,9 +153,7 @@ def verify(
     for image in inputs:
         check_size(card, file, image)
     if card.task == "detect":
-        return Report(
-            card, ran=True, detections=[detection(session, model, image) for image in inputs], file=file
-        )
+        return Report(card, ran=True, detections=compare_images(session, model, inputs), file=file)
     return Report(
         card, ran=True, differences=[difference(session, model, image) for image in inputs], file=file
     )
@@ -207,10 +194,36 @@ def verify_run(
     else:
         batch = 1 if card.sizes.batch is None else card.sizes.batch
         shapes = [(batch, *size) for size in sizes]
-    model = RetinaGraph(run.model).eval() if card.task == "detect" else run.model
     shown = read_images(images, CHECKED)
     inputs = [stretched(shown, run.preprocessing, shape) for shape in dict.fromkeys(shapes)]
-    return verify(runtime, file, model, inputs, threads=threads)
+    return verify(runtime, file, run.model, inputs, threads=threads)
+
+
+def verify_images(
+    run: Run, file: Path, sources: Sequence[Source], *, threads: int | None = None
+) -> list[DetectionDifference]:
+    """Compare the detections of an exported file and of its run in many images, each in its own size.
+
+    Args:
+        run: from `slideformer.open_run`.
+        file: exported from it.
+        sources: paths, folders, globs, images of Pillow or arrays.
+        threads: of the runtime; None for all.
+
+    Raises:
+        UserError: the file is broken, or does not take an image; or an image cannot be read.
+    """
+    runtime = of_file(file)
+    card = runtime.card(file)
+
+    def inputs() -> Iterator[Tensor]:
+        for source in find_sources(sources):
+            (shown,) = read_images([source], 1)
+            image = stretched([shown], None, (1, shown.height, shown.width))
+            check_size(card, file, image)
+            yield image
+
+    return compare_images(runtime.open_file(file, threads), run.model, inputs())
 
 
 def mebibytes(file: Path) -> float:
@@ -231,22 +244,21 @@ def check_size(card: Card, file: Path, image: Tensor) -> None:
         )
 
 
-def answers_like(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Check that outputs have the shapes of the model's; detectors may find more or fewer."""
-    forms = [
-        [tuple(x.shape) if len(wanted) == 1 else (x.ndim, *x.shape[1:]) for x in xs] for xs in (wanted, found)
-    ]
-    if forms[0] != forms[1]:
-        shapes = ["; ".join(str(tuple(x.shape)) for x in xs) for xs in (wanted, found)]
-        raise UserError(f"the file must give answers of shapes {shapes[0]}, got {shapes[1]}; export it again")
-    return found
+def logits_like(wanted: Tensor, found: Sequence[Tensor]) -> Tensor:
+    """Check that the one output has the shape of the model's."""
+    if [x.shape for x in found] != [wanted.shape]:
+        shapes = "; ".join(str(tuple(x.shape)) for x in found)
+        raise UserError(
+            f"the file must give answers of shape {tuple(wanted.shape)}, got {shapes}; export it again"
+        )
+    return found[0]
 
 
 @torch.inference_mode()
 def difference(session: Session, model: nn.Module, image: Tensor) -> Difference:
     """Compare the logits of file and model."""
     wanted = model(image)
-    found = answers_like([wanted], session(image))[0]
+    found = logits_like(wanted, session(image))
     check_finite(wanted)
     scale = float(wanted.abs().max())
     apart = (found - wanted).abs() / scale
@@ -255,54 +267,6 @@ def difference(session: Session, model: nn.Module, image: Tensor) -> Difference:
     return Difference(batch, height, width, float(apart.max()), float(apart.mean()), float(same))
 
 
-@torch.inference_mode()
-def detection(session: Session, graph: nn.Module, image: Tensor) -> DetectionDifference:
-    """Compare the detections of file and model in one image."""
-    height, width = image.shape[-2:]
-    wanted = graph(image)
-    found = answers_like(wanted, session(image))
-    check_finite(wanted)
-    return compare_detections(height, width, found, wanted)
-
-
 def check_sizes(height: int, width: int) -> tuple[tuple[int, int, int], ...]:
     """Three inputs to check with: the model's own size, a wide and an odd high one, in other batches."""
     return (1, height, width), (2, height * 5 // 4, width * 3 // 2), (3, height * 11 // 8 + 1, width)
-
-
-@dataclass(frozen=True)
-class DetectionDifference:
-    """The difference of file and model in the detections of one image.
-
-    Attributes:
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-        detections: that the model finds.
-        unmatched: of these, and of the file's, those without a match.
-        box: largest difference of a side of two that match, in pixels.
-        score: largest difference of their scores.
-    """
-
-    height: int
-    width: int
-    detections: int
-    unmatched: int
-    box: float
-    score: float
-
-
-# Boxes match whose sides differ by this number of pixels at most.
-SAME_PLACE = 0.1
-
-
-def compare_detections(
-    height: int, width: int, found: Sequence[Tensor], wanted: Sequence[Tensor]
-) -> DetectionDifference:
-    """Compare two sets of boxes ``(N, 4)``, scores ``(N,)`` and labels ``(N,)``."""
-    apart = (found[0][:, None] - wanted[0]).abs().amax(-1)  # (found, wanted)
-    apart[found[2][:, None] != wanted[2]] = torch.inf
-    alone = (~(apart <= SAME_PLACE)).all(1).sum() + (~(apart <= SAME_PLACE)).all(0).sum()
-    first, second = (apart <= SAME_PLACE).nonzero(as_tuple=True)
-    scores = (found[1][first] - wanted[1][second]).abs()
-    largest = [float(x.max()) if len(x) else 0.0 for x in (apart[first, second], scores)]
-    return DetectionDifference(height, width, len(wanted[1]), int(alone), *largest)

@@ -43,6 +43,7 @@ class Exported(nn.Module):
         with runtime_errors(file):
             from slideformer_runtime.engines import ENGINES, open_file
             from slideformer_runtime.facts import read_facts
+            from slideformer_runtime.masks import paste
             from slideformer_runtime.tasks import find_task
 
             if file.suffix.lower() not in ENGINES:
@@ -52,7 +53,7 @@ class Exported(nn.Module):
                 )
             texts, self.run = open_file(file, None)
             self.facts: Facts = read_facts(texts, str(file))
-            self.task = find_task(self.facts.task)
+            self.task, self.paste = find_task(self.facts.task), paste
         self.file = file
         stated = texts.get("num_classes", "")
         named = max(len(self.facts.class_names), len(self.facts.category_ids or ()))
@@ -64,11 +65,18 @@ class Exported(nn.Module):
     def forward(self, images: Tensor | list[Tensor]) -> Tensor | list[dict[str, Tensor]]:
         """Logits of images ``(B, 3, height, width)``, or what a detector finds in each of a list."""
         if isinstance(images, list):
-            found = [self.outputs(image[None]) for image in images]
-            return [dict(zip(FOUND, outputs, strict=False)) for outputs in found]
+            return [self.objects(image) for image in images]
         # A file may take only one number of images.
         most = len(images) if self.facts.batch is None else self.facts.batch
         return torch.cat([self.logits(part, most) for part in images.split(most)])
+
+    def objects(self, image: Tensor) -> dict[str, Tensor]:
+        """The objects in an image ``(3, height, width)``, as a detector of PyTorch gives them."""
+        found = dict(zip(FOUND, self.outputs(image[None]), strict=False))
+        if "masks" in found:
+            masks = self.paste(found["masks"].numpy(), found["boxes"].numpy(), image.shape[1:])
+            found["masks"] = torch.from_numpy(masks)[:, None].float()
+        return found
 
     def logits(self, images: Tensor, batch: int) -> Tensor:
         """Logits of at most ``batch`` images: of fewer with black ones, which are dropped."""

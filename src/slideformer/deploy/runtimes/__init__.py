@@ -205,6 +205,7 @@ RUNTIMES = {
             ("openvino", "nncf", "onnx", "onnxscript"),
             # OpenVINO 2026.4 does not compile what NNCF makes of a graph with open sizes.
             one_size=("int8",),
+            tasks=TASKS,
         ),
         Runtime("executorch", "ExecuTorch", ".pte", load_executorch, ("executorch",), one_size=PRECISIONS),
         Runtime(

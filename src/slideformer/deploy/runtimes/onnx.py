@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from slideformer.deploy.job import INPUT, InHalf, Job, Session, quiet
+from slideformer.deploy.resize import RESIZED_BOXES, RESIZED_IMAGE, resized_first
 from slideformer.errors import UserError
 
 # What int8 makes smaller and faster; the rest stays as it is.
@@ -22,6 +23,9 @@ QUANTIZED = ("Conv", "MatMul", "Gemm")
 def write(job: Job, file: Path) -> None:
     """Write the graph and its weights as one file."""
     module = InHalf(deepcopy(job.module)) if job.card.precision == "float16" else job.module
+    image, outputs = INPUT, list(job.outputs)
+    if job.sides is not None:
+        image, outputs[0] = RESIZED_IMAGE, RESIZED_BOXES
     with quiet():
         program = torch.onnx.export(
             module,
@@ -29,8 +33,8 @@ def write(job: Job, file: Path) -> None:
             dynamo=True,
             verbose=False,
             dynamic_shapes=job.dynamic_shapes(),
-            input_names=[INPUT],
-            output_names=list(job.outputs),
+            input_names=[image],
+            output_names=outputs,
         )
     assert program is not None  # dynamo=True gives a program
     if job.card.precision == "int8":
@@ -41,7 +45,13 @@ def write(job: Job, file: Path) -> None:
         sign(file, job.card.texts())
         return
     program.model.metadata_props.update(job.card.texts())
-    program.save(file)
+    if job.sides is None:
+        program.save(file)
+        return
+    import onnx
+
+    sizes = job.card.sizes
+    onnx.save(resized_first(program.model_proto, job.sides, (sizes.height, sizes.width)), file)
 
 
 def quantize(source: Path, file: Path, calibration: Sequence[Tensor]) -> None:
