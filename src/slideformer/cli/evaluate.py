@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     classification = parser.add_argument_group("classifiers")
     classification.add_argument(
-        "--val-fraction", type=float, default=None, help="the part of each class that the training held out"
+        "--val-fraction",
+        type=float,
+        default=None,
+        help="of a folder without val/, the part of each class to evaluate on, 1 for all; default: what the "
+        "training held out",
     )
     detection = parser.add_argument_group("detectors")
     detection.add_argument(

@@ -16,7 +16,7 @@ from torch import nn
 
 from slideformer.errors import UserError, check_range
 from slideformer.models.names import pretrained_cfg
-from slideformer.runs.fields import CLASSES, NAMES, TABLE, TEXT, check_fields, optional
+from slideformer.runs.fields import CLASSES, NAMES, TABLE, TEXT, check_fields, number, optional
 from slideformer.runs.preprocessing import Preprocessing, read_preprocessing
 from slideformer.runs.run import Blueprint, Run
 
@@ -27,6 +27,7 @@ FIELDS = {
     "num_classes": CLASSES,
     "pretrained_cfg": TABLE,
     "model_args": optional(TABLE, {}),
+    "val_fraction": optional(number(0, 1)),
 }
 LABELS = {"label_names": optional(NAMES, ())}
 
@@ -37,6 +38,7 @@ def classifier_run(
     class_names: Sequence[str] = (),
     preprocessing: Preprocessing | None = None,
     arguments: Mapping[str, Any] | None = None,
+    val_fraction: float | None = None,
 ) -> Run:
     """The run of a classifier of timm's registry, to be saved, exported or asked.
 
@@ -45,6 +47,7 @@ def classifier_run(
         class_names: name of each class; empty if unknown.
         preprocessing: how an image becomes its input; the model's own where None.
         arguments: with which ``timm.create_model`` built it, besides the name; our models know theirs.
+        val_fraction: of each class of the folder that was held out; None where it was not so.
 
     Raises:
         ValueError: the model was not built by name, or has another number of classes.
@@ -64,7 +67,13 @@ def classifier_run(
     if class_names and len(class_names) != classes:
         raise ValueError(f"class_names must name all {classes} classes, got {len(class_names)}")
     blueprint = Blueprint("classify", facts["architecture"], classes, arguments=arguments)
-    return Run(model=model, blueprint=blueprint, class_names=tuple(class_names), preprocessing=how)
+    return Run(
+        model=model,
+        blueprint=blueprint,
+        class_names=tuple(class_names),
+        preprocessing=how,
+        val_fraction=val_fraction,
+    )
 
 
 def write(run: Run) -> dict[str, Any]:
@@ -90,6 +99,8 @@ def write(run: Run) -> dict[str, Any]:
     if run.class_names:
         # At the root is where timm writes them and transformers reads them.
         content["label_names"] = content["pretrained_cfg"]["label_names"] = list(run.class_names)
+    if run.val_fraction is not None:
+        content["val_fraction"] = run.val_fraction
     return content
 
 
@@ -109,7 +120,13 @@ def read(content: Mapping[str, Any], source: Path) -> Run:
         )
     how = read_preprocessing(facts, source)
     blueprint = Blueprint("classify", config["architecture"], classes, arguments=config["model_args"])
-    return Run(model=nn.Module(), blueprint=blueprint, class_names=tuple(labels), preprocessing=how)
+    return Run(
+        model=nn.Module(),
+        blueprint=blueprint,
+        class_names=tuple(labels),
+        preprocessing=how,
+        val_fraction=config["val_fraction"],
+    )
 
 
 def build(blueprint: Blueprint, source: Path) -> nn.Module:

@@ -81,6 +81,7 @@ class Run:
         short_side: to which images are resized for a segmenter, in pixels; None for their own size.
         crop_size: side of the crops that a segmenter was trained on, in pixels; None if unknown.
         orientation: the pixels on which annotations were drawn, of images that EXIF rotates.
+        val_fraction: of each class of a classifier's folder that was held out; None where ``val/`` was.
         only_size: height and width in pixels of the only images that an exported detector or segmenter
             takes; None for any.
         folder: where the run is, or the exported file; None for a model opened by name.
@@ -95,6 +96,7 @@ class Run:
     short_side: int | None = None
     crop_size: int | None = None
     orientation: Drawn = "upright"
+    val_fraction: float | None = None
     only_size: tuple[int, int] | None = None
     folder: Path | None = None
     random: bool = False

@@ -33,7 +33,7 @@ class Options:
         batch_size: images a batch; None for the task's own number.
         num_workers: processes that read images; 0 reads in this one; None for the usual number.
         on_bad_image: ``skip`` leaves an unreadable image out; ``stop`` raises.
-        val_fraction: of each class of a folder that was held out; None where ``val/`` was.
+        val_fraction: of each class of a folder that is held out, 1 for all; None for that of the training.
         annotations: COCO's file of the hold-out; None to find it in the data.
         images: the folder of its images; None to find it in the data.
         sliding: windows of a segmenter; None for whole images.
@@ -111,7 +111,8 @@ def evaluate(
         num_workers: as of `slideformer.predict`.
         precision: as of `slideformer.predict`.
         on_bad_image: ``skip`` leaves an unreadable image out and lists it; ``stop`` raises.
-        val_fraction: of a classifier that was trained with it, the part of each class that was held out.
+        val_fraction: of a folder without ``val/``, the part of each class that is held out, 1 for all;
+            default: what the training of the classifier held out, so that no image it learned from counts.
         annotations: of a detector, COCO's file of the hold-out, where it is not in the data.
         images: of a detector, the folder of its images, where it is not in the data.
         window: of a segmenter, side in pixels of a window that slides; default: the whole image at once.
@@ -136,7 +137,7 @@ def evaluate(
     check_task(run, own)
     check_range("`batch_size`", batch_size, 1)
     check_range("`num_workers`", num_workers, 0, MOST_WORKERS)
-    check_range("`val_fraction`", val_fraction, 0.001, 0.999)
+    check_range("`val_fraction`", val_fraction, 0.001, 1)
     options = Options(
         batch_size=batch_size,
         num_workers=num_workers,

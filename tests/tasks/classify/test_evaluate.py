@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, t
 from torch import nn
 
 from slideformer.errors import UserError
-from slideformer.runs import open_run
+from slideformer.runs import open_run, save_run
 from slideformer.tasks.classify.evaluate import ClassificationEvaluation, evaluate
+from slideformer.tasks.classify.sources import open_hold_out
 from slideformer.tasks.evaluate import evaluate as evaluate_run
 from slideformer.tasks.training.batches import Batch
 from tests.conftest import CLASSES, COUNTS
@@ -89,3 +91,30 @@ def test_other_classes_are_refused(finished_run: Path) -> None:
     message = "must have the model's 3 classes, got without kiwi, lemon, .* and with the foreign 0, 1, 2"
     with pytest.raises(UserError, match=message):
         evaluated(finished_run, "digits")
+
+
+def test_a_run_is_evaluated_on_what_its_training_held_out(
+    finished_run: Path, photos: Path, tmp_path: Path
+) -> None:
+    run = replace(open_run(finished_run), val_fraction=0.25)
+    save_run(run, tmp_path / "run")
+    opened = open_run(tmp_path / "run")
+    folder = photos / "train"
+    counts = [row["images"] for row in evaluate_run(opened, folder).to_dict()["classes"]]
+    held_out = open_hold_out(str(folder), 0.25).open("val")
+    assert counts == [sum(target == n for _, target in held_out.images) for n in range(len(CLASSES))]
+    part = evaluate_run(opened, folder)
+    assert "on the part of each class that the training held out, 0.25; a val_fraction of 1" in str(part)
+    assert evaluate_run(opened, folder, val_fraction=1).images == COUNTS["train"] * len(CLASSES)
+    # A folder with val/ has a hold-out of its own.
+    assert evaluate_run(opened, photos).images == COUNTS["val"] * len(CLASSES)
+
+
+def test_other_data_without_enough_images_to_hold_a_part_out_gets_a_hint(
+    finished_run: Path, photos: Path
+) -> None:
+    for path in sorted((photos / "train" / CLASSES[0]).iterdir())[1:]:
+        path.unlink()
+    run = replace(open_run(finished_run), val_fraction=0.25)
+    with pytest.raises(UserError, match=r"add images; or set `val_fraction` 1 to evaluate on all of it"):
+        evaluate_run(run, photos / "train")

@@ -185,11 +185,6 @@ class ClassificationData(ImageData):
         return self.labelled and find_kind(self.source).evaluable
 
     @property
-    def evaluation_options(self) -> str:
-        """Options of ``slideformer evaluate`` that the source needs."""
-        return "" if self.val_fraction is None else f" --val-fraction {self.val_fraction:g}"
-
-    @property
     def train_size(self) -> tuple[int, int]:
         """Height and width of the model's input, in pixels."""
         return self.preprocessing.input_size[1], self.preprocessing.input_size[2]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from slideformer.errors import UserError, printable
 from slideformer.models.finite import check_rows
 from slideformer.runs import PixelTransform, Run
 from slideformer.tasks.classify.samples import eval_loader
-from slideformer.tasks.classify.sources import open_hold_out
+from slideformer.tasks.classify.sources import FOLDER, Source, find_kind, open_hold_out
 from slideformer.tasks.evaluate import Evaluation, Options, Progress, confusion_of, each_batch
 from slideformer.tasks.training.batches import Batch, Images
 from slideformer.viz import confusion_matrix
@@ -33,6 +33,7 @@ class ClassificationEvaluation(Evaluation):
         top5_hits: images whose class is among the five likeliest.
         loss: mean cross entropy.
         unreadable: paths of images that were left out.
+        val_fraction: the part of each class that the training held out, where the images are that part.
     """
 
     class_names: tuple[str, ...]
@@ -40,6 +41,7 @@ class ClassificationEvaluation(Evaluation):
     top5_hits: int
     loss: float
     unreadable: tuple[str, ...]
+    val_fraction: float | None = None
 
     @property
     def images(self) -> int:
@@ -80,6 +82,7 @@ class ClassificationEvaluation(Evaluation):
             "classes": self.per_class(),
             "confusion": self.confusion.tolist(),
             "unreadable": list(self.unreadable),
+            "val_fraction": self.val_fraction,
         }
 
     def table(self) -> str:
@@ -97,6 +100,11 @@ class ClassificationEvaluation(Evaluation):
             f"top-1 {100 * self.top1:.2f} %   top-5 {100 * self.top5:.2f} %   loss {self.loss:.4f}   "
             f"({self.images} images{left_out})"
         )
+        if self.val_fraction is not None:
+            lines.append(
+                f"on the part of each class that the training held out, {self.val_fraction:g}; "
+                "a val_fraction of 1 takes all images"
+            )
         return "\n".join(lines)
 
     def save(self, folder: str | Path) -> list[Path]:
@@ -160,7 +168,7 @@ def evaluate(
 
 def evaluate_run(run: Run, data: str | Path, options: Options) -> ClassificationEvaluation:
     """Evaluate a classification run on the hold-out of a source."""
-    source = open_hold_out(str(data), options.val_fraction)
+    source, part = hold_out_of(run, str(data), options.val_fraction)
     names = list(source.class_names)
     check_class_names(run.class_names or names, names)
     assert run.preprocessing is not None  # every classifier has it
@@ -175,4 +183,24 @@ def evaluate_run(run: Run, data: str | Path, options: Options) -> Classification
         raise UserError(f"a source must give its images by number to be evaluated on, got the stream {data}")
     reader = loader.dataset.reader
     images = [reader.name(number) for number in range(len(reader))]
-    return evaluate(run.model, loader, names, name=run.name, images=images, progress=options.progress)
+    found = evaluate(run.model, loader, names, name=run.name, images=images, progress=options.progress)
+    return replace(found, val_fraction=part)
+
+
+def hold_out_of(run: Run, data: str, fraction: float | None) -> tuple[Source, float | None]:
+    """The hold-out of a source, and of a folder without ``val/`` the part of each class that it is.
+
+    Args:
+        run: that is evaluated.
+        data: the text that names the source.
+        fraction: the part that was asked for, 1 for all; None for what the training of the run held out: no
+            image that was trained on is counted.
+    """
+    if fraction is not None:
+        return open_hold_out(data, None if fraction == 1 else fraction), None
+    part = run.val_fraction if find_kind(data) is FOLDER and not (Path(data) / "val").is_dir() else None
+    try:
+        return open_hold_out(data, part), part
+    except UserError as error:
+        hint = "" if part is None else f"; or set `val_fraction` 1 to evaluate on all of it, not on {part:g}"
+        raise UserError(f"{error}{hint}") from error

@@ -79,11 +79,6 @@ class ImageData(L.LightningDataModule, ABC):
         return True
 
     @property
-    def evaluation_options(self) -> str:
-        """Options of ``slideformer evaluate`` that the source needs."""
-        return ""
-
-    @property
     @abstractmethod
     def train_size(self) -> tuple[int, int]:
         """Height and width in pixels of a training image; of a usual one, where they differ."""

@@ -182,7 +182,7 @@ def print_next(data: ImageData, folder: RunFolder) -> None:
         print_line(f"see {', '.join(images)} in {folder.path}")
     print_line(f"the run is in {folder.path}; next:")
     print_line(
-        f"  slideformer evaluate {run} --data {source}{data.evaluation_options}"
+        f"  slideformer evaluate {run} --data {source}"
         if data.evaluable
         else f"  slideformer export {run} --to onnx"
     )
