@@ -115,7 +115,7 @@ def test_a_killed_prediction_has_complete_lines_and_is_continued(
     assert paths_in(file)[: len(known)] == known
 
 
-def test_objects_keep_the_number_of_their_image_when_a_file_is_continued(
+def test_objects_are_the_same_when_a_file_is_continued_with_more_images(
     all_photos: Path, tmp_path: Path
 ) -> None:
     run = replace(small_run("retinanet"), class_names=NAMES)
@@ -124,10 +124,41 @@ def test_objects_keep_the_number_of_their_image_when_a_file_is_continued(
     images = sorted((all_photos / "val").rglob("*.jpg"))[:3]
     whole, file = tmp_path / "whole.jsonl", tmp_path / "found.jsonl"
     assert command("predict", tmp_path / "run", *images, "--score", 0, "--output", whole) == 0
-    file.write_bytes(whole.read_bytes().splitlines(keepends=True)[0])
+    assert command("predict", tmp_path / "run", images[1], "--score", 0, "--output", file) == 0
     assert command("predict", tmp_path / "run", *images, "--score", 0, "--output", file, "--resume") == 0
-    assert file.read_bytes() == whole.read_bytes()
+    lines = whole.read_bytes().splitlines()
+    assert file.read_bytes().splitlines() == [lines[1], lines[0], lines[2]]
     assert not (tmp_path / "run" / "predictions").exists()
+
+
+def test_unreadable_images_in_a_continued_file_count(
+    finished_run: Path, all_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad, file = tmp_path / "bad.jpg", tmp_path / "found.csv"
+    bad.write_text("no image")
+    words = ("predict", finished_run, bad, "--output", file)
+    assert command(*words) == 2
+    assert command(*words, "--resume") == 2
+    message = "there must be an image that can be read, got 1 unreadable ones"
+    assert capsys.readouterr().err.count(message) == 2
+    good = next((all_photos / "val").rglob("*.jpg"))
+    assert command("predict", finished_run, bad, good, "--output", file, "--resume") == 0
+    captured = capsys.readouterr()
+    assert captured.err == "1 of 2 images were unreadable\n"
+    assert captured.out == f"written: 2 of 2 images in {file}\n"
+
+
+def test_a_name_of_another_kind_of_file_becomes_no_folder(
+    finished_run: Path, all_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, output = next((all_photos / "val").rglob("*.jpg")), tmp_path / "found.json"
+    assert command("predict", finished_run, image, "--output", output) == 2
+    message = f"--output must be a file ending in .jsonl or .csv, or a folder, got {output}; for a folder"
+    assert message in capsys.readouterr().err
+    assert not output.exists()
+    output.mkdir()
+    assert command("predict", finished_run, image, "--output", output) == 0
+    assert len(list(output.iterdir())) == 1
 
 
 def test_resume_needs_a_file(

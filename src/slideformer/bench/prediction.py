@@ -55,7 +55,15 @@ def prediction_candidates(name: str, folder: Path, batch: int, setting: Setting)
         return ()
 
     def on_folder() -> Sequence[Tensor]:
-        for _ in predict(run, folder, device=setting.device, batch_size=batch, precision=precision):
+        results = predict(
+            run,
+            folder,
+            device=setting.device,
+            batch_size=batch,
+            num_workers="auto",
+            precision=precision,
+        )
+        for _ in results:
             pass
         return ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from slideformer.cli.ranges import DTYPES, whole
 
@@ -17,7 +17,7 @@ class Computing(TypedDict):
 
     device: str
     batch_size: int | None
-    num_workers: int | None
+    num_workers: int | Literal["auto"]
     precision: str | None
 
 
@@ -32,15 +32,15 @@ def add_computing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=DTYPES,
-        help="of products of matrices; default: float32, of an exported file its own",
+        help="number format of matrix products; default: float32, of an exported file its own",
     )
     parser.add_argument("--batch-size", type=whole(1, 4096), help="images a batch; default: the task's own")
     parser.add_argument(
         "--workers",
         dest="num_workers",
         type=whole(0, 256),
-        help="processes that read images; 0: the command's own; default: one a core, at most 8, for 64 "
-        "images or more",
+        help="processes that read images; 0: read in the command's own process; default: one a core, at most "
+        "8, for 64 images or more",
     )
     parser.add_argument("--on-bad-image", choices=("skip", "stop"), default="skip", help="unreadable images")
 
@@ -50,7 +50,8 @@ def computing_of(arguments: argparse.Namespace) -> Computing:
     return {
         "device": arguments.device,
         "batch_size": arguments.batch_size,
-        "num_workers": arguments.num_workers,
+        # The command's main file is guarded, so that it may start processes on any platform.
+        "num_workers": "auto" if arguments.num_workers is None else arguments.num_workers,
         "precision": arguments.precision,
     }
 

@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the drawn images; default: RUN/predictions, of classifiers none",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="continue the --output file: skip images that are in it"
+        "--resume",
+        action="store_true",
+        help="continue the --output file: skip images that are in it; give the same "
+        "run and options as before",
     )
     add_computing(parser)
     parser.add_argument(
@@ -109,10 +112,10 @@ class Report:
         self.answers, self.folder = answers_of(run, arguments), None
         if self.answers is None:
             self.folder = folder_of(run, paths, arguments)
-        known = frozenset[str]() if self.answers is None else self.answers.done
+        known = {} if self.answers is None else self.answers.done
         self.missing = [path for path in paths if str(path) not in known]
         self.numbers = {str(path): number for number, path in enumerate(paths, start=1)}
-        self.unreadable = self.written = 0
+        self.unreadable, self.written = sum(bool(known.get(str(path))) for path in paths), 0
         self.detections: list[CocoResult] = []
 
     def add(self, result: Result) -> None:
@@ -183,7 +186,7 @@ class Report:
 
 def answers_of(run: Run, arguments: argparse.Namespace) -> AnswerFile | None:
     """The file that gets the answers, if one is named."""
-    from slideformer.tasks.answers import FORMATS, AnswerFile, columns
+    from slideformer.tasks.answers import FORMATS, AnswerFile
     from slideformer.tasks.predict import TOP
 
     output: Path | None = arguments.output
@@ -195,14 +198,20 @@ def answers_of(run: Run, arguments: argparse.Namespace) -> AnswerFile | None:
             )
         return None
     top = TOP if arguments.top is None else arguments.top
-    return AnswerFile(output, columns(run, top), resume=arguments.resume)
+    return AnswerFile(output, run, top, resume=arguments.resume)
 
 
 def folder_of(run: Run, paths: Sequence[Path], arguments: argparse.Namespace) -> Path | None:
     """The folder that gets the drawn images, if they are drawn."""
+    from slideformer.tasks.answers import FORMATS
     from slideformer.tasks.results import LABELS, check_output
 
     folder: Path | None = arguments.output
+    if folder is not None and folder.suffix and not folder.is_dir():
+        raise UserError(
+            f"--output must be a file ending in {' or '.join(FORMATS)}, or a folder, got {folder}; for a "
+            "folder of this name create it first"
+        )
     if folder is None and run.task != "classify":
         folder = results_folder(arguments.run) / "predictions"
     if folder is not None:

@@ -19,7 +19,7 @@ from slideformer.runs import Run, placed
 from slideformer.tasks.images import OnBadImage
 from slideformer.tasks.predict import check_task, windows
 from slideformer.tasks.table import find_task
-from slideformer.tasks.training.batches import MOST_WORKERS
+from slideformer.tasks.training.batches import Workers, check_workers
 
 # Called with the number of images done and that of all.
 Progress = Callable[[int, int], None]
@@ -31,7 +31,7 @@ class Options:
 
     Attributes:
         batch_size: images a batch; None for the task's own number.
-        num_workers: processes that read images; 0 reads in this one; None for the usual number.
+        num_workers: processes that read images; 0 reads in this one; others as of `ordered_loader`.
         on_bad_image: ``skip`` leaves an unreadable image out; ``stop`` raises.
         val_fraction: of each class of a folder that is held out, 1 for all; None for that of the training.
         annotations: COCO's file of the hold-out; None to find it in the data.
@@ -41,7 +41,7 @@ class Options:
     """
 
     batch_size: int | None = None
-    num_workers: int | None = None
+    num_workers: Workers = None
     on_bad_image: OnBadImage = "skip"
     val_fraction: float | None = None
     annotations: str | Path | None = None
@@ -90,7 +90,7 @@ def evaluate(
     *,
     device: str | None = None,
     batch_size: int | None = None,
-    num_workers: int | None = None,
+    num_workers: Workers = None,
     precision: str | None = None,
     on_bad_image: OnBadImage = "skip",
     val_fraction: float | None = None,
@@ -136,7 +136,7 @@ def evaluate(
     own |= {"window": window, "stride": stride}
     check_task(run, own)
     check_range("`batch_size`", batch_size, 1)
-    check_range("`num_workers`", num_workers, 0, MOST_WORKERS)
+    check_workers(num_workers)
     check_range("`val_fraction`", val_fraction, 0.001, 1)
     options = Options(
         batch_size=batch_size,

@@ -24,12 +24,14 @@ Source: TypeAlias = str | Path | Image.Image | NDArray[Any]
 def find_sources(images: Sequence[Source]) -> list[Path | Image.Image | NDArray[Any]]:
     """The files that paths, folders and globs name, each once, and images and arrays as they come."""
     found: list[Path | Image.Image | NDArray[Any]] = []
+    known = set[Path]()
     for image in images:
         if isinstance(image, (Image.Image, np.ndarray)):
             found.append(image)
         elif isinstance(image, (str, Path)):
-            known = {path for path in found if isinstance(path, Path)}
-            found += [path for path in find_images([str(image)]) if path not in known]
+            new = [path for path in find_images([str(image)]) if path not in known]
+            found += new
+            known.update(new)
         else:
             raise UserError(
                 "an image must be a path, an image of Pillow or an array, "

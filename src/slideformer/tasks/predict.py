@@ -20,7 +20,7 @@ from slideformer.tasks.given import Given, Prepared, Source, find_sources, stack
 from slideformer.tasks.images import OnBadImage
 from slideformer.tasks.results import MAX_DRAWN, Result, Unreadable, output_stems
 from slideformer.tasks.table import find_task
-from slideformer.tasks.training.batches import MANY, MOST_WORKERS, Images, ordered_loader
+from slideformer.tasks.training.batches import MANY, Images, Workers, check_workers, ordered_loader
 
 TOP, SCORE = 5, 0.5
 # Option -> the only task that takes it.
@@ -95,7 +95,7 @@ def predict(
     *,
     device: str | None = None,
     batch_size: int | None = None,
-    num_workers: int | None = None,
+    num_workers: Workers = None,
     precision: str | None = None,
     top: int | None = None,
     score: float | None = None,
@@ -115,8 +115,9 @@ def predict(
             another of PyTorch's names; default: where the model is.
         batch_size: images a batch; default: 32 of a classifier, 1 of the others. A detector pads those of a
             batch to one size, which changes its answers a little; a segmenter takes one at a time.
-        num_workers: processes that read files while the model computes; 0 reads in this one; default: one a
+        num_workers: processes that read files while the model computes; 0 reads in this one; ``auto``: one a
             core, at most 8, for 64 files or more, 0 for fewer. Other images than files are read in this one.
+            Default: ``auto`` where processes are forked (Linux); else 0, as a script may lack a main guard.
         precision: ``float32``, ``bfloat16`` or ``float16``; default: float32.
         top: of a classifier, how many classes are printed; default: 5.
         score: of a detector, the lowest score of an object, from 0 to 1; default: 0.5.
@@ -150,7 +151,7 @@ def predict(
     check_range("`score`", score, 0, 1)
     check_range("`max_drawn`", max_drawn, 0)
     check_range("`batch_size`", batch_size, 1)
-    check_range("`num_workers`", num_workers, 0, MOST_WORKERS)
+    check_workers(num_workers)
     options = Options(
         batch_size=batch_size,
         top=TOP if top is None else top,
@@ -190,7 +191,7 @@ def results(
     predictor: Predictor,
     sources: Given,
     on_bad_image: OnBadImage,
-    num_workers: int | None,
+    num_workers: Workers,
     progress: Progress | None,
 ) -> Iterator[Result]:
     """The result of each image, in order, some images at a time."""

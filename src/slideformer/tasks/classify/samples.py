@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from slideformer.tasks.classify.sources import Source
 from slideformer.tasks.images import OnBadImage
-from slideformer.tasks.training.batches import Batch, Images, ImageStream, Stream, ordered_loader
+from slideformer.tasks.training.batches import Batch, Images, ImageStream, Stream, Workers, ordered_loader
 
 
 class OnImage:
@@ -52,7 +52,7 @@ def eval_loader(
     transform: Callable[[Image.Image], Tensor],
     *,
     batch_size: int,
-    num_workers: int | None,
+    num_workers: Workers,
     on_bad_image: OnBadImage,
 ) -> DataLoader[Any]:
     """Loader of the hold-out of a source, in order, nothing random.

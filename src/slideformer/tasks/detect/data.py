@@ -16,7 +16,7 @@ from slideformer.tasks.detect.layout import find_split
 from slideformer.tasks.detect.transforms import Augment, eval_transform, train_transform
 from slideformer.tasks.images import OnBadImage
 from slideformer.tasks.orientation import ambiguous_line
-from slideformer.tasks.training.batches import Images, ordered_loader
+from slideformer.tasks.training.batches import Images, Workers, ordered_loader
 from slideformer.tasks.training.data import MOST_PIXELS, ImageData
 from slideformer.tasks.training.findings import Findings
 
@@ -149,7 +149,7 @@ def eval_images(data: CocoSet, on_bad_image: OnBadImage) -> Images:
 
 
 def eval_loader(
-    data: CocoSet, *, batch_size: int, num_workers: int | None, on_bad_image: OnBadImage
+    data: CocoSet, *, batch_size: int, num_workers: Workers, on_bad_image: OnBadImage
 ) -> DataLoader[Any]:
     """Loader of all images of a set, in order, nothing random.
 

@@ -19,7 +19,7 @@ from slideformer.tasks.segment.augment import Augment, TrainTransform, fitted, r
 from slideformer.tasks.segment.check import check_data
 from slideformer.tasks.segment.labels import read_pair
 from slideformer.tasks.segment.layout import Pair, Source, open_source
-from slideformer.tasks.training.batches import Batch, Images, ordered_loader
+from slideformer.tasks.training.batches import Batch, Images, Workers, ordered_loader
 from slideformer.tasks.training.data import MOST_PIXELS, ImageData
 
 
@@ -172,7 +172,7 @@ def eval_loader(
     source: Source,
     *,
     short_side: int | None = None,
-    num_workers: int | None = None,
+    num_workers: Workers = None,
     on_bad_image: OnBadImage = "skip",
 ) -> DataLoader[Any]:
     """Loader of the hold-out of a source, one image a batch, in order, nothing random.

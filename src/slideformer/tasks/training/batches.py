@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence, Sized
 from functools import partial
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -18,6 +19,8 @@ from slideformer.tasks.training.sampling import EachOnce
 MOST_WORKERS = 1024
 # From so many images on, processes that read gain more than their start costs.
 MANY = 64
+# How many processes read: a number, "auto" for one that suits the images, None where that is safe everywhere.
+Workers: TypeAlias = int | Literal["auto"] | None
 
 
 class Batch(NamedTuple):
@@ -219,12 +222,25 @@ def usual_workers() -> int:
     return min(8, os.cpu_count() or 1)
 
 
+def processes_are_forked() -> bool:
+    """Whether new processes are copies of this one; else each runs the program's main file again."""
+    # Asking without `allow_none` would choose the method for the program, which may still set another.
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    return (chosen or multiprocessing.get_all_start_methods()[0]) == "fork"
+
+
+def check_workers(num_workers: Workers) -> None:
+    """Check how many processes are to read."""
+    if num_workers != "auto":
+        check_range("`num_workers`", num_workers, 0, MOST_WORKERS)
+
+
 def ordered_loader(
     images: Dataset[Any],
     stack: Callable[[Sequence[Any]], Batch],
     *,
     batch_size: int,
-    num_workers: int | None,
+    num_workers: Workers,
     share: tuple[int, int] = (1, 0),
 ) -> DataLoader[Any]:
     """Return a loader of all images, in order, nothing random.
@@ -233,18 +249,20 @@ def ordered_loader(
         images: to evaluate on.
         stack: makes a batch of usable samples.
         batch_size: images a batch.
-        num_workers: processes that read; 0 reads in this one; None for one a core, at most 8, of many images
-            and for 0 of few.
+        num_workers: processes that read; 0 reads in this one; ``auto`` for one a core, at most 8, of many
+            images and for 0 of few; None for ``auto`` where processes are forked, else 0.
         share: number of devices that share the images, and which of them this is.
 
     Raises:
         UserError: a number is out of range.
     """
     check_range("`batch_size`", batch_size, 1)
-    check_range("`num_workers`", num_workers, 0, MOST_WORKERS)
+    check_workers(num_workers)
     # A stream is shared among the devices by its own reader.
     sampler = None if isinstance(images, IterableDataset) else EachOnce(images, *share)
     if num_workers is None:
+        num_workers = "auto" if processes_are_forked() else 0
+    if num_workers == "auto":
         num_workers = usual_workers() if len(cast("Sized", images)) >= MANY else 0
     return DataLoader(
         images,
