@@ -11,16 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from slideformer_runtime.engines import ENGINES, Engine
 
 import slideformer
 from slideformer.cli.main import main
 from slideformer.errors import UserError
 from slideformer.runs import open_run, save_run
+from slideformer.runs.exported import Exported
 from slideformer.runs.warm_start import start_from
 from slideformer.tasks.results import Classification, Detections, Segmentation, Unreadable
 from tests.exported import CATEGORY_IDS, CLASSES, exported_classifier, exported_detector
 from tests.runtime import files
+from tests.runtime.test_broken_outputs import with_weights
 from tests.tasks.segment.pictures import NAMES, write_set
 
 
@@ -122,7 +126,7 @@ def half(folder: Path) -> Path:
 
 def of_another_program(folder: Path) -> Path:
     facts = dict.fromkeys(files.FACTS, "")
-    return files.classifier(folder / "other.onnx", {**facts, "slideformer_format": "9"})
+    return files.classifier(folder / "other.onnx", {**facts, "slideformer_format": "99"})
 
 
 def other_classes(folder: Path) -> Path:
@@ -139,7 +143,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
         "must be the folder of a run, or a file that `slideformer export` w",
     ),
     "cut short": (half, "must be a complete ONNX file"),
-    "another format": (of_another_program, "must be of format 1, got format 9"),
+    "another format": (of_another_program, "must be of format 1 or 2, got format 99"),
     "other classes": (other_classes, "must have outputs of the 2 classes in its metadata, but has others"),
     "classes unknown": (nameless, "must say how many classes it has, but does not; export it again"),
 }
@@ -195,13 +199,59 @@ def test_a_file_is_not_exported_saved_or_trained_from(
     assert "a run must have its weights" in capsys.readouterr().err
 
 
-def test_without_the_runtime_the_line_says_what_to_install(
+@pytest.mark.parametrize("missing", ["errors", "masks"], ids=["no runtime", "an older runtime"])
+@pytest.mark.parametrize("engine", ENGINES.items(), ids=ENGINES)
+def test_without_the_runtime_of_this_version_the_line_says_what_to_install(
+    missing: str, engine: tuple[str, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suffix, row = engine
+    file = tmp_path / f"model{suffix}"
+    file.touch()
+    monkeypatch.setitem(sys.modules, f"slideformer_runtime.{missing}", None)
+    with pytest.raises(UserError) as raised:
+        open_run(file)
+    assert str(raised.value) == (
+        f"{file} needs the slideformer-runtime of this version, which is not installed; "
+        f"pip install './runtime[{row.extra}]' in the source folder of slideformer"
+    )
+
+
+def test_a_wrong_path_is_called_so_without_the_runtime(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = files.classifier(tmp_path / "model.onnx")
     monkeypatch.setitem(sys.modules, "slideformer_runtime.errors", None)
-    with pytest.raises(UserError, match=r"slideformer-runtime, which is not installed; pip install 'slidef"):
-        open_run(file)
+    with pytest.raises(UserError, match=r"ending in \.onnx or \.xml; check the path"):
+        open_run(no_model(tmp_path))
+
+
+@pytest.mark.parametrize("output", ["boxes", "all_scores", "all_masks"])
+def test_numbers_of_a_detector_that_are_not_finite_are_an_error(
+    output: str, folder: Path, tmp_path: Path
+) -> None:
+    run = open_run(with_weights(files.mask_detector(tmp_path / "model.onnx"), **{output: np.nan}))
+    with pytest.raises(UserError, match=r"model\.onnx, .*a\.png: a model must give finite answers, got nan"):
+        list(slideformer.predict(run, folder))
+
+
+def test_only_masks_of_objects_with_the_score_are_made(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(files.mask_detector(tmp_path / "model.onnx"))
+    assert isinstance(run.model, Exported)
+    made: list[int] = []
+    paste = run.model.paste
+    monkeypatch.setattr(
+        run.model, "paste", lambda masks, *rest: made.append(len(masks)) or paste(masks, *rest)
+    )
+    image = folder / CLASSES[0] / "a.png"
+    for score, count in ((0.9, 1), (0.0, 2)):
+        (found,) = slideformer.predict(run, image, score=score)
+        assert isinstance(found, Detections)
+        assert found.masks is not None
+        assert (len(found.scores), found.masks.shape, found.masks.dtype) == (count, (count, 64, 96), bool)
+    assert made == [1, 2]
+    (whole,) = run.model([torch.rand(3, 64, 96)])
+    assert whole["masks"].dtype == torch.bool
 
 
 def test_results_of_a_file_go_next_to_it(

@@ -14,6 +14,7 @@ from slideformer.models.merge import is_merged
 from slideformer.runs import EvalTransform, Run
 from slideformer.runs.classifier import classifier_run
 from slideformer.runs.placed import PRECISIONS, Normalise, find_device, placed
+from slideformer.runs.run import TaskName
 from tests.dense.small_detectors import pictures, small_run
 from tests.exported import CLASSES, ONE_BLOCK, classifier_of_one_block
 
@@ -84,11 +85,28 @@ def test_an_unknown_precision_is_an_error(run: Run) -> None:
         placed(run, device=None, precision="int8", merge=False)
 
 
-def test_a_batch_beyond_the_memory_is_an_error(run: Run) -> None:
+def test_a_device_that_only_has_shapes_is_an_error(run: Run) -> None:
+    with pytest.raises(UserError, match=r"`device` must be one that computes, got 'meta', .*; give cpu"):
+        placed(run, device="meta", precision=None, merge=False)
+
+
+@pytest.mark.parametrize(
+    ("task", "count", "words"),
+    [
+        ("classify", 2, "a batch of 2 images; lower `batch_size`"),
+        ("detect", 2, "a batch of 2 images; lower `batch_size`"),
+        ("detect", 1, "an image; give a smaller one, or another `device`"),
+        ("segment", 1, "an image; give a smaller `window`"),
+    ],
+)
+def test_images_beyond_the_memory_are_an_error(task: TaskName, count: int, words: str, run: Run) -> None:
     class Large(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
+        def forward(self, images: Tensor | list[Tensor]) -> Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    ready = placed(replace(run, model=Large()), device=None, precision=None, merge=False)
-    with pytest.raises(UserError, match="cpu must have memory for a batch, but has not; lower `batch_size`"):
-        ready.model(PIXELS)
+    blueprint = replace(run.blueprint, task=task)
+    ready = placed(replace(run, model=Large(), blueprint=blueprint), device=None, precision=None, merge=False)
+    images = PIXELS[:count]
+    with pytest.raises(UserError) as raised:
+        ready.model(list(images) if task == "detect" else images)
+    assert str(raised.value) == f"cpu has too little memory for {words}"

@@ -14,7 +14,7 @@ from slideformer.tasks import results as ours
 
 NAMES = ("Classification", "Detections", "Segmentation", "Unreadable")
 # Fields that the library adds: to draw a result and to number its image.
-OWN = {"image", "stem", "inputs", "image_id"}
+OWN = {"image", "stem", "inputs", "max_drawn", "image_id"}
 
 VALUES: dict[str, dict[str, Any]] = {
     "Classification": {"class_names": ("ant", "bee"), "probabilities": np.array([0.25, 0.75]), "top": 1},

@@ -81,10 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     from slideformer.deploy import RUNTIMES, export
     from slideformer.deploy.export import check_target
     from slideformer.deploy.inputs import CALIBRATION, CHECKED, read_images
-    from slideformer.runs import check_has_weights
 
     opened = open_model(arguments.model, arguments.num_classes)
-    check_has_weights(opened)
     if opened.random:
         print_line(f"{arguments.model} with random weights: for its speed, not for its answers")
     targets = list(wanted(arguments, opened))

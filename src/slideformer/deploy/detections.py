@@ -12,6 +12,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from slideformer.deploy.job import Session
 from slideformer.errors import UserError
+from slideformer.tasks.detect.results import MASK_THRESHOLD
 
 # Boxes match whose sides differ by this number of pixels at most.
 SAME_PLACE = 0.1
@@ -19,11 +20,10 @@ SAME_PLACE = 0.1
 BOX, SCORE = 1e-2, 1e-4
 # The least overlap of two masks, intersection over union.
 OVERLAP = 0.99
-# The share of the objects that may be others: of two that overlap and whose scores are equal but for
-# rounding, either may be kept; a box that ends at a pixel's edge but for rounding moves a small mask by one.
+# The objects that may be missing, additional or have another mask, as a share of the model's: of two that
+# overlap and whose scores are equal but for rounding, either may be kept, which is one missing and one
+# additional; a box that ends at a pixel's edge but for rounding moves a small mask by one.
 UNMATCHED = 0.05
-# A pixel of a higher probability belongs to a mask.
-MASK_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def detection_fault(rows: Sequence[DetectionDifference]) -> str | None:
             )
     if not others <= UNMATCHED * count:
         return (
-            f"the exported file must find what the model finds, got {others} of {count} objects whose box or "
-            "mask is not the model's"
+            f"the exported file must find the {count} objects that the model finds, got {others} missing, "
+            "additional or with another mask"
         )
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -14,12 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from slideformer.errors import UserError
+from slideformer.models.finite import check_finite
 from slideformer.runs.preprocessing import Preprocessing
 from slideformer.runs.run import Blueprint, Run, TaskName
 
 if TYPE_CHECKING:
     from slideformer_runtime.facts import Facts
 
+# Endings of files that slideformer-runtime runs -> the extra of it that installs the engine.
+EXTRAS = {".onnx": "onnx", ".xml": "openvino"}
 # What a detector's outputs are called in torchvision.
 FOUND = ("boxes", "scores", "labels", "masks")
 
@@ -33,6 +37,7 @@ class Exported(nn.Module):
     Attributes:
         facts: the file's metadata.
         num_classes: number of classes; 0 if unknown.
+        score_thresh: of a detector, objects are given whose score is above it, as of torchvision's heads.
 
     Raises:
         UserError: the file cannot be read, is not of slideformer, or needs a package that is not installed.
@@ -40,21 +45,21 @@ class Exported(nn.Module):
 
     def __init__(self, file: Path) -> None:
         super().__init__()
+        if file.suffix.lower() not in EXTRAS:
+            raise UserError(
+                f"{file} must be the folder of a run, or a file that `slideformer export` wrote, ending "
+                f"in {' or '.join(EXTRAS)}; check the path"
+            )
         with runtime_errors(file):
-            from slideformer_runtime.engines import ENGINES, open_file
+            from slideformer_runtime.engines import open_file
             from slideformer_runtime.facts import read_facts
             from slideformer_runtime.masks import paste
             from slideformer_runtime.tasks import find_task
 
-            if file.suffix.lower() not in ENGINES:
-                raise UserError(
-                    f"{file} must be the folder of a run, or a file that `slideformer export` wrote, ending "
-                    f"in {' or '.join(ENGINES)}; check the path"
-                )
             texts, self.run = open_file(file, None)
             self.facts: Facts = read_facts(texts, str(file))
             self.task, self.paste = find_task(self.facts.task), paste
-        self.file = file
+        self.file, self.score_thresh = file, -inf
         stated = texts.get("num_classes", "")
         named = max(len(self.facts.class_names), len(self.facts.category_ids or ()))
         self.num_classes = named or (int(stated) if stated.isdecimal() and len(stated) < 8 else 0)
@@ -72,10 +77,14 @@ class Exported(nn.Module):
 
     def objects(self, image: Tensor) -> dict[str, Tensor]:
         """The objects in an image ``(3, height, width)``, as a detector of PyTorch gives them."""
-        found = dict(zip(FOUND, self.outputs(image[None]), strict=False))
+        outputs = self.outputs(image[None])
+        check_finite(outputs)
+        sure = outputs[1] > self.score_thresh
+        found = {name: x[sure] for name, x in zip(FOUND, outputs, strict=False)}
         if "masks" in found:
+            # Each is as large as the image: as bool a quarter of the probabilities of torchvision.
             masks = self.paste(found["masks"].numpy(), found["boxes"].numpy(), image.shape[1:])
-            found["masks"] = torch.from_numpy(masks)[:, None].float()
+            found["masks"] = torch.from_numpy(masks)[:, None]
         return found
 
     def logits(self, images: Tensor, batch: int) -> Tensor:
@@ -144,16 +153,17 @@ def runtime_errors(file: Path) -> Iterator[None]:
     """Make slideformer-runtime's errors for a file those of slideformer.
 
     Raises:
-        UserError: it raises its own, or is not installed.
+        UserError: it raises its own, or is not installed, or lacks a module, as an older one does.
     """
     try:
         from slideformer_runtime.errors import UserError as RuntimeUserError
-    except ModuleNotFoundError as error:
+
+        try:
+            yield
+        except RuntimeUserError as error:
+            raise UserError(str(error)) from error
+    except ImportError as error:
         raise UserError(
-            f"{file} must be the folder of a run, or be run by slideformer-runtime, which is not installed; "
-            "pip install 'slideformer-runtime[onnx]'"
+            f"{file} needs the slideformer-runtime of this version, which is not installed; pip install "
+            f"'./runtime[{EXTRAS[file.suffix.lower()]}]' in the source folder of slideformer"
         ) from error
-    try:
-        yield
-    except RuntimeUserError as error:
-        raise UserError(str(error)) from error

@@ -16,7 +16,7 @@ from slideformer.errors import UserError
 from slideformer.models.merge import reparameterize
 from slideformer.runs.exported import Exported
 from slideformer.runs.preprocessing import Normalise
-from slideformer.runs.run import Run
+from slideformer.runs.run import Run, TaskName
 
 # Of a product of matrices; sums that need it stay in float32, as PyTorch's autocast has it.
 PRECISIONS = {str(dtype)[6:]: dtype for dtype in (torch.float32, torch.bfloat16, torch.float16)}
@@ -55,7 +55,7 @@ def placed(run: Run, *, device: str | None, precision: str | None, merge: bool) 
             model = reparameterize(model).to(where)
     prepare = to_unit if run.preprocessing is None else Normalise(run.preprocessing, where)
     dtype = PRECISIONS["float32" if precision is None else precision]
-    return replace(run, model=Placed(model, prepare, where, dtype))
+    return replace(run, model=Placed(model, prepare, where, dtype, run.task))
 
 
 class Placed(nn.Module):
@@ -66,13 +66,19 @@ class Placed(nn.Module):
         prepare: makes the model's input of 8-bit pixels.
         device: where it is.
         dtype: of products of matrices.
+        task: of the model.
     """
 
     def __init__(
-        self, model: nn.Module, prepare: Callable[[Tensor], Tensor], device: torch.device, dtype: torch.dtype
+        self,
+        model: nn.Module,
+        prepare: Callable[[Tensor], Tensor],
+        device: torch.device,
+        dtype: torch.dtype,
+        task: TaskName,
     ) -> None:
         super().__init__()
-        self.model, self.prepare, self.device, self.dtype = model, prepare, device, dtype
+        self.model, self.prepare, self.device, self.dtype, self.task = model, prepare, device, dtype, task
 
     def forward(self, images: Images) -> Any:
         """The model's answers, in float32, on its device.
@@ -80,6 +86,9 @@ class Placed(nn.Module):
         Args:
             images: ``(B, 3, height, width)``, or a detector's list of ``(3, height, width)``: 8-bit pixels,
                 or the model's input.
+
+        Raises:
+            UserError: the device has too little memory.
         """
         try:
             with torch.inference_mode(), self.autocast():
@@ -87,9 +96,7 @@ class Placed(nn.Module):
                     return in_float32(self.model(self.moved(images)))
                 return in_float32(self.model([self.moved(image) for image in images]))
         except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"{self.device} must have memory for a batch, but has not; lower `batch_size`"
-            ) from error
+            raise too_little_memory(self.device, self.task, len(images)) from error
 
     def moved(self, image: Tensor) -> Tensor:
         """An image, or a batch, on the device, and as the model takes it."""
@@ -101,6 +108,17 @@ class Placed(nn.Module):
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
+
+
+def too_little_memory(device: torch.device, task: TaskName, count: int) -> UserError:
+    """The error for so many images that a device has too little memory for."""
+    if task == "segment":
+        what, advice = "an image", "give a smaller `window`"
+    elif count > 1:
+        what, advice = f"a batch of {count} images", "lower `batch_size`"
+    else:
+        what, advice = "an image", "give a smaller one, or another `device`"
+    return UserError(f"{device} has too little memory for {what}; {advice}")
 
 
 def to_unit(pixels: Tensor) -> Tensor:
@@ -133,14 +151,17 @@ def check_device(name: str) -> torch.device:
     """The device of one of PyTorch's names.
 
     Raises:
-        UserError: it is not here.
+        UserError: it is not here, or does not compute.
     """
     try:
-        return torch.empty(1, device=name).device
+        device = torch.empty(1, device=name).device
     except (RuntimeError, AssertionError) as error:
         # PyTorch appends everything that it knows about its own build.
         reason = str(error).splitlines()[0].split(". ")[0]
         raise UserError(f"`device` must be one that is here, got {name!r}: {reason}") from error
+    if device.type == "meta":
+        raise UserError(f"`device` must be one that computes, got {name!r}, which has shapes only; give cpu")
+    return device
 
 
 def check_exported(run: Run, device: str | None, precision: str | None) -> None:

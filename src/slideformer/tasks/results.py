@@ -142,7 +142,7 @@ class Detections(Predicted):
     labels: NDArray[np.int64]
     masks: NDArray[np.bool_] | None = None
     image_id: int = 1
-    max_drawn: int = MAX_DRAWN
+    max_drawn: int = field(default=MAX_DRAWN, repr=False, kw_only=True)
 
     def names(self) -> tuple[str, ...]:
         """The class of each object."""

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from slideformer.errors import UserError
 from slideformer.tasks.table import CLASSIFY
 from slideformer.tasks.training.callbacks import Board, Metrics
-from slideformer.tasks.training.command_line import Progress, option_errors, task_of
+from slideformer.tasks.training.command_line import Progress, expand, option_errors, task_of
 
 RESTORING = Progress(restoring=Path("last.ckpt"))
 
@@ -82,3 +82,15 @@ def test_lightnings_own_checkpoints_are_written_to_the_run(tmp_path: Path) -> No
     callback.setup(trainer, L.LightningModule(), "fit")
     assert Path(str(trainer.log_dir)) == tmp_path
     assert Path(str(callback.dirpath)) == tmp_path / "checkpoints"
+
+
+def test_a_training_from_weights_names_its_recipe_unless_one_is_given(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    expand(CLASSIFY, ["--weights=timm"])
+    line = capsys.readouterr().out
+    assert line.startswith("a training from weights starts with the recipe fine_tune (")
+    assert line.endswith("); --config replaces it\n")
+    assert "lr 0.0003, " in line
+    expand(CLASSIFY, ["--weights=timm", "--config=digits"])
+    assert capsys.readouterr().out == ""

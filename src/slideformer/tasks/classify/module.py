@@ -171,7 +171,7 @@ class Classifier(Learner):
 
 
 def follow(source: str, model: nn.Module, num_classes: int, seen: Preprocessing, distil: Distil) -> Teacher:
-    """The teacher of a model.
+    """Open the teacher of a model that learns.
 
     Args:
         source: folder of a run, or name.
@@ -181,7 +181,7 @@ def follow(source: str, model: nn.Module, num_classes: int, seen: Preprocessing,
         distil: what is learned.
 
     Raises:
-        UserError: it cannot teach this model, or nothing.
+        UserError: the source cannot teach this model, or ``distil`` leaves nothing to learn.
     """
     teacher = Teacher(open_teacher(source, num_classes), model, seen, maps=distil.maps > 0)
     if not distil.logits and not teacher.stages:

@@ -134,7 +134,7 @@ class Teacher:
         return found
 
     def own(self, images: Tensor) -> Tensor:
-        """The student's images as the teacher wants them."""
+        """Convert images from the student's normalisation and size to those of the teacher."""
         images = images.float()
         if self.scale is not None and self.shift is not None:
             images = images * self.scale.to(images) + self.shift.to(images)

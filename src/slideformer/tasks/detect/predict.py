@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from slideformer.models.finite import naming_image
 from slideformer.runs import Run
+from slideformer.runs.exported import Exported
 from slideformer.tasks.detect.results import binary_masks
 from slideformer.tasks.given import OwnSize
 from slideformer.tasks.predict import Named, Options, Predictor
@@ -39,9 +41,9 @@ def detector(run: Run, options: Options) -> Predictor:
             found["boxes"].float().numpy(),
             found["scores"].float().numpy(),
             found["labels"].numpy(),
-            None if masks is None else masks.bool().numpy(),
+            None if masks is None else masks.view(torch.bool).numpy(),
             row.number,
-            options.max_drawn,
+            max_drawn=options.max_drawn,
             **row.shared,
         )
 
@@ -57,10 +59,10 @@ def score_at_least(model: nn.Module, score: float) -> Iterator[None]:
         model: the detector; afterwards it is as it was before.
         score: the lowest.
     """
-    heads = [part for part in model.modules() if isinstance(part, RoIHeads)]
+    heads = [part for part in model.modules() if isinstance(part, (RoIHeads, Exported))]
     before = [part.score_thresh for part in heads]
     for part in heads:
-        # A little less, since heads keep what is strictly above it.
+        # A little less, since they keep what is strictly above it.
         part.score_thresh = max(part.score_thresh, score - 1e-6)
     try:
         yield

@@ -84,10 +84,11 @@ def width_and_height(corners: Tensor) -> Tensor:
 
 
 def binary_masks(output: Mapping[str, Tensor]) -> Tensor | None:
-    """Threshold the masks of a detector that has them: ``(N, height, width)``, 0 and 1."""
+    """Threshold a detector's masks, if it has any, unless they are bool: ``(N, height, width)``, 0 and 1."""
     if "masks" not in output:
         return None
-    return (output["masks"][:, 0] > MASK_THRESHOLD).to(torch.uint8).cpu()
+    masks = output["masks"][:, 0]
+    return (masks if masks.dtype == torch.bool else masks > MASK_THRESHOLD).view(torch.uint8).cpu()
 
 
 def write_results(found: Iterable[CocoResult], category_ids: Sequence[int], folder: Path) -> list[Path]:

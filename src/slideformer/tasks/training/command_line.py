@@ -62,8 +62,9 @@ def default_recipe(task: Task, words: Sequence[str]) -> list[str]:
     if FINE_TUNE not in recipe_names(task.name):
         return []
     print_line(
-        f"a training from weights takes --config {FINE_TUNE}, unless another is given: "
-        f"{', '.join(values_of(read_config(task.name, find_config(task.name, FINE_TUNE))))}"
+        f"a training from weights starts with the recipe {FINE_TUNE} "
+        f"({', '.join(values_of(read_config(task.name, find_config(task.name, FINE_TUNE))))}); "
+        "--config replaces it"
     )
     return [config_option(task.name, FINE_TUNE)]
 
