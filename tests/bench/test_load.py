@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -43,6 +45,17 @@ def test_busy_is_all_but_idle_and_waiting_for_a_disk_on_the_cores_that_may_be_us
 def test_other_work_is_what_is_busy_and_not_ours() -> None:
     before, after = Moment(10.0, busy=100.0, own=7.0), Moment(14.0, busy=108.0, own=9.8)
     assert other_cores(before, after) == pytest.approx(1.3)
+
+
+def test_the_work_of_processes_that_were_started_counts_as_ours() -> None:
+    if not load.STAT.exists():
+        pytest.skip("needs a system that reports what its processors do")
+    before = load.moment()
+    subprocess.run([sys.executable, "-c", "sum(range(20_000_000))"], check=True, timeout=60)
+    after = load.moment()
+    assert before is not None
+    assert after is not None
+    assert after.own - before.own > 0.1
 
 
 def test_other_work_is_never_less_than_nothing() -> None:

@@ -55,6 +55,7 @@ def test_a_classifier_gives_the_answers_of_its_run(
         np.testing.assert_allclose(other.probabilities, one.probabilities, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_detector_gives_the_answers_of_its_run(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

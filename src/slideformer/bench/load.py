@@ -62,7 +62,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Moment:
-    """Seconds that have passed, and seconds of processors, those of all work and of this process."""
+    """Seconds that have passed, and seconds of processors: of all work, and of this process.
+
+    Processes that it started and that have ended count as its own, such as those that read images.
+    """
 
     passed: float
     busy: float
@@ -76,7 +79,7 @@ def moment() -> Moment | None:
     except OSError:
         return None
     busy = busy_seconds(stat, usable_cores(), os.sysconf("SC_CLK_TCK"))
-    return Moment(time.monotonic(), busy, time.process_time())
+    return Moment(time.monotonic(), busy, sum(os.times()[:4]))
 
 
 def usable_cores() -> set[int]:

@@ -105,7 +105,7 @@ def test_unbalanced_classes_and_long_images_are_reported(photos: Path) -> None:
     assert "dog: 4 of 44" in "\n".join(findings.lines())
     assert kinds(findings) == {
         "warning: classes of train with less than a tenth of the images of the largest": 1,
-        "note: images more than 3 times as long as wide, of which a square crop shows a part": 1,
+        "note: images of at least 3 to 1, of which a square crop shows a part": 1,
     }
     assert findings.facts[-1] == "images of 12 x 8 to 31 x 10 pixels, in the middle 12 x 8"
 

@@ -133,9 +133,11 @@ def test_a_run_on_a_part_is_evaluated_on_the_other(
     flat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(flat, tmp_path / "run", "--val-fraction=0.25", "--epochs=2")
-    assert f"slideformer evaluate {run} --data {flat} --val-fraction 0.25" in capsys.readouterr().out
-    assert main(["evaluate", str(run), "--data", str(flat), "--val-fraction", "0.25"]) == 0
+    assert f"slideformer evaluate {run} --data {flat}\n" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--data", str(flat)]) == 0
     assert "(6 images)" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--data", str(flat), "--val-fraction", "1"]) == 0
+    assert "(24 images)" in capsys.readouterr().out
     assert "val_fraction: 0.25" in (run / "config.yaml").read_text()
 
 

@@ -160,11 +160,12 @@ def of_grey_images(folder: Path) -> str:
             "resnet18",
             r"`teacher` must have the 3 classes of the model, got resnet18 with 1000; give one that",
         ),
+        ("vit_small_patch14_dinov2", r"`teacher` must be a classifier, got vit_small_.* without classes"),
         (detector, r"`teacher` must be the run of a classifier, got .*detector, which is of the task detect"),
         (of_grey_images, r"`teacher` must take RGB images, got .*grey for 1 channels; give another one"),
         (lambda folder: str(folder), "config.json"),
     ],
-    ids=("no run", "other classes", "detector", "grey", "no model"),
+    ids=("no run", "other classes", "no classes", "detector", "grey", "no model"),
 )
 def test_what_cannot_teach_is_refused(source: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):

@@ -202,6 +202,7 @@ def test_a_resumed_run_of_a_teacher_equals_an_uninterrupted_one(
         assert torch.equal(x, other["state_dict"][name]), name
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_with_another_teacher_or_none(
     all_unlabelled: Path, finished_run: Path, host: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,6 +69,21 @@ def test_without_matplotlib_a_line_says_what_to_install(
     assert not (tmp_path / "curves.png").exists()
 
 
+def test_curves_that_could_not_be_drawn_are_tried_again(
+    drawer: Drawings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = tmp_path / "metrics.csv"
+    logged = metrics.read_text()
+    metrics.unlink()
+    drawer.draw_curves()  # nothing is logged yet
+    metrics.write_text("damaged")
+    drawer.draw_curves()
+    metrics.write_text(logged)
+    drawer.draw_curves()
+    assert (tmp_path / "curves.png").exists()
+    assert capsys.readouterr().out.count("is not drawn") <= 1
+
+
 def test_only_a_training_that_begins_draws_its_first_batch_and_only_on_one_device(
     drawer: Drawings, tmp_path: Path
 ) -> None:

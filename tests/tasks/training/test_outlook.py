@@ -33,7 +33,26 @@ def test_memory_is_compared_with_what_is_free(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_batch_that_does_not_fit_gets_a_smaller_one(monkeypatch: pytest.MonkeyPatch) -> None:
     line = memory(monkeypatch, 0.375 * 2**30)
-    assert line.endswith(", which is not enough; try `batch_size` 4194299 or `grad_checkpointing`")
+    assert line.endswith("; try `batch_size` 4194299, or `grad_checkpointing` if it is off")
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulated", "hint"),
+    [
+        (128, 1, "try `batch_size` 50 or `max_epochs` above 2"),
+        (8, 16, "try `accumulate_grad_batches` 1 or `max_epochs` above 2"),
+        (64, 1, "try `max_epochs` above 2"),
+    ],
+)
+def test_few_updates_get_a_hint_that_makes_more(batch_size: int, accumulated: int, hint: str) -> None:
+    trainer: Any = SimpleNamespace(
+        estimated_stepping_batches=6,
+        max_epochs=2,
+        train_dataloader=SimpleNamespace(dataset=range(400)),
+        accumulate_grad_batches=accumulated,
+    )
+    line = outlook.updates(trainer, batch_size * accumulated, batch_size)
+    assert line.endswith(f"3 updates an epoch, 6 in all, which is few; {hint}")
 
 
 def test_half_precision_keeps_half(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,9 +146,9 @@ def check_sizes(seen: Sequence[Look], findings: Findings) -> None:
         else f"images of {smallest} to {largest} pixels, in the middle {median}"
     )
     for look in seen:
-        if look.size and max(look.size) > LONG * min(look.size):
+        if look.size and max(look.size) >= LONG * min(look.size):
             findings.note(
-                f"images more than {LONG} times as long as wide, of which a square crop shows a part",
+                f"images of at least {LONG} to 1, of which a square crop shows a part",
                 f"{look.path}: {look.size[0]} x {look.size[1]}",
             )
 

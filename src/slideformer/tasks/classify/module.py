@@ -157,7 +157,9 @@ class Classifier(Learner):
     def describe(self, data: ClassificationData) -> str:
         """Model and data in a line."""
         size = "x".join(str(side) for side in data.preprocessing.input_size)
-        return f"{self.hparams['name']}, {self.size}, {data.num_classes} classes, input {size}"
+        line = f"{self.hparams['name']}, {self.size}, {data.num_classes} classes, input {size}"
+        hint = "; images without labels: names of folders do not count, the classes are the teacher's"
+        return line if data.labelled else line + hint
 
     def as_run(self, data: ClassificationData) -> Run:
         """The weights as ``timm.create_model`` finds them, once they are saved."""

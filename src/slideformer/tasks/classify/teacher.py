@@ -48,6 +48,8 @@ def read_teacher(source: str) -> Run:
             f"{source}; check the path or the name"
         )
     facts = pretrained_cfg(source)
+    if int(facts["num_classes"]) < 2:
+        raise UserError(f"`teacher` must be a classifier, got {source} without classes; give another one")
     how = read_preprocessing(resolve_data_config({}, pretrained_cfg=facts), source)
     blueprint = Blueprint("classify", source, int(facts["num_classes"]))
     return Run(model=nn.Module(), blueprint=blueprint, preprocessing=how)

@@ -63,8 +63,9 @@ class Drawings(Callback):
             self.due = time.monotonic() + EVERY
 
     def draw_curves(self) -> None:
-        """Draw the figures that were logged so far."""
-        self.attempt(self.folder.curves, lambda: rendered(training_figure(self.folder.metrics)))
+        """Draw the figures that were logged so far, if any were."""
+        if self.folder.metrics.exists():
+            self.attempt(self.folder.curves, lambda: rendered(training_figure(self.folder.metrics)))
 
     def draw_results(self, run: Run, device: torch.device) -> None:
         """Draw the complete curves, and the predictions of the weights that were saved, made on a device."""
@@ -80,13 +81,13 @@ class Drawings(Callback):
 
     def attempt(self, file: Path, draw: Callable[[], Image.Image]) -> None:
         """Draw a file; where that fails, print why, once, and go on."""
-        if file in self.failed:
-            return
         try:
             image = draw()
             with atomic_write(file) as unfinished:
                 image.save(unfinished, format="PNG")
         except Exception as error:  # hours of training are worth more than an image of any kind
+            if file in self.failed:
+                return
             self.failed.add(file)
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             print_line(f"{file.name} is not drawn, all else goes on: {' '.join(reason.split())}")

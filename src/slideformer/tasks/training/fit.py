@@ -112,7 +112,8 @@ def fit_locked(task: Task, cli: TrainCLI) -> RunFolder:
             check_optimisers(checkpoint, trainer.optimizers)
         compute()
         settings = cast("Any", trainer)
-        settings.log_every_n_steps = min(settings.log_every_n_steps, int(trainer.num_training_batches))
+        updates = int(trainer.num_training_batches) // trainer.accumulate_grad_batches
+        settings.log_every_n_steps = min(settings.log_every_n_steps, max(1, updates))
         if trainer.is_global_zero:
             if checkpoint is None:
                 folder.best.unlink(missing_ok=True)  # of a first epoch that was not complete

@@ -17,16 +17,17 @@ FEW_UPDATES = 200
 
 def outlook(trainer: L.Trainer, module: Learner, data: ImageData) -> list[str]:
     """Lines on updates and memory, with what to change where they are too few or too much."""
-    lines = [updates(trainer, module.images_per_update()), memory(module, data)]
+    lines = [updates(trainer, module.images_per_update(), data.batch_size), memory(module, data)]
     return [line for line in lines if line]
 
 
-def updates(trainer: L.Trainer, batch: int) -> str:
+def updates(trainer: L.Trainer, batch: int, batch_size: int) -> str:
     """How many updates the training will be, and what to change where they are few.
 
     Args:
         trainer: of the training, at its beginning.
         batch: images an update.
+        batch_size: images a batch and device.
     """
     total, epochs = int(trainer.estimated_stepping_batches), trainer.max_epochs or 1
     images = len(cast("Any", trainer.train_dataloader).dataset)
@@ -35,7 +36,8 @@ def updates(trainer: L.Trainer, batch: int) -> str:
     if total >= FEW_UPDATES:
         return line
     smaller = max(1, images // 8)
-    hint = f"`batch_size` {smaller} or " if 2 * smaller <= batch else ""
+    hint = f"`batch_size` {smaller} or " if 2 * smaller <= batch_size else ""
+    hint = "`accumulate_grad_batches` 1 or " if trainer.accumulate_grad_batches > 1 else hint
     return f"{line}, which is few; try {hint}`max_epochs` above {epochs}"
 
 
@@ -54,7 +56,7 @@ def memory(module: Learner, data: ImageData) -> str:
     if needed < free:
         return line
     smaller = max(1, int(data.batch_size * free / needed / 2))
-    return f"{line}, which is not enough; try `batch_size` {smaller} or `grad_checkpointing`"
+    return f"{line}, which is not enough; try `batch_size` {smaller}, or `grad_checkpointing` if it is off"
 
 
 def gib(count: float) -> str:
