@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from math import inf
 from pathlib import Path
 
@@ -33,12 +34,10 @@ def training_bytes(model: nn.Module, images: tuple[int, int, int, int]) -> int:
         >>> training_bytes(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (4, 3, 2, 2))
         972
     """
-    state = {
-        name: tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
-        for tensors in (model.named_parameters(), model.named_buffers())
-        for name, tensor in tensors
-    }
-    own = {tensor.untyped_storage()._cdata for tensor in state.values()}
+    # A copy without numbers: what a layer keeps of a call stays out of the model.
+    memo: dict[int, Tensor] = {id(x): x.detach().to("meta") for x in model.buffers()}
+    memo |= {id(x): nn.Parameter(x.detach().to("meta"), x.requires_grad) for x in model.parameters()}
+    own = {tensor.untyped_storage()._cdata for tensor in memo.values()}
     kept = dict[int, Tensor]()  # a tensor of each storage, so that none is freed and its number used again
 
     def keep(tensor: Tensor) -> Tensor:
@@ -46,7 +45,7 @@ def training_bytes(model: nn.Module, images: tuple[int, int, int, int]) -> int:
         return tensor
 
     with torch.random.fork_rng(devices=[]), saved_tensors_hooks(keep, lambda tensor: tensor):
-        torch.func.functional_call(model, state, (torch.empty(images, device="meta"),))
+        deepcopy(model, memo)(torch.empty(images, device="meta"))
     activations = sum(kept[number].untyped_storage().nbytes() for number in kept.keys() - own)
     trained = sum(x.numel() * x.element_size() for x in model.parameters() if x.requires_grad)
     return activations + COPIES * trained
