@@ -21,25 +21,12 @@ from slideformer.tasks.classify.mix import Mix
 from slideformer.tasks.classify.module import Classifier
 from slideformer.tasks.evaluate import evaluate
 from slideformer.tasks.training.batches import Batch, Stream
-from slideformer.viz.sheet import Part
 from tests.conftest import CLASSES
 
 
 @pytest.fixture
 def data(all_photos: Path) -> ClassificationData:
     return ClassificationData(str(all_photos), "slide_swin_nano", batch_size=4, num_workers=0)
-
-
-@pytest.fixture
-def sheet(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What is drawn as a sheet."""
-    said: dict[str, Any] = {}
-
-    def keep(title: str, parts: list[Part], **options: Any) -> None:
-        said.update(title=title, tiles=[tile for part in parts for tile in part.tiles])
-
-    monkeypatch.setattr(viz, "draw_sheet", keep)
-    return said
 
 
 def pixels_of(image: Any, side: int) -> np.ndarray:

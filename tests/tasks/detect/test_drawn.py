@@ -11,26 +11,11 @@ import pytest
 import torch
 from PIL import ImageColor
 
-from slideformer import viz
 from slideformer.runs import open_run
 from slideformer.tasks.detect import drawn
 from slideformer.tasks.detect.data import DetectionData
 from slideformer.tasks.training.batches import Batch
 from slideformer.viz.detections import CLASS_COLOURS
-from slideformer.viz.legend import Entry
-from slideformer.viz.sheet import Part
-
-
-@pytest.fixture
-def sheet(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What is drawn as a sheet."""
-    said: dict[str, Any] = {}
-
-    def keep(title: str, parts: list[Part], *, columns: int, legend: list[Entry]) -> None:
-        said.update(title=title, legend=legend, tiles=[tile for part in parts for tile in part.tiles])
-
-    monkeypatch.setattr(viz, "draw_sheet", keep)
-    return said
 
 
 @pytest.fixture

@@ -7,33 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from slideformer import viz
 from slideformer.runs import Blueprint, Run
 from slideformer.tasks.results import palette
 from slideformer.tasks.segment import drawn
 from slideformer.tasks.segment.data import SegmentationData
 from slideformer.tasks.training.batches import Batch
-from slideformer.viz.legend import Entry
 from slideformer.viz.segmentation import overlay
-from slideformer.viz.sheet import Part
 from tests.tasks.segment.pictures import NAMES
-
-
-@pytest.fixture
-def sheet(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What is drawn as a sheet."""
-    said: dict[str, Any] = {}
-
-    def keep(title: str, parts: list[Part], *, columns: int, legend: list[Entry]) -> None:
-        said.update(title=title, legend=legend, tiles=[tile for part in parts for tile in part.tiles])
-
-    monkeypatch.setattr(viz, "draw_sheet", keep)
-    return said
 
 
 def test_the_first_batch_has_the_classes_over_the_images_and_stripes_where_there_is_none(
