@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from slideformer.errors import UserError
 
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from slideformer.tasks.training.batches import Batch
     from slideformer.tasks.training.data import ImageData
     from slideformer.tasks.training.learner import Learner
+
+
+class Sheets(Protocol):
+    """Drawings of a training: a module of each task."""
+
+    def draw_batch(self, batch: Batch, data: Any) -> Image.Image:
+        """Draw a batch of training of a data module, as the model sees it, with its labels."""
+
+    def draw_predictions(self, run: Run, data: Any) -> Image.Image:
+        """Draw what a run predicts for the hold-out of a data module, with the truth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +62,7 @@ class Task:
         data: imports and returns the class of the data module, whose arguments are under ``--data``.
         predictor: makes what predicts with a run.
         evaluate: evaluates a run on a source of data.
-        draw_batch: draws a batch of training of a data module, as the model sees it, with its labels.
-        draw_predictions: draws what a run predicts for the hold-out of a data module, with the truth.
+        sheets: imports and returns what draws its training.
     """
 
     name: str
@@ -65,8 +74,7 @@ class Task:
     data: Callable[[], type[ImageData]]
     predictor: Callable[[Run, PredictionOptions], Predictor]
     evaluate: Callable[[Run, str | Path, EvaluationOptions], Evaluation]
-    draw_batch: Callable[[Batch, Any], Image.Image]
-    draw_predictions: Callable[[Run, Any], Image.Image]
+    sheets: Callable[[], Sheets]
 
     @property
     def command(self) -> str:
@@ -102,18 +110,11 @@ def evaluate_classify(run: Run, data: str | Path, options: EvaluationOptions) ->
     return evaluate_run(run, data, options)
 
 
-def draw_classify_batch(batch: Batch, data: Any) -> Image.Image:
-    """Draw a batch of a classifier's training."""
+def classifier_sheets() -> Sheets:
+    """Drawings of a classifier's training."""
     from slideformer.tasks.classify import drawn
 
-    return drawn.draw_batch(batch, data)
-
-
-def draw_classify_predictions(run: Run, data: Any) -> Image.Image:
-    """Draw the predictions of a classifier."""
-    from slideformer.tasks.classify import drawn
-
-    return drawn.draw_predictions(run, data)
+    return drawn
 
 
 def detector() -> type[Learner]:
@@ -144,18 +145,11 @@ def evaluate_detect(run: Run, data: str | Path, options: EvaluationOptions) -> E
     return evaluate_run(run, data, options)
 
 
-def draw_detect_batch(batch: Batch, data: Any) -> Image.Image:
-    """Draw a batch of a detector's training."""
+def detector_sheets() -> Sheets:
+    """Drawings of a detector's training."""
     from slideformer.tasks.detect import drawn
 
-    return drawn.draw_batch(batch, data)
-
-
-def draw_detect_predictions(run: Run, data: Any) -> Image.Image:
-    """Draw the predictions of a detector."""
-    from slideformer.tasks.detect import drawn
-
-    return drawn.draw_predictions(run, data)
+    return drawn
 
 
 def segmenter() -> type[Learner]:
@@ -186,18 +180,11 @@ def evaluate_segment(run: Run, data: str | Path, options: EvaluationOptions) -> 
     return evaluate_run(run, data, options)
 
 
-def draw_segment_batch(batch: Batch, data: Any) -> Image.Image:
-    """Draw a batch of a segmenter's training."""
+def segmenter_sheets() -> Sheets:
+    """Drawings of a segmenter's training."""
     from slideformer.tasks.segment import drawn
 
-    return drawn.draw_batch(batch, data)
-
-
-def draw_segment_predictions(run: Run, data: Any) -> Image.Image:
-    """Draw the predictions of a segmenter."""
-    from slideformer.tasks.segment import drawn
-
-    return drawn.draw_predictions(run, data)
+    return drawn
 
 
 SHORT = {
@@ -228,8 +215,7 @@ CLASSIFY = Task(
     data=classification_data,
     predictor=predict_classify,
     evaluate=evaluate_classify,
-    draw_batch=draw_classify_batch,
-    draw_predictions=draw_classify_predictions,
+    sheets=classifier_sheets,
 )
 DETECT = Task(
     name="detect",
@@ -241,8 +227,7 @@ DETECT = Task(
     data=detection_data,
     predictor=predict_detect,
     evaluate=evaluate_detect,
-    draw_batch=draw_detect_batch,
-    draw_predictions=draw_detect_predictions,
+    sheets=detector_sheets,
 )
 SEGMENT = Task(
     name="segment",
@@ -254,8 +239,7 @@ SEGMENT = Task(
     data=segmentation_data,
     predictor=predict_segment,
     evaluate=evaluate_segment,
-    draw_batch=draw_segment_batch,
-    draw_predictions=draw_segment_predictions,
+    sheets=segmenter_sheets,
 )
 TASKS = {task.name: task for task in (CLASSIFY, DETECT, SEGMENT)}
 

@@ -30,7 +30,8 @@ def fails(*_: Any) -> Any:
 @pytest.fixture
 def drawer(tmp_path: Path) -> Drawings:
     """What draws for a task whose own drawings are a small image and a failure."""
-    task = replace(CLASSIFY, draw_batch=lambda *_: Image.new("RGB", (5, 4), "teal"), draw_predictions=fails)
+    sheets = SimpleNamespace(draw_batch=lambda *_: Image.new("RGB", (5, 4), "teal"), draw_predictions=fails)
+    task = replace(CLASSIFY, sheets=lambda: sheets)
     (tmp_path / "metrics.csv").write_text(METRICS)
     return Drawings(task, RunFolder(tmp_path), cast("Any", None))
 

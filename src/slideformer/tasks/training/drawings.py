@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -54,7 +53,7 @@ class Drawings(Callback):
 
     def draw_batch(self, batch: Batch) -> None:
         """Draw the first batch as the model sees it."""
-        self.attempt(self.folder.first_batch, partial(self.task.draw_batch, batch, self.data))
+        self.attempt(self.folder.first_batch, lambda: self.task.sheets().draw_batch(batch, self.data))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the curves after an epoch that was evaluated."""
@@ -72,7 +71,7 @@ class Drawings(Callback):
 
         def predictions() -> Image.Image:
             run.model.to(device)
-            return self.task.draw_predictions(run, self.data)
+            return self.task.sheets().draw_predictions(run, self.data)
 
         progress("drawing curves and predictions")
         self.draw_curves()
