@@ -105,6 +105,17 @@ def test_scatter_alone_is_named_differently() -> None:
         )
 
 
+@pytest.mark.parametrize("others", [None, 0.1])
+def test_more_threads_than_cores_are_named_whether_other_work_is_known_or_not(others: float | None) -> None:
+    crowded = replace(QUIET, other_cores=others, threads=3)
+    assert crowded.doubt == (
+        "a step runs on 3 threads, more than the 2 cores of this process: figures unreliable; "
+        "give at most 2 threads"
+    )
+    assert worst([QUIET, crowded]) == crowded
+    assert replace(BUSY, threads=3).doubt == BUSY.doubt
+
+
 def test_the_worst_of_several_loads_counts() -> None:
     shaky = replace(QUIET, other_cores=None, scatter=0.5)
     assert worst([QUIET, BUSY, None, shaky]) == BUSY

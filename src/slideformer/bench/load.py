@@ -40,8 +40,8 @@ class Load:
 
     @property
     def shared_cores(self) -> float:
-        """Cores that other work takes from the threads of a step."""
-        return max(0.0, (self.other_cores or 0.0) + self.threads - self.cores)
+        """Cores that other work takes from the threads of a step; none where it is not known."""
+        return max(0.0, (self.other_cores or 0.0) + min(self.threads, self.cores) - self.cores)
 
     @property
     def doubt(self) -> str | None:
@@ -51,6 +51,11 @@ class Load:
             return (
                 f"other work is running ({self.other_cores:.1f} of {self.cores} cores): figures unreliable; "
                 f"wait for it to end{helps}"
+            )
+        if self.threads > self.cores:
+            return (
+                f"a step runs on {self.threads} threads, more than the {self.cores} cores of this process: "
+                f"figures unreliable; give at most {self.cores} threads"
             )
         if self.scatter > MOST_SCATTER:
             return (
@@ -110,6 +115,7 @@ def worst(loads: Iterable[Load | None]) -> Load | None:
     known = [load for load in loads if load is not None]
 
     def beyond(load: Load) -> float:
-        return max(load.shared_cores / MOST_SHARED, load.scatter / MOST_SCATTER)
+        too_many = load.threads / load.cores if load.threads > load.cores else 0.0
+        return max(load.shared_cores / MOST_SHARED, load.scatter / MOST_SCATTER, too_many)
 
     return max(known, key=beyond, default=None)
