@@ -44,7 +44,7 @@ BACKENDS: tuple[Backend, ...] = (
     Backend("matmul", matmul.attend, "matrix products, tap by tap, in tiles", 2, 0, automatic=True),
     Backend("conv", conv.attend, "the paper's form: one merged depthwise convolution", 0, 2, one_hot=True),
     Backend("shift", shift.attend, "the paper's row view: shifted copies of the map", 0, 2),
-    Backend("unfold", unfold.attend, "the paper's column view: Im2Col by F.unfold", 0, 2),
+    Backend("unfold", unfold.attend, "the paper's column view: Im2Col by F.unfold", 0, 2, unfold.refusal),
     Backend("reference", reference.attend, "the plain formula, which the others are checked against", 0, 4),
 )
 

@@ -21,9 +21,10 @@ class Call:
     A new tensor argument is a new field before ``named``: its schema, its place in the flat arguments of the
     fused operators and its derivative follow from `TENSORS`.
 
-    Shapes: query, key ``(B, H, W, G, D)``, value ``(B, H, W, G, D')``, shift_weight ``(D, T, T)``,
-    shift_bias ``(D, T)``, key_bias ``(G, T)``, logit_bias ``(G, T)`` or ``(G, 2K - 1, 2K - 1)``.
-    ``named`` says whether the backend was chosen by name: then it hands nothing over to another form.
+    Shapes: query, key ``(B, *map, G, D)``, value ``(B, *map, G, D')``, key_mask ``(B, *map)``, bool,
+    shift_weight ``(D, T, T)``, shift_bias ``(D, T)``, key_bias ``(G, T)``, logit_bias ``(G, T)`` or, an entry
+    an axis, ``(G, 2K - 1, ...)``. Where there is a mask, key and value are zero under it. ``named`` says
+    whether the backend was chosen by name: then it hands nothing over to another form.
     """
 
     query: Tensor
@@ -31,6 +32,7 @@ class Call:
     value: Tensor
     window: Window
     scale: float
+    key_mask: Tensor | None = None
     shift_weight: Tensor | None = None
     shift_bias: Tensor | None = None
     key_bias: Tensor | None = None
@@ -40,8 +42,8 @@ class Call:
     @classmethod
     def of(cls, tensors: Sequence[Any], window: Window, scale: float) -> Call:
         """The call of tensors in the order of `TENSORS`."""
-        query, key, value, *parameters = tensors
-        return cls(query, key, value, window, scale, *parameters)
+        query, key, value, *others = tensors
+        return cls(query, key, value, window, scale, *others)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -49,9 +51,9 @@ class Call:
         return torch.promote_types(self.query.dtype, torch.float32)
 
     @property
-    def map_size(self) -> tuple[int, int]:
-        """Rows H and columns W of the map."""
-        return self.query.shape[1], self.query.shape[2]
+    def map_size(self) -> tuple[int, ...]:
+        """Positions of the map along each axis."""
+        return tuple(self.query.shape[1:-2])
 
     @property
     def deformed(self) -> bool:
@@ -63,18 +65,34 @@ class Call:
         return tuple([getattr(self, name) for name in TENSORS])
 
     def logit_offset(self) -> Tensor | None:
-        """The part of the logits that does not depend on the query; broadcasts to ``(H, W, G, T)``."""
+        """The part of the logits that does not depend on the query; broadcasts to ``(B, *map, G, T)``.
+
+        A position whose taps are all left out gets zeros: its keys and values are zeros, and so is then all
+        that is computed of it.
+        """
         like = torch.empty(0, dtype=self.dtype, device=self.query.device)
-        return self.window.logit_offset(*self.map_size, self.logit_bias, like)
+        offset = self.window.logit_offset(self.map_size, self.logit_bias, like)
+        offset = None if offset is None else offset[None]
+        if self.key_mask is None:
+            return offset
+        offset = torch.zeros((), dtype=like.dtype, device=like.device) if offset is None else offset
+        offset = torch.where(self.window.masked(self.key_mask), -torch.inf, offset)
+        return torch.where((offset > -torch.inf).any(-1, keepdim=True), offset, 0.0)
 
     def upcast(self) -> Call:
         """The same call with every tensor in the dtype of the computation."""
         given = zip(TENSORS, self.tensors(), strict=True)
-        tensors: dict[str, Any] = {name: x.to(self.dtype) for name, x in given if x is not None}
+        tensors: dict[str, Any] = {
+            name: x.to(self.dtype) for name, x in given if x is not None and name != MASK
+        }
         return replace(self, **tensors)
 
 
-# Read from the annotations of the fields once, here: the maps, which have a batch, then what may be absent.
+# Read from the annotations of the fields once, here: the maps and the mask, which have a batch, then the
+# parameters, which have none and, as the mask, may be absent.
+MASK = "key_mask"
 MAPS = tuple(field.name for field in fields(Call) if field.type == "Tensor")
-PARAMETERS = tuple(field.name for field in fields(Call) if field.type == "Tensor | None")
-TENSORS = MAPS + PARAMETERS
+PARAMETERS = tuple(
+    field.name for field in fields(Call) if field.type == "Tensor | None" and field.name != MASK
+)
+TENSORS = (*MAPS, MASK, *PARAMETERS)

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,37 +16,66 @@ from slideformer.ops.window import BORDERS, Border, Window
 # The sizes of this call by the description of a shape.
 Shapes = Mapping[str, tuple[int, ...]]
 
+AXES = {1: "a tuple of one", 2: "two ints (rows, columns)", 3: "three ints (depth, rows, columns)"}
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
-def pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
-    """One integer for both axes, or (rows, columns)."""
-    values = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(values) != 2 or not all(
-        isinstance(v, (int, Integral)) and not isinstance(v, bool) for v in values
-    ):
-        raise TypeError(f"{name} must be an int or two ints (rows, columns), got {value!r}")
+def of_axes(name: str, value: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    """One integer for all axes, or one an axis."""
+    values: tuple[Any, ...] = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
+    if not all(isinstance(v, (int, Integral)) and not isinstance(v, bool) for v in values):
+        raise TypeError(f"{name} must be an int or {AXES[axes]}, got {value!r}")
+    counted(name, values, axes)
     if min(values) < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
-    return int(values[0]), int(values[1])
+    return tuple(int(v) for v in values)
+
+
+def counted(name: str, values: Sequence[object], axes: int) -> None:
+    """Check that there is a value for each axis of the map."""
+    if len(values) != axes:
+        raise ValueError(
+            f"{name} must have one entry for all axes or {axes}, one for each axis of the map, "
+            f"got {len(values)}: {tuple(values)}"
+        )
 
 
 def window(
-    kernel_size: int | tuple[int, int], dilation: int | tuple[int, int] = 1, border: Border = "zeros"
+    kernel_size: int | Sequence[int],
+    dilation: int | Sequence[int] = 1,
+    border: Border | Sequence[Border] = "zeros",
+    *,
+    axes: int = 2,
 ) -> Window:
-    """The window that these options describe.
+    """The window that these options describe over maps of so many axes.
 
     Raises:
-        ValueError: an even or too small ``kernel_size``, a ``dilation`` below 1, an unknown ``border``.
+        ValueError: an even or too small ``kernel_size``, a ``dilation`` below 1, an unknown ``border``, or a
+            number of entries that is not that of the axes.
         TypeError: sizes that are not integers.
     """
-    sides = pair("kernel_size", kernel_size)
+    sides = of_axes("kernel_size", kernel_size, axes)
     for side in sides:
         if side % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}; use {side + 1}")
-    if not isinstance(border, str) or border not in BORDERS:
+    borders = (border,) * axes if isinstance(border, str) else border
+    if not isinstance(borders, (tuple, list)) or not all(
+        isinstance(x, str) and x in BORDERS for x in borders
+    ):
         raise ValueError(f"border must be one of {', '.join(map(repr, BORDERS))}, got {border!r}")
-    return Window(sides, pair("dilation", dilation), border)
+    counted("border", borders, axes)
+    return Window(sides, of_axes("dilation", dilation, axes), cast("tuple[Border, ...]", tuple(borders)))
+
+
+def periodic(window: Window, size: Sequence[int]) -> None:
+    """Check that a periodic axis holds the window, which would else see a position twice."""
+    for place, axis in enumerate(window.axes(size)):
+        # The size of an exported program is symbolic.
+        if axis.border == "wrap" and isinstance(axis.size, int) and axis.size <= axis.span:
+            raise ValueError(
+                f'border="wrap" needs an axis at least as long as the window, {axis.span + 1} positions, got '
+                f"{axis.size} along axis {place} of the map; use a smaller kernel_size or dilation"
+            )
 
 
 def strided(name: str, x: Tensor) -> None:
@@ -60,10 +90,10 @@ def maps(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Check that the shapes of the maps fit each other, and that their numbers are floating."""
     for name, x in (("query", query), ("key", key), ("value", value)):
         strided(name, x)
-        if x.ndim != 5:
+        if not 4 <= x.ndim <= 6:
             raise ValueError(
-                f"{name} must have the 5 dimensions (B, H, W, G, D), got {tuple(x.shape)}; "
-                "split channels into heads with x.unflatten(-1, (heads, -1))"
+                f"{name} must have 4 to 6 dimensions, (B, *map, G, D) with a map of one to three axes, "
+                f"got {tuple(x.shape)}; split channels into heads with x.unflatten(-1, (heads, -1))"
             )
         if x.dtype not in FLOATS:
             raise TypeError(
@@ -73,11 +103,11 @@ def maps(query: Tensor, key: Tensor, value: Tensor) -> None:
         raise ValueError(
             f"query and key must have one shape, got {tuple(query.shape)} and {tuple(key.shape)}"
         )
-    if value.shape[:4] != key.shape[:4]:
+    if value.shape[:-1] != key.shape[:-1]:
         raise ValueError(
             f"value must have key's batch, map and heads, got {tuple(value.shape)} and {tuple(key.shape)}"
         )
-    if 0 in query.shape[1:] or value.shape[4] == 0:
+    if 0 in query.shape[1:] or value.shape[-1] == 0:
         raise ValueError(f"map, heads and channels must not be empty, got {tuple(query.shape)}")
 
 
@@ -138,14 +168,27 @@ def parameter(name: str, x: Tensor | None, shapes: Shapes, query: Tensor) -> Non
 def weights(x: Tensor, value: Tensor, window: Window) -> None:
     """Check that attention weights fit the value and the window, in dtype and device too."""
     strided("weights", x)
-    if tuple(x.shape) != (*value.shape[:4], window.taps):
-        wanted = (*value.shape[:4], window.taps)
-        raise ValueError(f"weights must have the shape (B, H, W, G, T) = {wanted}, got {tuple(x.shape)}")
+    wanted = (*value.shape[:-1], window.taps)
+    if tuple(x.shape) != wanted:
+        raise ValueError(f"weights must have the shape (B, *map, G, T) = {wanted}, got {tuple(x.shape)}")
     if x.dtype not in (value.dtype, torch.float32):
         raise TypeError(
             f"weights must have value's dtype {value.dtype} or float32, got {x.dtype}; use weights.float()"
         )
     devices(value, weights=x)
+
+
+def mask(x: Tensor | None, key: Tensor) -> None:
+    """Check that a mask says of every key whether it exists."""
+    if x is None:
+        return
+    strided("key_mask", x)
+    if x.dtype != torch.bool:
+        raise TypeError(f"key_mask must be bool, True where a key exists, got {x.dtype}; use key_mask.bool()")
+    if x.shape != key.shape[:-2]:
+        raise ValueError(
+            f"key_mask must have key's batch and map, {tuple(key.shape[:-2])}, got {tuple(x.shape)}"
+        )
 
 
 def devices(query: Tensor, **others: Tensor | None) -> None:
@@ -167,27 +210,33 @@ def parameters(
     shift_bias: Tensor | None,
     key_bias: Tensor | None,
     logit_bias: Tensor | None,
+    masked: bool,
 ) -> None:
     """Check that the optional tensors fit the maps and the window."""
-    heads, channels, taps = query.shape[3], query.shape[4], window.taps
-    rows, columns = window.kernel_size
+    heads, channels, taps = *query.shape[-2:], window.taps
     by_tap: Shapes = {"(heads, taps)": (heads, taps)}
-    by_position: Shapes = {"(heads, 2 K_rows - 1, 2 K_cols - 1)": (heads, 2 * rows - 1, 2 * columns - 1)}
+    words = ", ".join(["2 K - 1"] * len(window.table))
+    by_position: Shapes = {f"(heads, {words})": (heads, *window.table)}
     parameter("shift_weight", shift_weight, {"(channels, taps, taps)": (channels, taps, taps)}, query)
     parameter("shift_bias", shift_bias, {"(channels, taps)": (channels, taps)}, query)
     parameter("key_bias", key_bias, by_tap, query)
     parameter(
-        "logit_bias", logit_bias, {**by_tap, **by_position} if window.border == "clamp" else by_tap, query
+        "logit_bias", logit_bias, {**by_tap, **by_position} if "clamp" in window.border else by_tap, query
     )
     if shift_weight is None and shift_bias is None:
         return
-    if window.border != "zeros":
+    if not window.fills:
         raise ValueError(
-            f'a shift (shift_weight, shift_bias) needs border="zeros", got {window.border!r}: '
+            f'a shift (shift_weight, shift_bias) needs border="zeros" or "wrap", got {window.border}: '
             "a deformed tap mixes all taps of the window, so none of them can be left out"
         )
-    if value.shape[4] != channels:
+    if masked and not window.zeros:
+        raise ValueError(
+            f'a shift with a key_mask needs border="zeros" along every axis, got {window.border}: '
+            "elsewhere masked keys are left out, and a deformed tap mixes all taps"
+        )
+    if value.shape[-1] != channels:
         raise ValueError(
             f"with a shift, which keys and values share, value must have query's {channels} channels, "
-            f"got {value.shape[4]}"
+            f"got {value.shape[-1]}"
         )

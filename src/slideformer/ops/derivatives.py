@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from slideformer.ops import shift
-from slideformer.ops.call import MAPS, TENSORS, Call
+from slideformer.ops.call import MASK, TENSORS, Call
 from slideformer.ops.constant import assumed_constant
 from slideformer.ops.precision import own_precision
 from slideformer.ops.window import Window
 
 Tensors = tuple[Tensor, ...]
-# The first of the tensors, the maps, have a batch; the parameters after them have none.
-BATCHED, COUNT = len(MAPS), len(TENSORS)
+# The first of the tensors, the maps and the mask, have a batch; the parameters after them have none.
+BATCHED, COUNT, VALUE = TENSORS.index(MASK) + 1, len(TENSORS), TENSORS.index("value")
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,11 @@ def jacobian_vector(
     return outputs
 
 
-def fold_into_batch(x: Tensor, dim: int | None, size: int) -> Tensor:
+def fold_into_batch(x: Tensor | None, dim: int | None, size: int) -> Tensor | None:
     """Make the dimension that is mapped over part of the batch, the first dimension."""
-    return (x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
+    return (
+        None if x is None else (x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
+    )
 
 
 def vmap_calls(
@@ -213,7 +215,7 @@ class Attention(torch.autograd.Function):
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
         """Tangent of the output."""
         tensors = ctx.saved_tensors
-        value = tensors[BATCHED - 1]
+        value = tensors[VALUE]
         tangent = jacobian_vector(portable_output, tensors, ctx.options, tangents, (value,))
         return (*tangent, *ctx.undefined)
 

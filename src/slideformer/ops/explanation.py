@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from slideformer.ops import backend as table
@@ -24,8 +25,8 @@ class Cost:
 
 def cost(backend: table.Backend, call: Call) -> Cost:
     """The cost of one call, calculated from its shapes."""
-    batch, height, width, heads, channels = call.query.shape
-    taps, positions = call.window.taps, batch * height * width * heads
+    *positions_and_heads, channels = call.query.shape
+    taps, positions = call.window.taps, math.prod(positions_and_heads)
     both = channels + call.value.shape[4]
     mixed = call.deformed or backend.one_hot
     multiply_adds = positions * both * (taps + taps * taps * mixed)

@@ -9,25 +9,25 @@ from typing import Any, NamedTuple, NoReturn
 
 from torch import Tensor
 
-from slideformer.ops.call import MAPS, PARAMETERS, TENSORS, Call
+from slideformer.ops.call import MAPS, TENSORS, Call
 from slideformer.ops.window import Window
 
 # As a schema of torch.library: first the tensors of a call, then its options.
-OPTIONS = "int[] kernel_size, int[] dilation, str border, float scale"
-ARGUMENTS = ", ".join((*(f"Tensor {x}" for x in MAPS), *(f"Tensor? {x}" for x in PARAMETERS), OPTIONS))
+OPTIONS = "int[] kernel_size, int[] dilation, str[] border, float scale"
+ARGUMENTS = ", ".join((*(f"Tensor{'' if x in MAPS else '?'} {x}" for x in TENSORS), OPTIONS))
 COUNT = len(TENSORS)
 
 
 def flat(call: Call) -> tuple[Any, ...]:
     """The arguments of a call in the order of the schema."""
     window = call.window
-    return (*call.tensors(), list(window.kernel_size), list(window.dilation), window.border, call.scale)
+    return (*call.tensors(), list(window.kernel_size), list(window.dilation), list(window.border), call.scale)
 
 
 def call_of(*arguments: Any) -> Call:
     """The call of such arguments."""
     kernel_size, dilation, border, scale = arguments[COUNT:]
-    return Call.of(arguments[:COUNT], Window(tuple(kernel_size), tuple(dilation), border), scale)
+    return Call.of(arguments[:COUNT], Window(tuple(kernel_size), tuple(dilation), tuple(border)), scale)
 
 
 class MultiplyAdds(NamedTuple):

@@ -14,34 +14,60 @@ from slideformer.ops.call import PARAMETERS, Call
 from slideformer.ops.derivatives import recomputing
 from slideformer.ops.explanation import Explanation, explain_call
 from slideformer.ops.precision import autocast_maps, autocast_parameter, autocasts, own_precision
-from slideformer.ops.window import Border, Window
+from slideformer.ops.window import Border
 
-Size = int | tuple[int, int]
+# One for all axes of the map, or one an axis.
+Size = int | Sequence[int]
+Borders = Border | Sequence[Border]
 
 
 def checked(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    window: Window,
+    options: tuple[Size, Size, Borders],
     parameters: Sequence[Tensor | None],
     scale: float | Tensor | None = None,
     *,
+    key_mask: Tensor | None = None,
     named: bool = False,
 ) -> Call:
-    """The arguments as a call that every backend can trust; ``parameters`` in the order of `PARAMETERS`."""
+    """The arguments as a call that every backend can trust.
+
+    Args:
+        query: as all maps, as `slide_attention` takes it.
+        key: likewise.
+        value: likewise.
+        options: kernel size, dilation and border.
+        parameters: the optional tensors in the order of `PARAMETERS`.
+        scale: factor of the logits.
+        key_mask: which keys exist.
+        named: whether the backend was chosen by name.
+    """
     checks.maps(query, key, value)
+    window = checks.window(*options, axes=query.ndim - 3)
+    checks.periodic(window, query.shape[1:-2])
+    checks.mask(key_mask, key)
     optional = dict(zip(PARAMETERS, parameters, strict=True))
     if autocasts(query):
         query, key, value = autocast_maps(query, key, value)
         optional = {name: autocast_parameter(x, query) for name, x in optional.items()}
     checks.one_dtype(query, key, value)
-    checks.parameters(query, value, window, **optional)
-    checks.devices(query, key=key, value=value, **optional)
-    factor = query.shape[4] ** -0.5 if scale is None else checks.scale(scale)
+    checks.parameters(query, value, window, **optional, masked=key_mask is not None)
+    checks.devices(query, key=key, value=value, key_mask=key_mask, **optional)
+    factor = query.shape[-1] ** -0.5 if scale is None else checks.scale(scale)
     if isinstance(factor, Tensor):
         query, factor = scaled(query, factor), 1.0
-    return Call(query, key, value, window, factor, **optional, named=named)
+    if key_mask is not None:
+        key, value = existing(key, key_mask), existing(value, key_mask)
+        # Zero vectors that take part are all that there is to a mask where the border is of zeros.
+        key_mask = None if window.zeros else key_mask
+    return Call(query, key, value, window, factor, key_mask, **optional, named=named)
+
+
+def existing(x: Tensor, mask: Tensor) -> Tensor:
+    """A map with zeros where nothing exists, whatever is there, NaN and infinity among it."""
+    return torch.where(mask[..., None, None], x, torch.zeros((), dtype=x.dtype, device=x.device))
 
 
 def scaled(query: Tensor, scale: Tensor) -> Tensor:
@@ -57,7 +83,8 @@ def slide_attention(
     *,
     kernel_size: Size = 3,
     dilation: Size = 1,
-    border: Border = "zeros",
+    border: Borders = "zeros",
+    key_mask: Tensor | None = None,
     shift_weight: Tensor | None = None,
     shift_bias: Tensor | None = None,
     key_bias: Tensor | None = None,
@@ -65,9 +92,10 @@ def slide_attention(
     scale: float | Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """Attend from every position to its own K x K neighbourhood, plain or through a deformed shift.
+    """Attend from every position to its own neighbourhood, plain or through a deformed shift.
 
-    With taps t, u at the offsets d_t, d_u of the window, positions p, channels c and heads g,
+    A map has one, two or three axes: a sequence, an image, a volume. With taps t, u at the offsets d_t, d_u
+    of the window, positions p, channels c and heads g,
 
         K'_t(p, c) = sum_u W[c, t, u] K(p + d_u, c) + b[c, t]            V' the same way
         logit_t(p) = scale sum_c Q(p, c) (K'_t(p, c) + r[g, t]) + s[g, t]
@@ -77,27 +105,32 @@ def slide_attention(
     identity: ordinary local attention.
 
     Args:
-        query: ``(B, H, W, G, D)``: batch, map, heads, channels a head. Any strides.
-        key: ``(B, H, W, G, D)``.
-        value: ``(B, H, W, G, D)``; without a shift it may have channels of its own.
-        kernel_size: odd side K of the window in positions, or (rows, columns). T = K_rows K_cols taps
-            run row by row.
-        dilation: spacing of the taps in positions, or (rows, columns).
-        border: ``"zeros"``: outside the map are zero vectors that take part in the softmax (the paper);
-            ``"mask"``: taps outside are left out; ``"clamp"``: the window slides inward and holds T
-            neighbours that exist (Neighborhood Attention), or all of them where the map is smaller.
+        query: ``(B, *map, G, D)``: batch, map of one to three axes, heads, channels a head; of an image
+            ``(B, H, W, G, D)``. Any strides.
+        key: ``(B, *map, G, D)``.
+        value: ``(B, *map, G, D)``; without a shift it may have channels of its own.
+        kernel_size: odd length K of the window in positions, one for all axes or one an axis, as (rows,
+            columns). Its T taps, their product, are in row-major order.
+        dilation: spacing of the taps in positions, one for all axes or one an axis.
+        border: one for all axes or one an axis. ``"zeros"``: outside the map are zero vectors that take part
+            in the softmax (the paper); ``"mask"``: taps outside are left out; ``"clamp"``: the window
+            slides inward and holds K neighbours that exist (Neighborhood Attention), or all of them where
+            the map is smaller; ``"wrap"``: the axis is periodic. A tap that one axis leaves out is left out.
+        key_mask: ``(B, *map)``, bool, True where a key and its value exist. Others are as outside the map:
+            zero vectors where the border is ``"zeros"`` along every axis, else left out; what they hold
+            does not matter. A query that sees nothing gets zeros.
         shift_weight: W, the merged shift, ``(D, T, T)`` [channel, output tap, input tap], for keys and
-            values of all heads. Only with ``border="zeros"``.
+            values of all heads. Only where no tap is left out.
         shift_bias: b, ``(D, T)``.
         key_bias: r, ``(G, T)``, added to every channel of the key: the paper's position bias.
-        logit_bias: s, ``(G, T)`` by tap; with ``border="clamp"`` also ``(G, 2 K_rows - 1, 2 K_cols - 1)``
-            by position relative to the query.
+        logit_bias: s, ``(G, T)`` by tap; where an axis has ``"clamp"`` also by position relative to the
+            query, ``(G, 2 K - 1, ...)``, an entry an axis.
         scale: factor of the logits, ``D ** -0.5`` if None: a finite real number of Python or NumPy, or one in
             a tensor, which may be learned. A tensor multiplies the query, in query's dtype.
         backend: ``"auto"``, or a name that `backends` lists. A named one never falls back silently.
 
     Returns:
-        ``(B, H, W, G, D)`` in the dtype of the arguments; logits and softmax are float32 at least.
+        ``(B, *map, G, D)`` in the dtype of the arguments; logits and softmax are float32 at least.
 
     Raises:
         ValueError: shapes, sizes, devices or options that do not fit, or a backend that cannot take the call.
@@ -111,9 +144,9 @@ def slide_attention(
         >>> slide_attention(q, k, v, kernel_size=3).shape
         torch.Size([1, 14, 14, 2, 32])
     """
-    window = checks.window(kernel_size, dilation, border)
+    options = (kernel_size, dilation, border)
     parameters = (shift_weight, shift_bias, key_bias, logit_bias)
-    call = checked(query, key, value, window, parameters, scale, named=backend != "auto")
+    call = checked(query, key, value, options, parameters, scale, key_mask=key_mask, named=backend != "auto")
     chosen = table.select(call, backend)
     # The backward pass of ordinary operators runs in the precision of its surroundings, maybe autocast's.
     rounds = autocasts(query) and not chosen.automatic and not torch.compiler.is_compiling()
@@ -131,7 +164,8 @@ def slide_attention_weights(
     *,
     kernel_size: Size = 3,
     dilation: Size = 1,
-    border: Border = "zeros",
+    border: Borders = "zeros",
+    key_mask: Tensor | None = None,
     shift_weight: Tensor | None = None,
     shift_bias: Tensor | None = None,
     key_bias: Tensor | None = None,
@@ -143,12 +177,12 @@ def slide_attention_weights(
     Arguments, errors and equations are those of `slide_attention`.
 
     Returns:
-        ``(B, H, W, G, T)``, float32 at least; sums to 1 over the taps. It holds T numbers a position and
+        ``(B, *map, G, T)``, float32 at least; sums to 1 over the taps. It holds T numbers a position and
         head, which `slide_attention` never does: use it to look, not to run.
     """
-    window = checks.window(kernel_size, dilation, border)
+    options = (kernel_size, dilation, border)
     parameters = (shift_weight, shift_bias, key_bias, logit_bias)
-    call = checked(query, key, key, window, parameters, scale)
+    call = checked(query, key, key, options, parameters, scale, key_mask=key_mask)
     with own_precision(query):
         return reference.attention_weights(call)
 
@@ -159,7 +193,8 @@ def slide_attention_values(
     *,
     kernel_size: Size = 3,
     dilation: Size = 1,
-    border: Border = "zeros",
+    border: Borders = "zeros",
+    key_mask: Tensor | None = None,
     shift_weight: Tensor | None = None,
     shift_bias: Tensor | None = None,
 ) -> Tensor:
@@ -169,20 +204,21 @@ def slide_attention_values(
     weights go between the two.
 
     Args:
-        weights: ``(B, H, W, G, T)``, in float32 or value's dtype.
-        value: ``(B, H, W, G, D)``.
+        weights: ``(B, *map, G, T)``, in float32 or value's dtype.
+        value: ``(B, *map, G, D)``.
         kernel_size: as in `slide_attention`, as are the other arguments and errors.
         dilation: spacing of the taps.
         border: treatment of positions outside the map.
+        key_mask: ``(B, *map)`` or None.
         shift_weight: ``(D, T, T)`` or None.
         shift_bias: ``(D, T)`` or None.
 
     Returns:
-        ``(B, H, W, G, D)``.
+        ``(B, *map, G, D)``.
     """
-    window = checks.window(kernel_size, dilation, border)
+    options = (kernel_size, dilation, border)
     # Neither the biases of the logits nor the scale matter to values.
-    call = checked(value, value, value, window, (shift_weight, shift_bias, None, None))
+    call = checked(value, value, value, options, (shift_weight, shift_bias, None, None), key_mask=key_mask)
     if autocasts(value):
         weights = autocast_parameter(weights, value)
     checks.weights(weights, value, call.window)
@@ -197,7 +233,8 @@ def explain(
     *,
     kernel_size: Size = 3,
     dilation: Size = 1,
-    border: Border = "zeros",
+    border: Borders = "zeros",
+    key_mask: Tensor | None = None,
     shift_weight: Tensor | None = None,
     shift_bias: Tensor | None = None,
     key_bias: Tensor | None = None,
@@ -214,9 +251,9 @@ def explain(
         >>> q = torch.empty(8, 56, 56, 3, 32, device="meta")
         >>> print(explain(q, q, q, kernel_size=3))  # doctest: +SKIP
     """
-    window = checks.window(kernel_size, dilation, border)
+    options = (kernel_size, dilation, border)
     parameters = (shift_weight, shift_bias, key_bias, logit_bias)
-    call = checked(query, key, value, window, parameters, scale)
+    call = checked(query, key, value, options, parameters, scale, key_mask=key_mask)
     return explain_call(call, backend)
 
 

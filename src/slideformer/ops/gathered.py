@@ -7,7 +7,7 @@ depthwise convolution); the sums that follow are these.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -26,26 +26,26 @@ def attend(call: Call, gather: Callable[[Tensor, Call], Tensor]) -> Tensor:
 
     Args:
         call: the checked arguments.
-        gather: gives the shifted, deformed neighbours of a map: ``(B, H, W, G, D) -> (B, G, D, T, N)``.
+        gather: gives the shifted, deformed neighbours of a map: ``(B, *map, G, D) -> (B, G, D, T, N)``.
     """
-    dtype, (height, width) = call.value.dtype, call.map_size
+    dtype, size = call.value.dtype, call.map_size
     call = call.upcast()
     keys, values = gather(call.key, call), gather(call.value, call)
     if call.shift_bias is not None:
         keys, values = keys + call.shift_bias[..., None], values + call.shift_bias[..., None]
     if call.key_bias is not None:
         keys = keys + call.key_bias[:, None, :, None]
-    logits = torch.einsum("bngd,bgdtn->bngt", call.query.flatten(1, 2) * call.scale, keys)
+    logits = torch.einsum("bngd,bgdtn->bngt", call.query.flatten(1, -3) * call.scale, keys)
     offset = call.logit_offset()
     if offset is not None:
-        logits = logits + offset.expand(height, width, -1, -1).flatten(0, 1)
+        logits = logits + offset.expand(-1, *size, -1, -1).flatten(1, -3)
     output = torch.einsum("bngt,bgdtn->bngd", logits.softmax(-1), values)
-    return output.unflatten(1, (height, width)).to(dtype)
+    return output.unflatten(1, size).to(dtype)
 
 
-def select_starts(taps: Tensor, window: Window, height: int, width: int) -> Tensor:
-    """Keep the window of every position: ``(X, Y, H', W') -> (X, Y, N)``, of one at each padded place."""
-    starts = window.starts(height, width, taps.device)
-    if starts is not None:
-        taps = taps.index_select(-2, starts[0]).index_select(-1, starts[1])
-    return taps.flatten(-2)
+def select_starts(taps: Tensor, window: Window, size: Sequence[int]) -> Tensor:
+    """Keep the window of every position: ``(X, Y, *map') -> (X, Y, N)``, of one at each padded place."""
+    for dim, start in enumerate(window.starts(size, taps.device), start=2):
+        if start is not None:
+            taps = taps.index_select(dim, start)
+    return taps.flatten(2)

@@ -23,8 +23,8 @@ from slideformer.ops.tiles import Operands, Shift, Tile, rows, split_into_tiles
 
 def attend_at_once(call: Call, offset: Tensor | None) -> Tensor:
     """Attention of the whole batch in one tile of ordinary operators, to be exported."""
-    height, width = call.map_size
-    tile = Tile(call.window, slice(0, height), call.window.starts(height, width, call.query.device))
+    size = call.map_size
+    tile = Tile(call.window, slice(0, size[0]), call.window.starts(size, call.query.device))
     return Operands.of(call, offset).attend(tile).to(call.value.dtype)
 
 
@@ -37,21 +37,30 @@ class Gradients:
     weight: Tensor | None  # (T, T, D) [input tap, output tap, channel]
     bias: Tensor | None  # (T, D)
     key_bias: Tensor | None
-    offset: Tensor | None
+    offset: Tensor | None  # (T, b, *map, G), a view of the sum for the whole batch
 
     @classmethod
-    def zeros(cls, operands: Operands, earlier: Gradients | None) -> Gradients:
-        """Start at zero for these maps; the parameters' sums continue those of earlier maps."""
+    def zeros(cls, operands: Operands, earlier: Gradients | None, offset: Tensor | None) -> Gradients:
+        """Start at zero for these maps; the parameters' sums continue those of earlier maps.
+
+        Args:
+            operands: of these maps.
+            earlier: sums of earlier maps, where there are some.
+            offset: where the gradients of these maps' logit offset, ``(b, *map, G, T)``, are summed.
+        """
+        offset = None if offset is None else offset.movedim(-1, 0)
 
         def zeros(x: Tensor) -> Tensor:
             return torch.zeros(x.shape, dtype=operands.dtype, device=x.device)
 
         maps = zeros(operands.key), zeros(operands.value)
         if earlier is not None:
-            return cls(*maps, earlier.weight, earlier.bias, earlier.key_bias, earlier.offset)
-        shift = (None if x is None else zeros(x.mT) for x in (operands.shift.weight, operands.shift.bias))
-        others = (None if x is None else zeros(x) for x in (operands.key_bias, operands.offset))
-        return cls(*maps, *shift, *others)
+            return cls(*maps, earlier.weight, earlier.bias, earlier.key_bias, offset)
+        weight, bias = (
+            None if x is None else zeros(x.mT) for x in (operands.shift.weight, operands.shift.bias)
+        )
+        key_bias = None if operands.key_bias is None else zeros(operands.key_bias)
+        return cls(*maps, weight, bias, key_bias, offset)
 
     def add_tile(self, operands: Operands, tile: Tile, grad_output: Tensor) -> Tensor:
         """Add one tile's share and return the gradient of its queries; the weights are computed again."""
@@ -65,7 +74,8 @@ class Gradients:
         grad_query = self.add_contract(operands.key, self.key, shift, tile, query, grad_logits)
         if operands.key_bias is not None and self.key_bias is not None:
             grad_query += (grad_logits * operands.key_bias).sum(0)[..., None]
-            self.key_bias += (query.sum(-1) * grad_logits).sum((1, 2, 3), keepdim=True)
+            positions = tuple(range(1, grad_logits.ndim - 1))
+            self.key_bias += (query.sum(-1) * grad_logits).sum(positions, keepdim=True)
         if self.offset is not None:
             part = tile.of_offset(self.offset)
             part += grad_logits.sum_to_size(part.shape)
@@ -94,11 +104,16 @@ class Gradients:
         return grad_x
 
 
+def of_maps(offset: Tensor | None, maps: slice) -> Tensor | None:
+    """The part of a logit offset, which may be the same for the whole batch, for some of the maps."""
+    return offset if offset is None or len(offset) == 1 else offset[maps]
+
+
 def tiled(call: Call, offset: Tensor | None) -> Tensor:
-    """The output, tile by tile: ``(B, H, W, G, D)``."""
+    """The output, tile by tile: ``(B, *map, G, D)``."""
     output = call.value.new_empty(call.value.shape)
     for maps, part, tiles in split_into_tiles(call):
-        operands = Operands.of(part, offset)
+        operands = Operands.of(part, of_maps(offset, maps))
         for tile in tiles:
             output[maps, tile.rows] = operands.attend(tile)
     return output
@@ -109,7 +124,7 @@ class TiledAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(*arguments: Any) -> Tensor:
-        """The output, ``(B, H, W, G, D)``, from the tensors of a call, its logit offset, window and scale."""
+        """The output, ``(B, *map, G, D)``, from the tensors of a call, its logit offset, window and scale."""
         *tensors, offset, window, scale = arguments
         return tiled(Call.of(tensors, window, scale), offset)
 
@@ -130,16 +145,16 @@ class TiledAttention(torch.autograd.Function):
 
 def gradients(call: Call, offset: Tensor | None, grad_output: Tensor) -> dict[str, Tensor]:
     """Gradients of the tensors of a call and of its logit offset, by name, each in its own dtype."""
-    height, width = call.map_size
+    size = call.map_size
     query, key, value = (x.new_empty(x.shape) for x in (call.query, call.key, call.value))
-    total = None
+    total, grad_offset = None, None if offset is None else torch.zeros_like(offset)
     for maps, part, tiles in split_into_tiles(call):
-        operands = Operands.of(part, offset)
-        total = Gradients.zeros(operands, total)
+        operands = Operands.of(part, of_maps(offset, maps))
+        total = Gradients.zeros(operands, total, of_maps(grad_offset, maps))
         for tile in tiles:
             query[maps, tile.rows] = total.add_tile(operands, tile, grad_output[maps])
-        key[maps] = call.window.crop(total.key, height, width)
-        value[maps] = call.window.crop(total.value, height, width)
+        key[maps] = call.window.fold(total.key, size)
+        value[maps] = call.window.fold(total.value, size)
     assert total is not None  # even a batch of none is one part
     grads = {"query": query, "key": key, "value": value}
 
@@ -150,8 +165,8 @@ def gradients(call: Call, offset: Tensor | None, grad_output: Tensor) -> dict[st
 
     add("shift_weight", call.shift_weight, None if total.weight is None else total.weight.permute(2, 1, 0))
     add("shift_bias", call.shift_bias, None if total.bias is None else total.bias.T)
-    add("key_bias", call.key_bias, None if total.key_bias is None else total.key_bias[:, 0, 0, 0].T)
-    add("offset", offset, None if total.offset is None else total.offset[:, 0].permute(1, 2, 3, 0))
+    add("key_bias", call.key_bias, None if total.key_bias is None else total.key_bias.flatten(0, -2).T)
+    add("offset", offset, grad_offset)
     return grads
 
 

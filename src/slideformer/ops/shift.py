@@ -11,12 +11,12 @@ from slideformer.ops.call import Call
 
 
 def gather(x: Tensor, call: Call) -> Tensor:
-    """Neighbours as T shifted copies of the map: ``(B, H, W, G, D) -> (B, G, D, T, N)``."""
-    height, width = call.map_size
+    """Neighbours as T shifted copies of the map: ``(B, *map, G, D) -> (B, G, D, T, N)``."""
+    size = call.map_size
     padded = call.window.pad(x)
-    starts = call.window.starts(height, width, x.device)
+    starts = call.window.starts(size, x.device)
     copies = [
-        call.window.shifted(padded, tap, slice(0, height), starts).flatten(1, 2)
+        call.window.shifted(padded, tap, slice(0, size[0]), starts).flatten(1, -3)
         for tap in range(call.window.taps)
     ]
     taps = torch.stack(copies, dim=-1)  # (B, N, G, D, T)

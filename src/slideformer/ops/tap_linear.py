@@ -28,7 +28,7 @@ def attend(call: Call) -> Tensor:
     if call.key_bias is not None:
         logits = logits + query.sum(-1, keepdim=True) * call.key_bias
     offset = call.logit_offset()
-    weights = (logits if offset is None else logits + offset).softmax(-1)  # (B, H, W, G, T)
+    weights = (logits if offset is None else logits + offset).softmax(-1)  # (B, *map, G, T)
     out = sum_of(
         [F.linear(weights, w) * seen for seen, w in zip(taps(call, call.value), by_tap, strict=True)]
     )
@@ -38,11 +38,12 @@ def attend(call: Call) -> Tensor:
 
 
 def taps(call: Call, x: Tensor) -> list[Tensor]:
-    """A map seen through each tap: T of ``(B, H, W, G, D)``."""
+    """A map seen through each tap: T of ``(B, *map, G, D)``."""
     padded = call.window.pad(x)
     # From the padded map: the exporter of TorchScript takes the size of a view for a constant.
     rows = slice(0, padded.shape[1] - (call.window.kernel_size[0] - 1) * call.window.dilation[0])
-    return [call.window.shifted(padded, tap, rows, None) for tap in range(call.window.taps)]
+    starts = (None,) * len(call.map_size)  # no window slides where there is a shift
+    return [call.window.shifted(padded, tap, rows, starts) for tap in range(call.window.taps)]
 
 
 def sum_of(parts: list[Tensor]) -> Tensor:

@@ -11,6 +11,7 @@ equals the paper's convolutions, and the shifted copies of the map never exist.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from slideformer.ops.call import Call
-from slideformer.ops.window import Window
+from slideformer.ops.window import Starts, Window
 
 # Elements of one tile of the map: small enough for a core's cache, large enough to hide the price of
 # starting an operation. On a GPU a tile only has to bound the memory.
@@ -35,7 +36,7 @@ def rows(x: Tensor) -> Tensor:
 class Shift:
     """The deformed shift by input tap: weight ``(T, D, T)``, a (D x T) matrix a tap, and bias ``(D, T)``.
 
-    Logits and weights have the taps first, ``(T, b, rows, W, G)``: softmax and products then run along
+    Logits and weights have the taps first, ``(T, b, rows, ..., G)``: softmax and products then run along
     positions, which are many, and not along taps, which are few and of an odd number.
     """
 
@@ -82,14 +83,14 @@ class Shift:
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile of some rows of positions, and how each tap reads a padded map there."""
+    """A tile of some rows, places along the first axis, and how each tap reads a padded map there."""
 
     window: Window
     rows: slice
-    starts: tuple[Tensor, Tensor] | None
+    starts: Starts
 
     def taps(self, padded: Tensor) -> Iterator[Tensor]:
-        """The map seen through each tap in turn: ``(b, rows, W, G, D)``."""
+        """The map seen through each tap in turn: ``(b, rows, ..., G, D)``."""
         for tap in range(self.window.taps):
             yield self.window.shifted(padded, tap, self.rows, self.starts)
 
@@ -98,7 +99,7 @@ class Tile:
         self.window.add_shifted(padded, tap, self.rows, self.starts, a, b)
 
     def of_offset(self, offset: Tensor) -> Tensor:
-        """The rows of a logit offset ``(T, 1, H, W, G)`` that may be the same for all rows."""
+        """The rows of a logit offset ``(T, b, *map, G)`` that may be the same for all rows."""
         return offset if offset.shape[2] == 1 else offset[:, :, self.rows]
 
 
@@ -111,30 +112,32 @@ class Operands:
     value: Tensor  # padded
     shift: Shift
     key_bias: Tensor | None
-    offset: Tensor | None  # (T, 1, H, W, G), or 1 for H, W or G
+    offset: Tensor | None  # (T, b, *map, G), or 1 for any but T
     scale: float
     dtype: torch.dtype
 
     @classmethod
     def of(cls, call: Call, offset: Tensor | None) -> Operands:
         """Pad and upcast; ``offset`` is the call's `Call.logit_offset`."""
+        ones = (1,) * (1 + len(call.map_size))
+        key_bias = None if call.key_bias is None else call.key_bias.to(call.dtype).T
         return cls(
             query=call.query,
             key=call.window.pad(call.key),
             value=call.window.pad(call.value),
             shift=Shift.of(call.shift_weight, call.shift_bias, call.dtype),
-            key_bias=None if call.key_bias is None else call.key_bias.to(call.dtype).T[:, None, None, None],
-            offset=None if offset is None else offset.permute(3, 0, 1, 2)[:, None],
+            key_bias=None if key_bias is None else key_bias.unflatten(0, (-1, *ones)),
+            offset=None if offset is None else offset.movedim(-1, 0),
             scale=call.scale,
             dtype=call.dtype,
         )
 
     def scaled_query(self, tile: Tile) -> Tensor:
-        """The tile's queries times the scale: ``(b, rows, W, G, D)``."""
+        """The tile's queries times the scale: ``(b, rows, ..., G, D)``."""
         return self.query[:, tile.rows].to(self.dtype) * self.scale
 
     def weights(self, tile: Tile, query: Tensor) -> Tensor:
-        """Softmax over the taps: ``(T, b, rows, W, G)``."""
+        """Softmax over the taps: ``(T, b, rows, ..., G)``."""
         logits = self.shift.contract(query, tile.taps(self.key))
         if self.key_bias is not None:
             logits = logits + query.sum(-1) * self.key_bias
@@ -143,7 +146,7 @@ class Operands:
         return logits.softmax(0)
 
     def attend(self, tile: Tile) -> Tensor:
-        """The tile's output: ``(b, rows, W, G, D)``."""
+        """The tile's output: ``(b, rows, ..., G, D)``."""
         return self.shift.spread(self.weights(tile, self.scaled_query(tile)), tile.taps(self.value))
 
 
@@ -156,14 +159,14 @@ def split_evenly(length: int, longest: int) -> Iterator[slice]:
 
 def split_into_tiles(call: Call) -> Iterator[tuple[slice, Call, list[Tile]]]:
     """Split the batch into some maps at a time, and these into tiles of some rows."""
-    batch, height, width, heads, channels = call.query.shape
-    starts = call.window.starts(height, width, call.query.device)
+    batch, height, *others = call.query.shape
+    starts = call.window.starts(call.map_size, call.query.device)
     # A compiler needs one short graph for any size, and plans the memory itself.
     if torch.compiler.is_compiling():
         yield slice(0, batch), call, [Tile(call.window, slice(0, height), starts)]
         return
     elements = TILE_ELEMENTS.get(call.query.device.type, TILE_ELEMENTS_ELSEWHERE)
-    row = width * heads * channels
+    row = math.prod(others)
     tiles = [Tile(call.window, rows, starts) for rows in split_evenly(height, elements // row)]
     for maps in split_evenly(batch, elements // (height * row)):
         yield maps, replace(call, query=call.query[maps], key=call.key[maps], value=call.value[maps]), tiles

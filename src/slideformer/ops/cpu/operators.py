@@ -44,7 +44,7 @@ def fields_of(call: Call, parameters: dict[str, Tensor]) -> dict[str, Any]:
     """The fields of the C structure that are neither sizes nor maps."""
     logit_bias = parameters.get("logit_bias")
     return {
-        "border": library.BORDERS[call.window.border],
+        "border": library.BORDERS[call.window.border[0]],
         "relative": int(logit_bias is not None and logit_bias.ndim == 3),
         "kernel_size": call.window.kernel_size,
         # However large, a dilation beyond the map reads only zeros.
@@ -131,6 +131,10 @@ def refusal(call: Call) -> str | None:
         return f"its dtype must be float32, float16 or bfloat16, got {call.query.dtype}; use .float()"
     if exporting():
         return "its operators exist in this package only, and the exported graph runs elsewhere"
+    if len(call.map_size) != 2 or len(set(call.window.border)) > 1 or "wrap" in call.window.border:
+        return "it takes maps of two axes with one border"
+    if call.key_mask is not None:
+        return "it takes no key_mask"
     return library.missing()
 
 

@@ -58,7 +58,7 @@ def plain(grads: dict[str, Tensor], grad: Tensor, output: Tensor, log_sum: Tenso
     grad_query = room(grads, "query", query)
     launch.BACKWARD_QUERY_PLAIN[(programs,)](
         *maps, *biases, output, log_sum, grad_query, delta, logits, of_shift_bias, of_key_bias, of_logit_bias,
-        **constants, ZEROS=call.window.border == "zeros",
+        **constants, ZEROS=call.window.zeros,
     )  # fmt: skip
     if "key" in grads or "value" in grads:
         grad_key, grad_value = room(grads, "key", key), room(grads, "value", value)
@@ -76,7 +76,7 @@ def plain(grads: dict[str, Tensor], grad: Tensor, output: Tensor, log_sum: Tenso
 def by_relative_position(grad_logits: Tensor, call: Call) -> Tensor:
     """Gradient of the relative logit bias: ``(B, H, W, G, T)`` to ``(G, 2 K_rows - 1, 2 K_cols - 1)``."""
     taps = grad_logits.sum(0).unflatten(-1, call.window.kernel_size)
-    rows, columns = (one_hot(axis, taps.device) for axis in call.window.axes(*call.map_size))
+    rows, columns = (one_hot(axis, taps.device) for axis in call.window.axes(call.map_size))
     # Products with one-hot matrices, as adding by index has no fixed order on a GPU.
     return torch.einsum("ywgij,yia,wjb->gab", taps, rows, columns)
 

@@ -138,8 +138,8 @@ class Sizes:
         return {
             **self.constants(),
             "DV": self.value_channels,
-            "CLAMP": self.window.border == "clamp",
-            "RELATIVE": logit_bias is not None and logit_bias.ndim == 3,
+            "CLAMP": self.window.border[0] == "clamp",
+            "RELATIVE": logit_bias is not None and self.window.is_table(logit_bias),
             "BLOCK": triton.next_power_of_2(self.shape[4]),
             "BLOCK_V": triton.next_power_of_2(self.value_channels),
         }
@@ -201,5 +201,5 @@ def forward_into(output: Tensor, log_sum: Tensor, call: Call) -> None:
         return
     FORWARD_PLAIN[sizes.grid](
         *maps, dense(call.shift_bias), dense(call.key_bias), logit_bias, output, log_sum, **sizes.map(),
-        scale=call.scale, **sizes.plain(logit_bias), ZEROS=call.window.border == "zeros",
+        scale=call.scale, **sizes.plain(logit_bias), ZEROS=call.window.zeros,
     )  # fmt: skip
