@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import random
 import warnings
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from slideformer.ops import backends, explain, slide_attention
+from slideformer.ops.window import BORDERS
 
 # What this machine's CPU can run. Without a C compiler there is no library to test; test_cpu tells whether
 # there should be one.
@@ -52,34 +54,51 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Case:
-    kernel_size: int | tuple[int, int]
-    dilation: int | tuple[int, int]
-    border: str
-    size: tuple[int, int]
+    """One call: the options of the window, one for all axes or one an axis, and what there is of the rest."""
+
+    kernel_size: int | tuple[int, ...]
+    dilation: int | tuple[int, ...]
+    border: str | tuple[str, ...]
+    size: tuple[int, ...]
     heads: int
     channels: int
     optional: tuple[str, ...]
     contiguous: bool
     batch: int = 2
+    # Part of the keys that do not exist; what is under the mask is NaN or infinite.
+    masked: float = 0.0
 
     def __str__(self) -> str:
-        words = [f"k{self.kernel_size}", f"d{self.dilation}", self.border, "{}x{}".format(*self.size)]
+        words = [f"k{self.kernel_size}", f"d{self.dilation}", str(self.border), "x".join(map(str, self.size))]
         words += [
             f"{self.heads}x{self.channels}",
             "+".join(self.optional),
             "" if self.contiguous else "views",
+            f"masked{self.masked}" if self.masked else "",
         ]
-        return "-".join(word for word in words if word).replace(" ", "")
+        return "-".join(word for word in words if word).replace(" ", "").replace("'", "")
 
     @property
     def window(self) -> dict[str, Any]:
         return {"kernel_size": self.kernel_size, "dilation": self.dilation, "border": self.border}
 
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Length of the window along each axis."""
+        return of_axes(self.kernel_size, len(self.size))
+
+    def mask(self, device: str = "cpu") -> Tensor | None:
+        """Which keys exist; of the first map of a batch, none in a whole part of it."""
+        if not self.masked:
+            return None
+        mask = torch.rand((self.batch, *self.size), generator=torch.Generator().manual_seed(2)) >= self.masked
+        mask[0, : max(1, self.size[0] // 2)] = False
+        return mask.to(device)
+
     def tensors(self, dtype: torch.dtype = torch.float64, device: str = "cpu") -> dict[str, Tensor]:
         """Random arguments by name, equal on every device and, but for rounding, in every dtype."""
         generator = torch.Generator().manual_seed(0)
-        rows, columns = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
-        taps = rows * columns
+        taps = math.prod(self.sides)
 
         def random_tensor(*shape: int, scale: float = 1.0) -> Tensor:
             x = torch.randn(shape, generator=generator, dtype=torch.float64) * scale
@@ -90,14 +109,18 @@ class Case:
             "shift_bias": (self.channels, taps),
             "key_bias": (self.heads, taps),
             "logit_bias": (self.heads, taps),
-            "relative": (self.heads, 2 * rows - 1, 2 * columns - 1),
+            "relative": (self.heads, *(2 * side - 1 for side in self.sides)),
         }
         fused = (self.batch, *self.size, 3 * self.heads, self.channels)
         query, key, value = (
-            random_tensor(*fused).detach().chunk(3, dim=3)
+            random_tensor(*fused).detach().chunk(3, dim=-2)
         )  # views, as a layer hands them over
         if self.contiguous:
             query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+        mask = self.mask(device)
+        if mask is not None:
+            for x, nothing in ((key, torch.nan), (value, -torch.inf)):
+                x[~mask] = nothing
         named = {"query": query, "key": key, "value": value}
         for x in named.values():
             x.requires_grad_()
@@ -108,10 +131,15 @@ class Case:
         return named
 
 
+def of_axes(option: Any, axes: int) -> tuple[Any, ...]:
+    """An option of the window, one entry an axis."""
+    return option if isinstance(option, tuple) else (option,) * axes
+
+
 def run(case: Case, backend: str, dtype: torch.dtype, device: str = "cpu") -> dict[str, Tensor]:
     """The output and the gradient of every tensor argument, by name, in float64."""
     tensors = case.tensors(dtype, device)
-    output = slide_attention(**tensors, **case.window, backend=backend)
+    output = slide_attention(**tensors, **case.window, key_mask=case.mask(device), backend=backend)
     assert output.dtype == dtype
     generator = torch.Generator().manual_seed(1)
     grad = torch.randn(output.shape, generator=generator, dtype=torch.float64).to(device, dtype)
@@ -151,5 +179,45 @@ def _table() -> tuple[Case, ...]:
     return tuple(dict.fromkeys(rows))
 
 
+# Sizes of maps of one to three axes, none shorter than its longest window below.
+SIZES = {1: ((1,), (9,), (40,)), 2: ((5, 7), (9, 16)), 3: ((1, 5, 6), (3, 4, 5), (5, 3, 9))}
+
+
+def _other_maps() -> tuple[Case, ...]:
+    """Maps of one and three axes, mixed and periodic borders, masks: drawn, the same always."""
+    draw = random.Random(1)
+    rows = []
+    for sizes in SIZES.values():
+        for number in range(48):
+            size = draw.choice(sizes)
+            kernel, dilation = (
+                tuple(draw.choice(among) for _ in size) for among in ((1, 3, 3, 5), (1, 1, 2))
+            )
+            borders = [
+                draw.choice([x for x in BORDERS if x != "wrap" or length > step * (side - 1)])
+                for length, side, step in zip(size, kernel, dilation, strict=True)
+            ]
+            if number % 3 == 0:  # a shift needs borders that leave no tap out
+                long = (n > d * (k - 1) for n, k, d in zip(size, kernel, dilation, strict=True))
+                borders = [draw.choice(("zeros", "wrap")) if fits else "zeros" for fits in long]
+            masked = draw.choice((0.0, 0.0, 0.1, 0.6))
+            full = not {"mask", "clamp"} & set(borders) and not (masked and "wrap" in borders)
+            deformed = full and math.prod(kernel) <= 27 and number % 3 == 0
+            options = OPTIONS["zeros"][4:] if deformed else ANY_BORDER
+            if "clamp" in borders:
+                options = OPTIONS["clamp"]
+            heads, channels = draw.choice(HEADS), draw.choice(CHANNELS)
+            optional, contiguous = draw.choice(options), draw.random() < 0.5
+            border = tuple(borders)
+            rows.append(
+                Case(kernel, dilation, border, size, heads, channels, optional, contiguous, masked=masked)
+            )
+    # One of each border with each mask on a small map of two axes.
+    for border, masked in itertools.product((*BORDERS, ("clamp", "wrap"), ("zeros", "mask")), (0.1, 1.0)):
+        rows.append(Case(3, 1, border, (4, 5), 2, 20, ("key_bias", "logit_bias"), False, masked=masked))
+    return tuple(dict.fromkeys(rows))
+
+
 CASES = _table()
+OTHERS = _other_maps()
 SMALL = tuple(case for case in CASES if case.size == (5, 7) and case.kernel_size == 3 and case.channels == 20)

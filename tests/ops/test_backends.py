@@ -12,7 +12,8 @@ from torch import Tensor
 
 from slideformer.ops import slide_attention, slide_attention_values, slide_attention_weights
 
-from .cases import CASES, FUSED, ON_CPU, SMALL, TOLERANCE, Case, assert_agrees, expected
+from . import brute
+from .cases import CASES, FUSED, ON_CPU, OTHERS, SMALL, TOLERANCE, Case, assert_agrees, expected, of_axes, run
 
 PORTABLE = [name for name in ON_CPU if name not in FUSED]
 FINEST = {name: torch.float32 if name in FUSED else torch.float64 for name in ON_CPU}
@@ -30,59 +31,26 @@ def test_values_and_gradients_agree_in_float32(case: Case, backend: str) -> None
     assert_agrees(case, backend, torch.float32)
 
 
+@pytest.mark.parametrize("backend", [name for name in PORTABLE if name != "reference"])
+@pytest.mark.parametrize("case", OTHERS, ids=str)
+def test_maps_of_any_axes_agree_in_float64(case: Case, backend: str) -> None:
+    if backend == "unfold" and len(case.size) > 2:
+        with pytest.raises(ValueError, match="unfold takes maps of one or two axes, got 3"):
+            run(case, backend, torch.float64)
+        return
+    assert_agrees(case, backend, torch.float64)
+
+
+@pytest.mark.parametrize("case", OTHERS, ids=str)
+def test_maps_of_any_axes_agree_in_float32(case: Case) -> None:
+    assert_agrees(case, "auto", torch.float32)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("backend", ON_CPU)
 @pytest.mark.parametrize("case", SMALL, ids=str)
 def test_values_and_gradients_agree_in_half_precision(case: Case, backend: str, dtype: torch.dtype) -> None:
     assert_agrees(case, backend, dtype)
-
-
-def neighbours_of(place: int, size: int, kernel: int, dilation: int, border: str) -> list[int | None]:
-    """Places that one axis' taps read, in words as plain as can be; None lies outside."""
-    if border != "clamp":
-        places = [place + dilation * (tap - kernel // 2) for tap in range(kernel)]
-        return [p if 0 <= p < size else None for p in places]
-    grid = list(range(place % dilation, size, dilation))
-    # Of all runs of K neighbours on the query's own grid, the one whose middle is nearest to the query.
-    runs = [grid[start : start + kernel] for start in range(max(1, len(grid) - kernel + 1))]
-    nearest = min(runs, key=lambda run: abs(run[min(len(run) - 1, kernel // 2)] - place))
-    return [*nearest, *[None] * (kernel - len(nearest))]
-
-
-def brute_force(case: Case, tensors: dict[str, Tensor]) -> Tensor:
-    """Attention one query, tap and channel at a time, from the equations."""
-    query, key, value = (tensors[name].detach() for name in ("query", "key", "value"))
-    kernel = (case.kernel_size,) * 2 if isinstance(case.kernel_size, int) else case.kernel_size
-    dilation = (case.dilation,) * 2 if isinstance(case.dilation, int) else case.dilation
-    output = torch.zeros_like(value)
-    for b, y, x, g in torch.cartesian_prod(*(torch.arange(n) for n in query.shape[:4])).tolist():
-        rows = neighbours_of(y, case.size[0], kernel[0], dilation[0], case.border)
-        columns = neighbours_of(x, case.size[1], kernel[1], dilation[1], case.border)
-        places = [(row, column) for row in rows for column in columns]
-        here = [None not in place for place in places]
-        zero = torch.zeros(case.channels, dtype=value.dtype)
-        keys = torch.stack([key[(b, *p, g)] if ok else zero for p, ok in zip(places, here, strict=True)])
-        values = torch.stack([value[(b, *p, g)] if ok else zero for p, ok in zip(places, here, strict=True)])
-        if "shift_weight" in tensors:
-            weight = tensors["shift_weight"].detach()
-            keys = torch.stack([(weight[:, t] * keys.T).sum(1) for t in range(len(keys))])
-            values = torch.stack([(weight[:, t] * values.T).sum(1) for t in range(len(values))])
-        if "shift_bias" in tensors:
-            keys, values = (m + tensors["shift_bias"].detach().T for m in (keys, values))
-        if "key_bias" in tensors:
-            keys = keys + tensors["key_bias"].detach()[g][:, None]
-        logits = keys @ query[b, y, x, g] / math.sqrt(case.channels)
-        for t, place in enumerate(places):
-            if not here[t]:
-                logits[t] += 0.0 if case.border == "zeros" else -torch.inf
-            elif "logit_bias" in tensors and tensors["logit_bias"].ndim == 3:
-                row = (place[0] - y) // dilation[0] + kernel[0] - 1
-                column = (place[1] - x) // dilation[1] + kernel[1] - 1
-                logits[t] += tensors["logit_bias"].detach()[g, row, column]
-            if "logit_bias" in tensors and tensors["logit_bias"].ndim == 2:
-                logits[t] += tensors["logit_bias"].detach()[g, t]
-        output[b, y, x, g] = logits.softmax(0) @ values
-    return output
 
 
 BRUTE = [
@@ -102,11 +70,20 @@ BRUTE = [
 ]
 
 
+BRUTE += [replace(case, channels=3, batch=1) for case in OTHERS if math.prod(case.size) <= 60]
+
+
 @pytest.mark.parametrize("case", BRUTE, ids=str)
 def test_reference_equals_brute_force_over_every_query(case: Case) -> None:
-    torch.testing.assert_close(
-        expected(case)["output"], brute_force(case, case.tensors()), rtol=1e-10, atol=1e-10
-    )
+    tensors, axes = case.tensors(), len(case.size)
+    window = {name: of_axes(option, axes) for name, option in case.window.items()}
+    output = brute.slide_attention(**tensors, **window, key_mask=case.mask())
+    # Where no tap is read, nothing depends on a tensor.
+    output = output + sum(0 * x.nan_to_num(0, 0, 0).sum() for x in tensors.values())
+    grad = torch.randn(output.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    grads = torch.autograd.grad(output, list(tensors.values()), grad)
+    for name, wanted in {"output": output.detach(), **dict(zip(tensors, grads, strict=True))}.items():
+        torch.testing.assert_close(expected(case)[name], wanted, rtol=1e-10, atol=1e-10, msg=name)
 
 
 DERIVED = [

@@ -22,9 +22,33 @@ def arguments(**changes: Any) -> dict[str, Any]:
 SHIFT = torch.zeros(8, 9, 9)
 
 VALUE_ERRORS = {
-    "rank": (
-        {"query": torch.zeros(1, 4, 4, 8)},
-        r"query must have the 5 dimensions \(B, H, W, G, D\), got \(1, 4, 4, 8\)",
+    "rank 3": (
+        {"query": torch.zeros(4, 4, 8)},
+        r"query must have 4 to 6 dimensions, \(B, \*map, G, D\) .*, got \(4, 4, 8\); split channels",
+    ),
+    "rank 7": ({"key": torch.zeros(1, 4, 4, 4, 4, 2, 8)}, "key must have 4 to 6 dimensions"),
+    "ranks": (
+        {"query": torch.zeros(1, 4, 2, 8)},
+        r"query and key must have one shape, got \(1, 4, 2, 8\) and \(1, 4, 4, 2, 8\)",
+    ),
+    "sides": ({"kernel_size": (3, 3, 3)}, r"kernel_size must have one entry for all axes or 2, .* got 3"),
+    "dilations": ({"dilation": (1,)}, r"dilation must have one entry for all axes or 2, .* got 1: \(1,\)"),
+    "borders": ({"border": ["zeros"]}, r"border must have one entry for all axes or 2, .* got 1"),
+    "short wrap": (
+        {"kernel_size": 5, "border": ("zeros", "wrap")},
+        r"needs an axis at least as long as the window, 5 positions, got 4 along axis 1 of the map; use a sm",
+    ),
+    "mask shape": (
+        {"key_mask": torch.ones(1, 4, 5, dtype=torch.bool)},
+        r"key_mask must have key's batch and map, \(1, 4, 4\), got \(1, 4, 5\)",
+    ),
+    "mask device": (
+        {"key_mask": torch.ones(1, 4, 4, dtype=torch.bool, device="meta")},
+        "all tensors must be on one device, got cpu and, for key_mask, meta",
+    ),
+    "mask and shift": (
+        {"key_mask": torch.ones(1, 4, 4, dtype=torch.bool), "shift_weight": SHIFT, "border": "wrap"},
+        "a shift with a key_mask needs border=\"zeros\" along every axis, got 'wrap'",
     ),
     "key shape": (
         {"key": torch.zeros(1, 4, 5, 2, 8)},
@@ -39,8 +63,8 @@ VALUE_ERRORS = {
     "even side": ({"kernel_size": (3, 2)}, r"kernel_size must be odd, got \(3, 2\); use 3"),
     "no kernel": ({"kernel_size": 0}, "kernel_size must be at least 1, got 0"),
     "no dilation": ({"dilation": (1, 0)}, r"dilation must be at least 1, got \(1, 0\)"),
-    "border": ({"border": "wrap"}, "border must be one of 'zeros', 'mask', 'clamp', got 'wrap'"),
-    "border no word": ({"border": ["zeros"]}, r"border must be one of .*, got \['zeros'\]"),
+    "border": ({"border": "torus"}, "border must be one of 'zeros', 'mask', 'clamp', 'wrap', got 'torus'"),
+    "border no word": ({"border": ["zeros", 1]}, r"border must be one of .*, got \['zeros', 1\]"),
     "scale nan": ({"scale": float("nan")}, "scale must be finite, got nan; pass None"),
     "scale infinite": ({"scale": -np.inf}, "scale must be finite, got -inf"),
     "scale too large": ({"scale": 10**400}, "scale must be finite, got 1000"),
@@ -48,7 +72,7 @@ VALUE_ERRORS = {
     "backend": ({"backend": "cuda"}, "backend must be 'auto' or one of .*'matmul'.*, got 'cuda'"),
     "shift border": (
         {"shift_weight": SHIFT, "border": "mask"},
-        "a shift .* needs border=\"zeros\", got 'mask'",
+        'a shift .* needs border="zeros" or "wrap", got \'mask\'',
     ),
     "shift shape": (
         {"shift_weight": SHIFT[:4]},
@@ -64,7 +88,7 @@ VALUE_ERRORS = {
     ),
     "relative shape": (
         {"logit_bias": torch.zeros(2, 3, 3), "border": "clamp"},
-        r"= \(2, 9\) or \(heads, 2 K_rows - 1, 2 K_cols - 1\) = \(2, 5, 5\), got \(2, 3, 3\)",
+        r"= \(2, 9\) or \(heads, 2 K - 1, 2 K - 1\) = \(2, 5, 5\), got \(2, 3, 3\)",
     ),
     "value channels": (
         {"value": torch.zeros(1, 4, 4, 2, 4), "shift_weight": SHIFT},
@@ -99,6 +123,7 @@ TYPE_ERRORS = {
     "sparse": ({"value": torch.zeros(1, 4, 4, 2, 8).to_sparse()}, r"use value\.to_dense\(\)"),
     "sparse bias": ({"key_bias": torch.zeros(2, 9).to_sparse()}, r"use key_bias\.to_dense\(\)"),
     "float kernel": ({"kernel_size": 3.0}, "kernel_size must be an int or two ints"),
+    "mask of numbers": ({"key_mask": torch.ones(1, 4, 4)}, "key_mask must be bool, .* use key_mask.bool"),
     "bool dilation": ({"dilation": (True, 1)}, "dilation must be an int or two ints"),
 }
 

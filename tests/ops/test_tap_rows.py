@@ -10,7 +10,6 @@ from torch.export import Dim
 
 from slideformer.ops import slide_attention, tap_rows
 from slideformer.ops.call import MAPS, PARAMETERS
-from slideformer.ops.checks import window
 from slideformer.ops.functional import checked
 
 from .cases import CASES, Case, expected
@@ -22,7 +21,8 @@ PLAIN = [case for case in CASES if not {"shift_weight", "shift_bias"} & set(case
 def test_it_is_the_reference(case: Case) -> None:
     tensors = case.tensors(torch.float64)
     maps, parameters = ([tensors.get(name) for name in names] for names in (MAPS, PARAMETERS))
-    call = checked(*maps, window(**case.window), parameters)
+    options = tuple(case.window.values())
+    call = checked(*maps, options, parameters, key_mask=case.mask())
     torch.testing.assert_close(tap_rows.attend(call), expected(case)["output"], rtol=1e-10, atol=1e-10)
 
 

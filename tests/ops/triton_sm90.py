@@ -78,7 +78,7 @@ def compile_variant(
     }
     parameters = {"logit_bias" if key == "relative" else key: torch.zeros(shapes[key]) for key in optional}
     query, key, value = torch.zeros(1, 8, 8, 3 * heads, channels, dtype=dtype).chunk(3, 3)
-    call = Call(query, key, value, Window((side, side), (1, 1), border), 1.0, **parameters)
+    call = Call(query, key, value, Window((side, side), (1, 1), (border, border)), 1.0, **parameters)
     output, log_sum = torch.zeros(value.shape, dtype=dtype), torch.zeros(value.shape[:4])
     launch.forward_into(output, log_sum, call)
     given = zip(TENSORS, call.tensors(), strict=True)

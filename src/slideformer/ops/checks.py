@@ -78,6 +78,11 @@ def periodic(window: Window, size: Sequence[int]) -> None:
             )
 
 
+def shown(values: Sequence[object]) -> str:
+    """An option for a reader: once, where it is the same along every axis."""
+    return repr(values[0]) if len(set(values)) == 1 else repr(tuple(values))
+
+
 def strided(name: str, x: Tensor) -> None:
     """Check that an argument is a tensor with strides."""
     if not isinstance(x, Tensor):
@@ -227,12 +232,12 @@ def parameters(
         return
     if not window.fills:
         raise ValueError(
-            f'a shift (shift_weight, shift_bias) needs border="zeros" or "wrap", got {window.border}: '
+            f'a shift (shift_weight, shift_bias) needs border="zeros" or "wrap", got {shown(window.border)}: '
             "a deformed tap mixes all taps of the window, so none of them can be left out"
         )
     if masked and not window.zeros:
         raise ValueError(
-            f'a shift with a key_mask needs border="zeros" along every axis, got {window.border}: '
+            f'a shift with a key_mask needs border="zeros" along every axis, got {shown(window.border)}: '
             "elsewhere masked keys are left out, and a deformed tap mixes all taps"
         )
     if value.shape[-1] != channels:

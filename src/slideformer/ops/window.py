@@ -211,7 +211,7 @@ class Window:
         return x, places
 
     def masked(self, exists: Tensor) -> Tensor:
-        """Whether each tap reads a position of the map that does not exist: ``(B, *map) -> (B, *map, 1, T)``."""
+        """Whether each tap reads a key that does not exist: ``(B, *map)`` to ``(B, *map, 1, T)``, bool."""
         size = exists.shape[1:]
         padded, starts = self.pad(~exists), self.starts(size, exists.device)
         taps = [self.shifted(padded, tap, slice(0, size[0]), starts) for tap in range(self.taps)]
