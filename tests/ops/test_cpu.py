@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from slideformer.ops import slide_attention
-from slideformer.ops.call import PARAMETERS
+from slideformer.ops.call import TENSORS
 from slideformer.ops.cpu import library, operators
 from tests.tiers import fast
 
@@ -109,9 +109,8 @@ def test_every_instruction_set_agrees_with_the_reference(isa: str) -> None:
 @pytest.mark.parametrize("case", SMALL[::5], ids=str)
 def test_the_operators_keep_pytorchs_contract(case: Case) -> None:
     tensors = case.tensors(torch.float32)
-    optional = [tensors.get(name) for name in PARAMETERS]
-    arguments = [tensors["query"], tensors["key"], tensors["value"], *optional]
-    options = ([3, 3], [1, 1], case.border, 0.2)
+    arguments = [tensors.get(name) for name in TENSORS]
+    options = ([3, 3], [1, 1], [case.border] * 2, 0.2)
     torch.library.opcheck(operators.cpu_forward, (*arguments, *options))
     grad = torch.randn_like(tensors["value"])
     detached = [None if x is None else x.detach() for x in arguments]

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from slideformer.ops import explain, slide_attention
 from slideformer.ops import triton as package
+from slideformer.ops.call import TENSORS
 from tests.tiers import fast
 
 from .cases import Case, assert_agrees, run
@@ -191,9 +192,8 @@ COMPACT = replace(CLAMP, size=(2, 3), heads=1, contiguous=True)
 def arguments(case: Case) -> tuple[Any, ...]:
     """The forward operator's arguments for a case, in float32."""
     tensors = case.tensors(torch.float32)
-    names = ("query", "key", "value", *ALL)
     kernel, dilation = ([x, x] if isinstance(x, int) else list(x) for x in (case.kernel_size, case.dilation))
-    return (*(tensors.get(name) for name in names), kernel, dilation, case.border, 0.5)
+    return (*(tensors.get(name) for name in TENSORS), kernel, dilation, [case.border] * 2, 0.5)
 
 
 # The check itself looks at gradients of tensors that have none.
@@ -208,7 +208,7 @@ def test_the_operators_keep_torch_rules(case: Case) -> None:
     torch.library.opcheck(operators.triton_forward, forward)
     detached = [x.detach() if isinstance(x, Tensor) else x for x in forward]
     output, log_sum = operators.triton_forward(*detached)
-    wanted = [isinstance(x, Tensor) for x in detached[:7]]
+    wanted = [isinstance(x, Tensor) for x in detached[: len(TENSORS)]]
     grad = torch.randn_like(output)
     torch.library.opcheck(operators.triton_backward, (grad, output, log_sum, *detached, wanted))
 
