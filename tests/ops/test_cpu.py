@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from slideformer.ops import slide_attention
-from slideformer.ops.call import TENSORS
+from slideformer.ops.call import TENSORS, Call
 from slideformer.ops.cpu import library, operators
 from tests.tiers import fast
 
@@ -75,8 +75,8 @@ def test_results_do_not_depend_on_the_threads(case: Case) -> None:
 def test_no_scratch_memory_is_read_before_it_is_written(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     clean, c_call = run(case, "cpu", torch.float32), library.c_call
 
-    def poisoning(query: Tensor, value: Tensor, *, maps: Any, numbers: dict[str, Any]) -> Any:
-        return c_call(query, value, maps=maps, numbers={**numbers, "poison": 1})
+    def poisoning(call: Call, *, maps: Any, numbers: dict[str, Any]) -> Any:
+        return c_call(call, maps=maps, numbers={**numbers, "poison": 1})
 
     monkeypatch.setattr(library, "c_call", poisoning)
     poisoned = run(case, "cpu", torch.float32)

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from slideformer.ops.call import Call
 from slideformer.ops.cpu import library
+from slideformer.ops.window import Window
 from tests.shared import made_once
 
 from .cases import Case
@@ -104,10 +106,10 @@ def test_scratch_memory_is_small(size: int, heads: int, deformed: bool) -> None:
 def scratch_bytes(case: Case) -> tuple[int, int]:
     """Of the forward and of the backward pass, of two threads."""
     tensors = {name: x.detach() for name, x in case.tensors(torch.float32).items()}
-    kernel, dilation = (case.kernel_size, case.kernel_size), (case.dilation, case.dilation)
-    numbers = {"border": library.BORDERS[case.border], "kernel_size": kernel, "dilation": dilation}
-    numbers |= {"shift_weight": tensors["shift_weight"].data_ptr()} if "shift_weight" in tensors else {}
-    call = library.c_call(tensors["query"], tensors["value"], maps={}, numbers=numbers)
+    window = Window((case.kernel_size,) * 2, (case.dilation,) * 2, (case.border,) * 2)
+    made = Call(tensors["query"], tensors["key"], tensors["value"], window, 1.0)
+    shift = {"shift_weight": tensors["shift_weight"].data_ptr()} if "shift_weight" in tensors else {}
+    call = library.c_call(made, maps={}, numbers=shift)
     call.threads = 2
     loaded = library.load(library.path())
     assert not isinstance(loaded, str)

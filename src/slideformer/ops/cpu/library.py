@@ -8,6 +8,7 @@ import functools
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
@@ -15,34 +16,37 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slideformer.ops.call import MAPS, PARAMETERS
+from slideformer.ops.call import MAPS, MASK, PARAMETERS, Call
 from slideformer.ops.constant import assumed_constant
 
 # As in csrc/slideformer.h, whose structures are mirrored below.
-VERSION = 2
+VERSION = 3
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
-BORDERS = {"zeros": 0, "mask": 1, "clamp": 2}
+BORDERS = {"zeros": 0, "mask": 1, "clamp": 2, "wrap": 3}
+AXES = 3
 
 FOLDER = Path(__file__).parent
 NAMES = ("libslideformer.so", "libslideformer.dylib", "libslideformer.dll")
 
 
 class Map(ctypes.Structure):
-    """A map ``(B, H, W, G, D)``: its data and its strides in elements, but the channels', which is 1."""
+    """A map ``(B, Z, H, W, G, D)``: its data and its strides in elements, but the channels', which is 1."""
 
-    _fields_ = (("data", c_void_p), ("stride", c_int64 * 4))
+    _fields_ = (("data", c_void_p), ("stride", c_int64 * (AXES + 2)))
 
 
 class CCall(ctypes.Structure):
     """``struct slideformer_call``."""
 
     _fields_ = (
-        *((name, c_int32) for name in ("version", "dtype", "border", "relative", "threads", "poison")),
-        *((name, c_int32 * 2) for name in ("kernel_size", "dilation")),
-        *((name, c_int64) for name in ("batch", "height", "width", "heads", "channels", "value_channels")),
+        *((name, c_int32) for name in ("version", "dtype", "part", "relative", "threads", "poison")),
+        *((name, c_int32 * AXES) for name in ("kernel_size", "dilation", "border")),
+        ("size", c_int64 * AXES),
+        *((name, c_int64) for name in ("batch", "heads", "channels", "value_channels")),
         ("scale", c_double),
         *((name, Map) for name in (*MAPS, "output", "grad_output")),
         *((f"grad_{name}", Map) for name in MAPS),
+        *((name, c_void_p) for name in (MASK, "weights", "grad_weights")),
         *((name, c_void_p) for name in PARAMETERS),
         *((f"grad_{name}", c_void_p) for name in PARAMETERS),
         ("parallel", c_void_p),
@@ -123,30 +127,41 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: setattr(sys.modules[__name__], "openmp", lambda: None))
 
 
+def every_axis(given: Sequence[int], other: int) -> tuple[int, ...]:
+    """An entry for each axis of the library: those of the first, which a map may lack, have another entry."""
+    return (other,) * (AXES - len(given)) + tuple(given)
+
+
 def map_of(x: Tensor) -> Map:
-    """A map ``(B, H, W, G, D)`` whose channels are contiguous, as the library takes it."""
-    return Map(x.data_ptr(), (c_int64 * 4)(*x.stride()[:4]))
+    """A map ``(B, *map, G, D)`` whose channels are contiguous, as the library takes it."""
+    batch, *axes, head, _ = x.stride()
+    return Map(x.data_ptr(), (c_int64 * (AXES + 2))(batch, *every_axis(axes, 0), head))
 
 
-def c_call(query: Tensor, value: Tensor, *, maps: dict[str, Tensor], numbers: dict[str, Any]) -> CCall:
-    """The structure of a call, its sizes those of query and value; ``numbers`` fills the other fields."""
-    batch, height, width, heads, channels = query.shape
-    call = CCall(
+def c_call(call: Call, *, maps: dict[str, Tensor], numbers: dict[str, Any]) -> CCall:
+    """The structure of a call of these maps; ``numbers`` fills the other fields."""
+    window, mask = call.window, call.key_mask
+    made = CCall(
         version=VERSION,
-        dtype=DTYPES[query.dtype],
+        dtype=DTYPES[call.query.dtype],
         threads=torch.get_num_threads(),
-        batch=batch,
-        height=height,
-        width=width,
-        heads=heads,
-        channels=channels,
-        value_channels=value.shape[4],
+        kernel_size=every_axis(window.kernel_size, 1),
+        # However large, a dilation beyond the map reads only zeros.
+        dilation=every_axis([min(step, 2**31 - 1) for step in window.dilation], 1),
+        border=every_axis([BORDERS[border] for border in window.border], 0),
+        size=every_axis(call.map_size, 1),
+        batch=call.query.shape[0],
+        heads=call.query.shape[-2],
+        channels=call.query.shape[-1],
+        value_channels=call.value.shape[-1],
+        scale=call.scale,
         parallel=openmp(),
+        **({} if mask is None else {MASK: mask.data_ptr()}),
         **numbers,
     )
     for name, x in maps.items():
-        setattr(call, name, map_of(x))
-    return call
+        setattr(made, name, map_of(x))
+    return made
 
 
 def run(name: str, call: CCall) -> None:

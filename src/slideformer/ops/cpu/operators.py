@@ -7,6 +7,7 @@ The backward pass computes the weights again and keeps only the arguments.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from slideformer.ops import derivatives
-from slideformer.ops.call import MAPS, PARAMETERS, Call
+from slideformer.ops.call import MAPS, MASK, PARAMETERS, TENSORS, Call
 from slideformer.ops.cpu import library
 from slideformer.ops.derivatives import Kernels, Tensors
 from slideformer.ops.exporting import exporting
@@ -31,7 +32,7 @@ from slideformer.ops.flat import (
 
 def readable(x: Tensor) -> Tensor:
     """The map itself where its channels are contiguous, else a copy."""
-    return x if x.stride(4) == 1 or x.shape[4] == 1 else x.contiguous()
+    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
 def float_parameters(call: Call) -> dict[str, Tensor]:
@@ -40,29 +41,27 @@ def float_parameters(call: Call) -> dict[str, Tensor]:
     return {name: x.to(torch.float32).contiguous() for name, x in parameters.items() if x is not None}
 
 
+def readable_mask(call: Call) -> Call:
+    """The call with its mask, if it has one, dense in memory."""
+    mask = call.key_mask
+    return call if mask is None or mask.is_contiguous() else replace(call, key_mask=mask.contiguous())
+
+
 def fields_of(call: Call, parameters: dict[str, Tensor]) -> dict[str, Any]:
-    """The fields of the C structure that are neither sizes nor maps."""
+    """The fields of the C structure for the optional tensors."""
     logit_bias = parameters.get("logit_bias")
-    return {
-        "border": library.BORDERS[call.window.border[0]],
-        "relative": int(logit_bias is not None and logit_bias.ndim == 3),
-        "kernel_size": call.window.kernel_size,
-        # However large, a dilation beyond the map reads only zeros.
-        "dilation": tuple(min(step, 2**31 - 1) for step in call.window.dilation),
-        "scale": call.scale,
-        **{name: x.data_ptr() for name, x in parameters.items()},
-    }
+    relative = logit_bias is not None and call.window.is_table(logit_bias)
+    return {"relative": int(relative), **{name: x.data_ptr() for name, x in parameters.items()}}
 
 
 @torch.library.custom_op("slideformer::cpu_forward", mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
 def cpu_forward(*arguments: Any) -> Tensor:
-    """Slide attention: ``(B, H, W, G, D')``."""
-    call = call_of(*arguments)
+    """Slide attention: ``(B, *map, G, D')``."""
+    call = readable_mask(call_of(*arguments))
     maps = {name: readable(getattr(call, name)) for name in MAPS}
     maps["output"] = output = call.value.new_empty(call.value.shape)
     parameters = float_parameters(call)
-    numbers = fields_of(call, parameters)
-    library.run("forward", library.c_call(call.query, call.value, maps=maps, numbers=numbers))
+    library.run("forward", library.c_call(call, maps=maps, numbers=fields_of(call, parameters)))
     return output
 
 
@@ -71,14 +70,14 @@ def cpu_forward(*arguments: Any) -> Tensor:
 )
 def cpu_backward(grad_output: Tensor, *arguments: Any) -> list[Tensor]:
     """Gradients of query, key and value and of those optional tensors that there are, in this order."""
-    call = call_of(*arguments)
+    call = readable_mask(call_of(*arguments))
     maps = {name: readable(getattr(call, name)) for name in MAPS}
     grads = {f"grad_{name}": x.new_empty(x.shape) for name, x in maps.items()}
     parameters = float_parameters(call)
     grad_parameters = {f"grad_{name}": torch.empty_like(x) for name, x in parameters.items()}
     numbers = fields_of(call, parameters) | {name: x.data_ptr() for name, x in grad_parameters.items()}
     maps |= {"grad_output": readable(grad_output), **grads}
-    library.run("backward", library.c_call(call.query, call.value, maps=maps, numbers=numbers))
+    library.run("backward", library.c_call(call, maps=maps, numbers=numbers))
     cast = (grad_parameters[f"grad_{name}"].to(getattr(call, name).dtype) for name in parameters)
     return [*grads.values(), *cast]
 
@@ -90,7 +89,8 @@ def _(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Tensor:
 
 @cpu_backward.register_fake
 def _(grad_output: Tensor, *arguments: Any) -> list[Tensor]:
-    return [x.new_empty(x.shape) for x in arguments[:COUNT] if x is not None]
+    tensors = zip(TENSORS, arguments, strict=False)
+    return [x.new_empty(x.shape) for name, x in tensors if x is not None and name != MASK]
 
 
 def keep_arguments(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -103,7 +103,8 @@ def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     """Gradients of the arguments of `cpu_forward`."""
     tensors = ctx.saved_tensors
     found = iter(cpu_backward(grad_output, *tensors, *ctx.options))
-    return (*(None if x is None else next(found) for x in tensors), *(None for _ in ctx.options))
+    takes = (x is not None and name != MASK for name, x in zip(TENSORS, tensors, strict=True))
+    return (*(next(found) if here else None for here in takes), *(None for _ in ctx.options))
 
 
 cpu_forward.register_autograd(backward, setup_context=keep_arguments)
@@ -131,17 +132,14 @@ def refusal(call: Call) -> str | None:
         return f"its dtype must be float32, float16 or bfloat16, got {call.query.dtype}; use .float()"
     if exporting():
         return "its operators exist in this package only, and the exported graph runs elsewhere"
-    if len(call.map_size) != 2 or len(set(call.window.border)) > 1 or "wrap" in call.window.border:
-        return "it takes maps of two axes with one border"
-    if call.key_mask is not None:
-        return "it takes no key_mask"
     return library.missing()
 
 
 def wanted_gradients(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Sequence[Tensor]:
     """The gradients that are wanted, in order; the library computes them all."""
     found = cpu_backward(grad, *flat(call))
-    there = (here for x, here in zip(call.tensors(), wanted, strict=True) if x is not None)
+    named = zip(TENSORS, call.tensors(), wanted, strict=True)
+    there = (here for name, x, here in named if x is not None and name != MASK)
     return [x for x, here in zip(found, there, strict=True) if here]
 
 

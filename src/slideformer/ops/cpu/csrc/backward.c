@@ -3,24 +3,37 @@
  * stored once no later row adds to them. */
 #include "cache.h"
 
-static void store_grad(const struct cache *cache, const struct slideformer_map *map, const float *from, int64_t pitch,
-                       int64_t y, int64_t channels, float *shared) {
-  const struct slideformer_call *call = cache->plan->call;
-  struct row row = row_of(map, call->dtype, cache->piece.batch, y, cache->piece.head);
-  if (shared) row = row_of_floats(shared, channels);
-  store_row(from + cache->plan->columns.before * pitch, pitch, call->width, channels, row);
+/* Store a line's columns from x on: straight to the result, or in the side memory where others read them too. */
+static void store_columns(const struct cache *cache, int64_t line, int64_t x, int64_t end, int is_inner) {
+  const struct plan *plan = cache->plan;
+  const struct slideformer_call *call = plan->call;
+  if (x >= end) return;
+  int64_t column = line % cache->slots * cache->width + x - cache->piece.box->axis[COLUMNS]->from;
+  struct row key, value;
+  if (is_inner) {
+    key = row_of(&call->grad_key, call->dtype, line_start(cache, line, x));
+    value = row_of(&call->grad_value, call->dtype, line_start(cache, line, x));
+  } else {
+    int64_t map = cache->piece.batch * call->heads + cache->piece.head, cell = box_cell(cache->piece.box, line, x);
+    key = row_of_floats(side_key(plan, map, cell), call->channels);
+    value = row_of_floats(side_value(plan, map, cell), call->value_channels);
+  }
+  if (plan->logits) store_row(cache->grad_key + column * cache->keys, cache->keys, end - x, call->channels, key);
+  if (plan->values) {
+    store_row(cache->grad_value + column * cache->values, cache->values, end - x, call->value_channels, value);
+  }
 }
 
-/* Store the gradients of rows of keys and values before `end`. */
-static void store_rows(struct cache *cache, int64_t end) {
-  const struct slideformer_call *call = cache->plan->call;
+/* Store the gradients of lines of keys and values before `end`. */
+static void store_lines(struct cache *cache, int64_t end) {
+  const struct split *columns = cache->piece.box->axis[COLUMNS];
   for (; cache->stored < end; cache->stored++) {
-    int64_t y = cache->stored, slot = y % cache->slots * cache->width;
-    float *shared = shared_row(cache->plan, cache->piece, y);
-    float *shared_value = shared ? shared + call->width * call->channels : NULL;
-    store_grad(cache, &call->grad_key, cache->grad_key + slot * cache->keys, cache->keys, y, call->channels, shared);
-    store_grad(cache, &call->grad_value, cache->grad_value + slot * cache->values, cache->values, y,
-               call->value_channels, shared_value);
+    int is_inner = is_inner_line(cache->piece.box, cache->stored);
+    int64_t first = is_inner ? columns->inner_first : columns->highest + 1;
+    int64_t last = is_inner ? columns->inner_end : columns->highest + 1;
+    store_columns(cache, cache->stored, columns->lowest, first, 0);
+    store_columns(cache, cache->stored, first, last, 1);
+    store_columns(cache, cache->stored, last, columns->highest + 1, 0);
   }
 }
 
@@ -30,7 +43,7 @@ static void add_bias_gradients(struct cache *cache) {
   const struct slideformer_call *call = plan->call;
   float *partial = plan->partials + cache->unit * plan->partial.size;
   float *key_bias = partial + plan->partial.key_bias + cache->piece.head * plan->partial.taps;
-  NAMED(slideformer_cache_flush_offset)(cache);
+  NAMED(slideformer_offset_flush)(cache);
   for (int64_t t = 0; t < plan->taps; t++) {
     if (call->key_bias) key_bias[t] += cache->grad_key_bias[t];
     for (int64_t c = 0; c < call->channels && call->shift_bias; c++) {
@@ -45,15 +58,18 @@ void NAMED(slideformer_backward)(const struct plan *plan, int64_t unit, char *sc
   cache.unit = unit;
   for (int64_t number = 0; number < unit_pieces(plan, unit); number++) {
     cache.piece = unit_piece(plan, unit, number);
-    const struct split *split = cache.piece.split;
+    const struct box *box = cache.piece.box;
+    const struct split *planes = box->axis[PLANES], *rows = box->axis[ROWS];
     NAMED(slideformer_cache_piece)(&cache);
-    for (int64_t y = split->first; y < split->end; y++) {
-      store_rows(&cache, smaller_of(cache.loaded, plan->rows.needed[y]));
-      NAMED(slideformer_cache_row)(&cache, y);
-      (plan->deformed ? NAMED(slideformer_deformed_backward_row) : NAMED(slideformer_plain_backward_row))(&cache);
-      NAMED(slideformer_cache_store)(&cache, y);
+    for (int64_t plane = planes->first; plane < planes->end; plane++) {
+      for (int64_t row = rows->first; row < rows->end; row++) {
+        store_lines(&cache, smaller_of(cache.loaded, box_needed(plan, box, plane, row)));
+        NAMED(slideformer_cache_row)(&cache, plane, row);
+        (plan->deformed ? NAMED(slideformer_deformed_backward_row) : NAMED(slideformer_plain_backward_row))(&cache);
+        NAMED(slideformer_cache_store)(&cache);
+      }
     }
-    store_rows(&cache, split->highest + 1);
+    store_lines(&cache, box_lines(box));
     add_bias_gradients(&cache);
   }
 }

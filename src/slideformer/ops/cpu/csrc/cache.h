@@ -3,6 +3,7 @@
 #ifndef SLIDEFORMER_CACHE_H
 #define SLIDEFORMER_CACHE_H
 
+#include "box.h"
 #include "isa.h"
 #include "rows.h"
 
@@ -22,25 +23,34 @@ struct ahead {
   int reads, rows;
 };
 
-/* Rows of keys and values as float32 with the zeros that windows reach, in rings: row y is at y % slots. */
+/* Rows of keys and values as float32 with the zeros that windows reach, in rings: line l is at l % slots. Positions
+ * and columns are counted from the first of the piece's box. */
 struct cache {
   const struct plan *plan;
   int64_t keys, values, lanes; /* D, D' and T in whole vectors, in floats */
   int64_t width, slots;        /* of a row with its zeros; rows of the ring */
-  int64_t loaded, stored;      /* rows of the map so far */
+  int64_t loaded, stored;      /* lines of the box so far */
   float *key, *value, *grad_key, *grad_value; /* (slots, width, keys or values) */
   float *outside, *grad_outside; /* a row of zeros that is read for rows out of the map, one to write to */
+  int64_t count;  /* positions of a row */
+  int64_t *place; /* by position: where its first tap reads, from where the first position's does */
   struct line query, grad_query, output, grad_output; /* of the row at hand */
   float *queries, *grad_queries, *outputs, *grad_outputs; /* their (W, keys or values) where not in place */
   float *weights, *grad_logits;  /* (CHUNK, lanes), or of the deformed shift (T padded, CHUNK) */
-  const float **key_tap, **value_tap; /* (T): where a tap reads for the first column */
+  float *given_weights, *given_grads; /* of a half: the row's weights, or logits, and their gradients, in the call */
+  const float **key_tap, **value_tap; /* (T): where a tap reads for the first position */
   float **grad_key_tap, **grad_value_tap;
   float *logit_offset, *grad_logit_offset; /* (variants, lanes): what is added to the logits */
-  int64_t variants, *variant, *variant_column; /* columns whose taps have the same places are one variant */
-  int64_t row_kind;                            /* of the row that the table is for; -1: none */
-  float *shift_bias, *grad_shift_bias;         /* (T padded, keys), or NULL */
-  float *key_bias, *grad_key_bias;             /* (lanes), or NULL */
-  int64_t unit, row; /* the unit, and a row of positions of that kind */
+  const int64_t *variant;                  /* by position */
+  int64_t kind[2];                         /* of the plane and the row that the table is for; -1: none */
+  uint8_t *missing, *lacks;    /* (slots, width), (slots): whether a key does not exist, or one of a row */
+  const uint8_t **missing_tap; /* (T), as key_tap; NULL for rows out of the map */
+  float *masked_offset;        /* (W, lanes): what is added to the logits of a row that a mask concerns */
+  int is_masked;               /* whether one concerns the row at hand */
+  float *shift_bias, *grad_shift_bias; /* (T padded, keys), or NULL */
+  float *key_bias, *grad_key_bias;     /* (lanes), or NULL */
+  int64_t unit, plane, row; /* the unit, and the row of positions at hand */
+  int64_t table_plane, table_row; /* one that the table is for */
   struct piece piece;
   struct ahead ahead;
   int64_t bytes; /* of a position's channels in the maps */
@@ -50,9 +60,33 @@ size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, ch
 /* Start a piece: take the parameters of its head, and nothing is summed yet. */
 void NAMED(slideformer_cache_piece)(struct cache *cache);
 /* Make a row of positions ready: rows of keys and values, where taps read, what is added to logits. */
-void NAMED(slideformer_cache_row)(struct cache *cache, int64_t y);
-/* Store what was computed of a row of positions. */
-void NAMED(slideformer_cache_store)(struct cache *cache, int64_t y);
+void NAMED(slideformer_cache_row)(struct cache *cache, int64_t plane, int64_t row);
+/* Store what was computed of the row at hand. */
+void NAMED(slideformer_cache_store)(struct cache *cache);
+
+/* Make the table of what is added to the logits ready for the row at hand. */
+void NAMED(slideformer_offset_row)(struct cache *cache);
+/* Sum the gradients of what was added to logits into the unit's. */
+void NAMED(slideformer_offset_flush)(struct cache *cache);
+
+/* Where a row of the box's positions starts in a map, and where a line's first column on the map does. */
+static inline struct start position_start(const struct cache *cache, int64_t plane, int64_t row) {
+  return (struct start){{cache->piece.batch, plane, row, cache->piece.box->axis[COLUMNS]->first, cache->piece.head}};
+}
+
+static inline struct start line_start(const struct cache *cache, int64_t line, int64_t column) {
+  const struct axis *axis = cache->plan->axis;
+  int64_t plane = axis_place(&axis[PLANES], line_source(cache->piece.box, line, PLANES));
+  int64_t row = axis_place(&axis[ROWS], line_source(cache->piece.box, line, ROWS));
+  return (struct start){{cache->piece.batch, plane, row, axis_place(&axis[COLUMNS], column), cache->piece.head}};
+}
+
+/* What is added to the logits of a position. */
+static inline const float *offset_of(const struct cache *cache, int64_t x) {
+  if (cache->is_masked) return cache->masked_offset + x * cache->lanes;
+  return cache->logit_offset + cache->variant[x] * cache->lanes;
+}
+
 /* Fetch a position of the rows ahead. A few lines at a time, between the sums: many at once wait for each other. */
 INLINE void fetch(const struct cache *cache, int64_t x) {
   const struct ahead *ahead = &cache->ahead;
@@ -66,8 +100,5 @@ INLINE void fetch(const struct cache *cache, int64_t x) {
     }
   }
 }
-
-/* Sum the gradients of what was added to logits into the unit's. */
-void NAMED(slideformer_cache_flush_offset)(struct cache *cache);
 
 #endif

@@ -9,12 +9,17 @@
 #include "deformed.h"
 
 void NAMED(slideformer_deformed_row)(struct cache *cache) {
-  int64_t width = cache->plan->call->width, keys = cache->keys;
-  for (int64_t first = 0; first < width; first += CHUNK) {
-    int64_t count = smaller_of(CHUNK, width - first), at = cache->plan->columns.start[first] * keys;
+  const struct plan *plan = cache->plan;
+  float *y = cache->weights;
+  for (int64_t first = 0; first < cache->count; first += CHUNK) {
+    int64_t count = smaller_of(CHUNK, cache->count - first), at = first * cache->keys;
     struct line query = line_from(cache->query, first), output = line_from(cache->output, first);
-    contract_chunk(cache, query, cache->key_tap, at, count, first, cache->weights);
-    softmax_chunk(cache, query, count, cache->weights);
-    spread_chunk(cache, cache->weights, cache->value_tap, NULL, at, count, none, output, 1);
+    if (plan->logits) {
+      contract_chunk(cache, query, cache->key_tap, at, count, first, y);
+      weights_of(cache, query, count, y);
+    }
+    if (!plan->logits) take_chunk(cache, cache->given_weights, first, count, y);
+    if (!plan->values) give_chunk(cache, y, first, count, cache->given_weights);
+    if (plan->values) spread_chunk(cache, y, cache->value_tap, NULL, at, count, none, output, 1);
   }
 }

@@ -3,7 +3,7 @@
 #ifndef SLIDEFORMER_DEFORMED_H
 #define SLIDEFORMER_DEFORMED_H
 
-#include "cache.h"
+#include "weights.h"
 
 static const struct line none = {NULL, 0};
 
@@ -86,8 +86,18 @@ static inline vec query_sums(const struct cache *cache, struct line query, int64
   return sums(sum);
 }
 
-/* Logits of a chunk to its weights, in place; 0 for the taps beyond T. */
-static inline void softmax_chunk(const struct cache *cache, struct line query, int64_t count, float *y) {
+/* A chunk's weights are held tap by tap: y[tap][position]; 0 for the taps beyond T and beyond the positions. */
+static inline void take_chunk(const struct cache *cache, const float *given, int64_t first, int64_t count, float *y) {
+  memset(y, 0, (size_t)(cache->plan->blocks * TAPS * CHUNK) * sizeof(float));
+  take_weights(cache, given, first, count, y, CHUNK, 1);
+}
+
+static inline void give_chunk(const struct cache *cache, const float *y, int64_t first, int64_t count, float *given) {
+  give_weights(cache, y, CHUNK, 1, first, count, given);
+}
+
+/* Finish the logits of a chunk and, where values are summed, make them weights, in place; 0 for the taps beyond T. */
+static inline void weights_of(const struct cache *cache, struct line query, int64_t count, float *y) {
   int64_t taps = cache->plan->taps, padded = cache->plan->blocks * TAPS;
   float scale = (float)cache->plan->call->scale;
   for (int64_t first = 0; first < count; first += LANES, y += LANES) {
@@ -100,6 +110,7 @@ static inline void softmax_chunk(const struct cache *cache, struct line query, i
       store(y + t * CHUNK, logit);
       most = larger(logit, most);
     }
+    if (!cache->plan->values) continue;
     for (int64_t t = 0; t < taps; t++) {
       vec e = exp_negative(load(y + t * CHUNK) - most);
       store(y + t * CHUNK, e);

@@ -11,16 +11,18 @@
 static void logits_backward(const struct cache *cache, struct line query, int64_t count, struct line grad_query) {
   float scale = (float)cache->plan->call->scale;
   int64_t taps = cache->plan->taps, padded = cache->plan->blocks * TAPS;
+  int whole = cache->plan->values; /* else the gradients are those of the logits */
   for (int64_t first = 0; first < count; first += LANES) {
     const float *weights = cache->weights + first;
     float *grads = cache->grad_logits + first;
     int64_t some = smaller_of(LANES, count - first);
     vec mean = {0}, from_bias = {0}, query_sum = {0};
     if (cache->key_bias) query_sum = query_sums(cache, line_from(query, first), some);
-    for (int64_t t = 0; t < taps; t++) mean += load(weights + t * CHUNK) * load(grads + t * CHUNK);
+    for (int64_t t = 0; t < taps && whole; t++) mean += load(weights + t * CHUNK) * load(grads + t * CHUNK);
     for (int64_t t = 0; t < taps; t++) {
       /* Lanes beyond the positions have no gradient: theirs are sums over no channel. */
-      vec grad = load(weights + t * CHUNK) * (load(grads + t * CHUNK) - mean);
+      vec grad = load(grads + t * CHUNK);
+      if (whole) grad = load(weights + t * CHUNK) * (grad - mean);
       if (cache->plan->call->logit_bias) cache->grad_logit_offset[t] += sum_lanes(grad)[0];
       grad *= scale;
       store(grads + t * CHUNK, grad);
@@ -92,23 +94,30 @@ static void add_bias_sums(const struct cache *cache, const float *y, struct line
 
 void NAMED(slideformer_deformed_backward_row)(struct cache *cache) {
   const struct plan *plan = cache->plan;
-  int64_t width = plan->call->width, keys = cache->keys;
-  float *partial = plan->partials + cache->unit * plan->partial.size;
-  for (int64_t first = 0; first < width; first += CHUNK) {
-    int64_t count = smaller_of(CHUNK, width - first), at = plan->columns.start[first] * keys;
+  float *sums = plan->partials + cache->unit * plan->partial.size + plan->partial.weight;
+  float *weights = cache->weights, *grads = cache->grad_logits;
+  for (int64_t first = 0; first < cache->count; first += CHUNK) {
+    int64_t count = smaller_of(CHUNK, cache->count - first), at = first * cache->keys;
     struct line query = line_from(cache->query, first), grad_query = line_from(cache->grad_query, first);
     struct line grad_output = line_from(cache->grad_output, first);
-    float *weights = cache->weights, *grads = cache->grad_logits;
-    contract_chunk(cache, query, cache->key_tap, at, count, first, weights);
-    softmax_chunk(cache, query, count, weights);
-    contract_chunk(cache, grad_output, cache->value_tap, at, count, -1, grads);
-    logits_backward(cache, query, count, grad_query);
-    spread_chunk(cache, grads, cache->key_tap, cache->grad_key_tap, at, count, query, grad_query, 0);
-    spread_chunk(cache, weights, NULL, cache->grad_value_tap, at, count, grad_output, none, 0);
-    add_weight_sums(cache, grads, query, cache->key_tap, at, count, partial + plan->partial.weight);
-    add_weight_sums(cache, weights, grad_output, cache->value_tap, at, count, partial + plan->partial.weight);
-    if (!cache->shift_bias) continue;
-    add_bias_sums(cache, grads, query, count);
-    add_bias_sums(cache, weights, grad_output, count);
+    if (plan->logits && plan->values) {
+      contract_chunk(cache, query, cache->key_tap, at, count, first, weights);
+      weights_of(cache, query, count, weights);
+    }
+    if (!plan->logits) take_chunk(cache, cache->given_weights, first, count, weights);
+    if (!plan->values) take_chunk(cache, cache->given_grads, first, count, grads);
+    if (plan->values) contract_chunk(cache, grad_output, cache->value_tap, at, count, -1, grads);
+    if (!plan->logits) give_chunk(cache, grads, first, count, cache->given_grads);
+    if (plan->logits) {
+      logits_backward(cache, query, count, grad_query);
+      spread_chunk(cache, grads, cache->key_tap, cache->grad_key_tap, at, count, query, grad_query, 0);
+      add_weight_sums(cache, grads, query, cache->key_tap, at, count, sums);
+      if (cache->shift_bias) add_bias_sums(cache, grads, query, count);
+    }
+    if (plan->values) {
+      spread_chunk(cache, weights, NULL, cache->grad_value_tap, at, count, grad_output, none, 0);
+      add_weight_sums(cache, weights, grad_output, cache->value_tap, at, count, sums);
+      if (cache->shift_bias) add_bias_sums(cache, weights, grad_output, count);
+    }
   }
 }

@@ -8,10 +8,13 @@ void NAMED(slideformer_forward)(const struct plan *plan, int64_t unit, char *scr
   for (int64_t number = 0; number < unit_pieces(plan, unit); number++) {
     cache.piece = unit_piece(plan, unit, number);
     NAMED(slideformer_cache_piece)(&cache);
-    for (int64_t y = cache.piece.split->first; y < cache.piece.split->end; y++) {
-      NAMED(slideformer_cache_row)(&cache, y);
-      (plan->deformed ? NAMED(slideformer_deformed_row) : NAMED(slideformer_plain_row))(&cache);
-      NAMED(slideformer_cache_store)(&cache, y);
+    const struct split *planes = cache.piece.box->axis[PLANES], *rows = cache.piece.box->axis[ROWS];
+    for (int64_t plane = planes->first; plane < planes->end; plane++) {
+      for (int64_t row = rows->first; row < rows->end; row++) {
+        NAMED(slideformer_cache_row)(&cache, plane, row);
+        (plan->deformed ? NAMED(slideformer_deformed_row) : NAMED(slideformer_plain_row))(&cache);
+        NAMED(slideformer_cache_store)(&cache);
+      }
     }
   }
 }

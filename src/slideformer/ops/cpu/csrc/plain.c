@@ -20,34 +20,46 @@ INLINE void mix(const float *y, const float *const *tap, int64_t at, const float
   UNROLL for (int v = 0; v < vectors; v++) store(out + v * LANES, sum[v]);
 }
 
-void NAMED(slideformer_plain_row)(struct cache *cache) {
-  const struct plan *plan = cache->plan;
-  int64_t width = plan->call->width, taps = plan->taps, keys = cache->keys, values = cache->values;
-  for (int64_t first = 0; first < width; first += CHUNK) {
-    int64_t count = smaller_of(CHUNK, width - first);
-    float *y = cache->weights;
-    for (int64_t x = first; x < first + count; x++, y += cache->lanes) {
-      int64_t at = plan->columns.start[x] * keys;
-      fetch(cache, x);
-      dots_of_size(cache->query.data + x * cache->query.pitch, cache->key_tap, at, cache->shift_bias, taps, keys / LANES, y);
-    }
-    weights_of(cache, first, count, cache->weights);
-    y = cache->weights;
-    for (int64_t x = first; x < first + count; x++, y += cache->lanes) {
-      int64_t at = plan->columns.start[x] * values;
-      float *out = cache->output.data + x * cache->output.pitch;
-      if (values == HEAD32 * LANES && !cache->shift_bias) {
-        if (taps == 9) {
-          mix(y, cache->value_tap, at, NULL, 0, 9, HEAD32, out);
-        } else {
-          mix(y, cache->value_tap, at, NULL, 0, taps, HEAD32, out);
-        }
+static void logits_chunk(const struct cache *cache, int64_t first, int64_t count, float *y) {
+  int64_t taps = cache->plan->taps, keys = cache->keys;
+  for (int64_t x = first; x < first + count; x++, y += cache->lanes) {
+    const float *query = cache->query.data + x * cache->query.pitch;
+    fetch(cache, x);
+    dots_of_size(query, cache->key_tap, cache->place[x] * keys, cache->shift_bias, taps, keys / LANES, y);
+  }
+}
+
+static void values_chunk(const struct cache *cache, int64_t first, int64_t count, const float *y) {
+  int64_t taps = cache->plan->taps, values = cache->values;
+  for (int64_t x = first; x < first + count; x++, y += cache->lanes) {
+    int64_t at = cache->place[x] * values;
+    float *out = cache->output.data + x * cache->output.pitch;
+    if (values == HEAD32 * LANES && !cache->shift_bias) {
+      if (taps == 9) {
+        mix(y, cache->value_tap, at, NULL, 0, 9, HEAD32, out);
       } else {
-        for (int64_t c = 0; c < values; c += LANES) {
-          const float *bias = cache->shift_bias ? cache->shift_bias + c : NULL;
-          mix(y, cache->value_tap, at + c, bias, values, taps, 1, out + c);
-        }
+        mix(y, cache->value_tap, at, NULL, 0, taps, HEAD32, out);
+      }
+    } else {
+      for (int64_t c = 0; c < values; c += LANES) {
+        const float *bias = cache->shift_bias ? cache->shift_bias + c : NULL;
+        mix(y, cache->value_tap, at + c, bias, values, taps, 1, out + c);
       }
     }
+  }
+}
+
+void NAMED(slideformer_plain_row)(struct cache *cache) {
+  const struct plan *plan = cache->plan;
+  for (int64_t first = 0; first < cache->count; first += CHUNK) {
+    int64_t count = smaller_of(CHUNK, cache->count - first);
+    float *y = cache->weights;
+    if (plan->logits) {
+      logits_chunk(cache, first, count, y);
+      weights_of(cache, first, count, y);
+    }
+    if (!plan->logits) take_chunk(cache, cache->given_weights, first, count, y);
+    if (!plan->values) give_chunk(cache, y, first, count, cache->given_weights);
+    if (plan->values) values_chunk(cache, first, count, y);
   }
 }

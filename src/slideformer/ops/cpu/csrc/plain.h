@@ -3,7 +3,9 @@
 #ifndef SLIDEFORMER_PLAIN_H
 #define SLIDEFORMER_PLAIN_H
 
-#include "cache.h"
+#include <float.h>
+
+#include "weights.h"
 
 /* y_t = sum_c x_c (m_t,c + bias_t,c), LANES taps at a time: one vector for each tap, then all summed in
  * one tree. `at` is the column's place in the taps' rows. */
@@ -49,13 +51,23 @@ static inline void dots_of_size(const float *x, const float *const *tap, int64_t
   }
 }
 
-/* Logits of a chunk of positions to their weights, in place; logits are finished on the way. */
+/* A chunk's weights are held position by position: y[position][tap]. */
+static inline void take_chunk(const struct cache *cache, const float *given, int64_t first, int64_t count, float *y) {
+  memset(y, 0, (size_t)(count * cache->lanes) * sizeof(float));
+  take_weights(cache, given, first, count, y, 1, cache->lanes);
+}
+
+static inline void give_chunk(const struct cache *cache, const float *y, int64_t first, int64_t count, float *given) {
+  give_weights(cache, y, 1, cache->lanes, first, count, given);
+}
+
+/* Finish the logits of a chunk of positions and, where values are summed, make them weights, in place. */
 static inline void weights_of(const struct cache *cache, int64_t first, int64_t count, float *y) {
   float scale = (float)cache->plan->call->scale;
   int64_t lanes = cache->lanes;
   for (int64_t x = first; x < first + count; x++, y += lanes) {
     const float *query = cache->query.data + x * cache->query.pitch;
-    const float *offset = cache->logit_offset + cache->variant[x] * lanes;
+    const float *offset = offset_of(cache, x);
     vec query_sum = {0}, most = splat(-INFINITY), sum = {0};
     if (cache->key_bias) {
       for (int64_t c = 0; c < cache->keys; c += LANES) query_sum += load(query + c);
@@ -68,13 +80,16 @@ static inline void weights_of(const struct cache *cache, int64_t first, int64_t 
       store(y + t, logit);
       most = larger(logit, most);
     }
+    if (!cache->plan->values) continue;
     most = largest_lane(most);
+    if (cache->is_masked) most = larger(splat(-FLT_MAX), most); /* a position that sees nothing has no weights */
     for (int64_t t = 0; t < lanes; t += LANES) {
       vec e = exp_negative(load(y + t) - most);
       store(y + t, e);
       sum += e;
     }
-    vec inverse = 1.0f / sum_lanes(sum);
+    sum = sum_lanes(sum);
+    vec inverse = 1.0f / (cache->is_masked ? larger(splat(FLT_MIN), sum) : sum);
     for (int64_t t = 0; t < lanes; t += LANES) store(y + t, load(y + t) * inverse);
   }
 }

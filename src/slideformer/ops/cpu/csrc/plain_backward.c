@@ -35,22 +35,23 @@ INLINE void add(float *const *tap, int64_t at, int64_t taps, int64_t vectors, co
   }
 }
 
-/* Gradients of the unscaled logits of a chunk from those of the weights, in place, and what is summed over positions. */
+/* Gradients of the unscaled logits of a chunk from those of the weights, in place, and what is summed over them. */
 static void logits_backward(const struct cache *cache, int64_t first, int64_t count) {
   float scale = (float)cache->plan->call->scale;
   int64_t lanes = cache->lanes;
+  int whole = cache->plan->values; /* else the gradients are those of the logits */
   for (int64_t x = first; x < first + count; x++) {
     const float *weights = cache->weights + (x - first) * lanes, *query = cache->query.data + x * cache->query.pitch;
     float *grads = cache->grad_logits + (x - first) * lanes;
     float *grad_query = cache->grad_query.data + x * cache->grad_query.pitch;
     float *offset = cache->grad_logit_offset + cache->variant[x] * lanes;
     vec mean = {0}, query_sum = {0}, from_bias = {0};
-    for (int64_t t = 0; t < lanes; t += LANES) mean += load(weights + t) * load(grads + t);
+    for (int64_t t = 0; t < lanes && whole; t += LANES) mean += load(weights + t) * load(grads + t);
     mean = sum_lanes(mean);
     for (int64_t c = 0; c < cache->keys && cache->key_bias; c += LANES) query_sum += load(query + c);
     query_sum = sum_lanes(query_sum);
     for (int64_t t = 0; t < lanes; t += LANES) {
-      vec grad = load(weights + t) * (load(grads + t) - mean);
+      vec grad = whole ? load(weights + t) * (load(grads + t) - mean) : load(grads + t);
       store(offset + t, load(offset + t) + grad);
       grad *= scale;
       store(grads + t, grad);
@@ -64,49 +65,80 @@ static void logits_backward(const struct cache *cache, int64_t first, int64_t co
   }
 }
 
-static void maps_backward(const struct cache *cache, int64_t x, const float *weights, const float *grads) {
+static void keys_backward(const struct cache *cache, int64_t x, const float *grads) {
+  int64_t taps = cache->plan->taps, keys = cache->keys, at = cache->place[x] * keys;
+  const float *query = cache->query.data + x * cache->query.pitch;
+  float *grad_query = cache->grad_query.data + x * cache->grad_query.pitch;
+  if (keys == HEAD32 * LANES && !cache->shift_bias) {
+    spread(cache, at, taps, HEAD32, grads, query, 0, grad_query);
+  } else {
+    for (int64_t c = 0; c < keys; c += LANES) spread(cache, at, taps, 1, grads, query + c, c, grad_query + c);
+  }
+}
+
+static void values_backward(const struct cache *cache, int64_t x, const float *weights) {
+  int64_t taps = cache->plan->taps, values = cache->values, at = cache->place[x] * values;
+  const float *grad_output = cache->grad_output.data + x * cache->grad_output.pitch;
+  if (values == HEAD32 * LANES) {
+    add(cache->grad_value_tap, at, taps, HEAD32, weights, grad_output);
+  } else {
+    for (int64_t c = 0; c < values; c += LANES) {
+      add(cache->grad_value_tap, at + c, taps, 1, weights, grad_output + c);
+    }
+  }
+}
+
+/* Add y_t x to a shift's bias. */
+static void bias_backward(const struct cache *cache, const float *y, const float *x) {
+  for (int64_t t = 0; t < cache->plan->taps && cache->shift_bias; t++) {
+    float *to = cache->grad_shift_bias + t * cache->keys;
+    for (int64_t c = 0; c < cache->keys; c += LANES) store(to + c, load(to + c) + y[t] * load(x + c));
+  }
+}
+
+/* Weights of a chunk, or those that are given, and gradients of weights, or of logits. */
+static void chunk_backward(const struct cache *cache, int64_t first, int64_t count) {
   const struct plan *plan = cache->plan;
   int64_t taps = plan->taps, keys = cache->keys, values = cache->values;
-  int64_t at_key = plan->columns.start[x] * keys, at_value = plan->columns.start[x] * values;
-  const float *query = cache->query.data + x * cache->query.pitch;
-  const float *grad_output = cache->grad_output.data + x * cache->grad_output.pitch;
-  float *grad_query = cache->grad_query.data + x * cache->grad_query.pitch;
-  if (keys == HEAD32 * LANES && values == keys && !cache->shift_bias) {
-    spread(cache, at_key, taps, HEAD32, grads, query, 0, grad_query);
-    add(cache->grad_value_tap, at_value, taps, HEAD32, weights, grad_output);
-    return;
-  }
-  for (int64_t c = 0; c < keys; c += LANES) spread(cache, at_key, taps, 1, grads, query + c, c, grad_query + c);
-  for (int64_t c = 0; c < values; c += LANES) {
-    add(cache->grad_value_tap, at_value + c, taps, 1, weights, grad_output + c);
-  }
-  for (int64_t t = 0; t < taps && cache->shift_bias; t++) {
-    float *to = cache->grad_shift_bias + t * keys;
-    for (int64_t c = 0; c < keys; c += LANES) {
-      store(to + c, load(to + c) + grads[t] * load(query + c) + weights[t] * load(grad_output + c));
+  float *y = cache->weights, *grads = cache->grad_logits;
+  for (int64_t x = first; x < first + count; x++, y += cache->lanes, grads += cache->lanes) {
+    const float *bias = cache->shift_bias;
+    fetch(cache, x);
+    if (plan->logits && plan->values) {
+      const float *query = cache->query.data + x * cache->query.pitch;
+      dots_of_size(query, cache->key_tap, cache->place[x] * keys, bias, taps, keys / LANES, y);
     }
+    if (plan->values) {
+      const float *grad_output = cache->grad_output.data + x * cache->grad_output.pitch;
+      dots_of_size(grad_output, cache->value_tap, cache->place[x] * values, bias, taps, values / LANES, grads);
+    }
+  }
+  if (plan->logits && plan->values) {
+    weights_of(cache, first, count, cache->weights);
+  } else if (plan->logits) {
+    take_chunk(cache, cache->given_grads, first, count, cache->grad_logits);
+  } else {
+    take_chunk(cache, cache->given_weights, first, count, cache->weights);
+    give_chunk(cache, cache->grad_logits, first, count, cache->given_grads);
   }
 }
 
 void NAMED(slideformer_plain_backward_row)(struct cache *cache) {
   const struct plan *plan = cache->plan;
-  int64_t width = plan->call->width, taps = plan->taps, keys = cache->keys, values = cache->values;
-  for (int64_t first = 0; first < width; first += CHUNK) {
-    int64_t count = smaller_of(CHUNK, width - first);
-    float *y = cache->weights, *grads = cache->grad_logits;
-    for (int64_t x = first; x < first + count; x++, y += cache->lanes, grads += cache->lanes) {
-      int64_t start = plan->columns.start[x];
-      fetch(cache, x);
-      const float *bias = cache->shift_bias;
-      const float *query = cache->query.data + x * cache->query.pitch;
-      const float *grad_output = cache->grad_output.data + x * cache->grad_output.pitch;
-      dots_of_size(query, cache->key_tap, start * keys, bias, taps, keys / LANES, y);
-      dots_of_size(grad_output, cache->value_tap, start * values, bias, taps, values / LANES, grads);
-    }
-    weights_of(cache, first, count, cache->weights);
-    logits_backward(cache, first, count);
+  for (int64_t first = 0; first < cache->count; first += CHUNK) {
+    int64_t count = smaller_of(CHUNK, cache->count - first);
+    chunk_backward(cache, first, count);
+    if (plan->logits) logits_backward(cache, first, count);
     for (int64_t i = 0; i < count; i++) {
-      maps_backward(cache, first + i, cache->weights + i * cache->lanes, cache->grad_logits + i * cache->lanes);
+      const float *weights = cache->weights + i * cache->lanes, *grads = cache->grad_logits + i * cache->lanes;
+      if (plan->logits) {
+        keys_backward(cache, first + i, grads);
+        bias_backward(cache, grads, cache->query.data + (first + i) * cache->query.pitch);
+      }
+      if (plan->values) {
+        values_backward(cache, first + i, weights);
+        bias_backward(cache, weights, cache->grad_output.data + (first + i) * cache->grad_output.pitch);
+      }
     }
   }
 }

@@ -4,47 +4,58 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TARGET_PIECES = 32, UNITS = 64, MIN_UNITS = 8, UNITS_PER_THREAD = 6, MIN_ROWS = 16 };
+#include "box.h"
 
-static int64_t reach(const struct axis *axis) { return axis->offset[axis->taps - 1] - axis->offset[0]; }
+/* No split is so short that the sources around it cost more than an eighth; rows are cut for the cache as well. */
+enum { TARGET_PIECES = 32, UNITS = 64, MIN_UNITS = 8, UNITS_PER_THREAD = 6, LONG_ROW = 2048 };
+static const int64_t MIN_SPLIT[AXES] = {16, 16, 512};
 
-/* Enough splits to keep many threads busy where maps and heads are few, but none so low that its border
- * costs more than an eighth. */
-static int64_t count_splits(const struct plan *plan) {
+/* Enough boxes to keep many threads busy where maps and heads are few: cut along planes first, then rows. */
+static int cut_axes(struct plan *plan) {
   const struct slideformer_call *call = plan->call;
-  int64_t maps = larger_of(1, call->batch * call->heads);
-  int64_t lowest = larger_of(MIN_ROWS, 8 * reach(&plan->rows));
-  return larger_of(1, smaller_of(ceil_div(TARGET_PIECES, maps), call->height / lowest));
+  int64_t wanted = ceil_div(TARGET_PIECES, larger_of(1, call->batch * call->heads));
+  plan->boxes = 1;
+  for (int a = 0; a < AXES; a++) {
+    struct axis *axis = &plan->axis[a];
+    int64_t most = larger_of(1, axis->size / larger_of(MIN_SPLIT[a], 8 * axis_reach(axis)));
+    int64_t splits = larger_of(wanted, a == COLUMNS ? ceil_div(axis->size, LONG_ROW) : 1);
+    if (!axis_cut(axis, smaller_of(splits, most))) return 0;
+    wanted = ceil_div(wanted, axis->splits);
+    plan->boxes *= axis->splits;
+  }
+  return 1;
 }
 
-static void fill_splits(struct plan *plan) {
-  int64_t height = plan->call->height, n = plan->splits;
-  for (int64_t s = 0; s < n; s++) {
-    struct split *split = &plan->split[s];
-    *split = (struct split){.first = s * height / n, .end = (s + 1) * height / n, .lowest = height, .highest = -1};
-    for (int64_t y = split->first; y < split->end; y++) {
-      split->lowest = smaller_of(split->lowest, axis_lowest(&plan->rows, y));
-      split->highest = larger_of(split->highest, axis_highest(&plan->rows, y));
+static int fill_boxes(struct plan *plan) {
+  plan->box = malloc((size_t)plan->boxes * sizeof(struct box));
+  if (!plan->box) return 0;
+  plan->slots = 1;
+  for (int64_t number = 0; number < plan->boxes; number++) {
+    struct box *box = &plan->box[number];
+    int64_t rest = number;
+    for (int a = AXES - 1; a >= 0; rest /= plan->axis[a--].splits) {
+      box->axis[a] = &plan->axis[a].split[rest % plan->axis[a].splits];
     }
+    box->side = plan->side_cells;
+    plan->side_cells += box_cells(box);
+    plan->slots = larger_of(plan->slots, box_slots(plan, box));
   }
-  int64_t highest = -1, lowest = height;
-  for (int64_t s = 0; s < n; s++) {
-    plan->split[s].shared_to = highest;
-    highest = larger_of(highest, plan->split[s].highest);
+  return 1;
+}
+
+static int fill_variants(struct plan *plan) {
+  const struct axis *columns = &plan->axis[COLUMNS];
+  plan->variant = malloc((size_t)(2 * columns->size) * sizeof(int64_t));
+  if (!plan->variant) return 0;
+  plan->variant_column = plan->variant + columns->size;
+  int64_t before = 0;
+  for (int64_t x = 0; x < columns->size; x++) {
+    int64_t kind = axis_kind(columns, x, plan->call->relative);
+    if (x == 0 || kind != before) plan->variant_column[plan->variants++] = x;
+    plan->variant[x] = plan->variants - 1;
+    before = kind;
   }
-  for (int64_t s = n - 1; s >= 0; s--) {
-    plan->split[s].shared_from = lowest;
-    lowest = smaller_of(lowest, plan->split[s].lowest);
-  }
-  plan->side_rows = 0;
-  for (int64_t s = 0; s < n; s++) {
-    struct split *split = &plan->split[s];
-    int64_t top = larger_of(0, split->shared_to - split->lowest + 1);
-    int64_t bottom = larger_of(0, split->highest - larger_of(split->shared_from, split->shared_to + 1) + 1);
-    split->side = plan->side_rows;
-    split->side_rows = top + bottom;
-    plan->side_rows += split->side_rows;
-  }
+  return 1;
 }
 
 static void size_partial(struct plan *plan) {
@@ -53,7 +64,7 @@ static void size_partial(struct plan *plan) {
   int64_t at = 0;
   partial->taps = plan->blocks * TAPS;
   partial->table = partial->taps;
-  if (call->relative) partial->table = (2 * plan->rows.taps - 1) * (2 * plan->columns.taps - 1);
+  if (call->relative) partial->table = plan_bias_size(plan);
   partial->weight = at;
   if (call->shift_weight) at += plan_weights(plan);
   partial->bias = at;
@@ -65,7 +76,11 @@ static void size_partial(struct plan *plan) {
   partial->size = at;
 }
 
-static int64_t pieces(const struct plan *plan) { return plan->call->batch * plan->splits * plan->call->heads; }
+static int64_t pieces(const struct plan *plan) { return plan->call->batch * plan->boxes * plan->call->heads; }
+
+static int64_t positions(const struct slideformer_call *call) {
+  return call->batch * call->size[PLANES] * call->size[ROWS] * call->size[COLUMNS] * call->heads;
+}
 
 /* Without sums the threads may split the work in any way; sums of parameter gradients are split by the shapes
  * only, into few enough parts to be small compared with the maps. */
@@ -75,8 +90,7 @@ static void count_units(struct plan *plan) {
     units = UNITS;
     if (plan->partial.size) {
       const struct slideformer_call *call = plan->call;
-      int64_t map = call->batch * call->height * call->width * call->heads * call->channels;
-      units = larger_of(MIN_UNITS, smaller_of(units, map / 4 / plan->partial.size));
+      units = larger_of(MIN_UNITS, smaller_of(units, positions(call) * call->channels / 4 / plan->partial.size));
     }
   }
   plan->units = larger_of(1, smaller_of(pieces(plan), units));
@@ -90,19 +104,20 @@ int64_t unit_pieces(const struct plan *plan, int64_t unit) {
 
 struct piece unit_piece(const struct plan *plan, int64_t unit, int64_t number) {
   int64_t heads = plan->call->heads, piece = unit_first(plan, unit) + number;
-  int64_t split = piece / heads;
-  return (struct piece){split / plan->splits, piece % heads, &plan->split[split % plan->splits]};
+  int64_t box = piece / heads;
+  return (struct piece){box / plan->boxes, piece % heads, &plan->box[box % plan->boxes]};
 }
 
-float *shared_row(const struct plan *plan, struct piece piece, int64_t row) {
-  const struct split *split = piece.split;
-  int64_t number = row - split->lowest, top = larger_of(0, split->shared_to - split->lowest + 1);
-  if (row > split->shared_to) {
-    if (row < split->shared_from) return NULL;
-    number = top + row - larger_of(split->shared_from, split->shared_to + 1);
-  }
-  int64_t map = piece.batch * plan->call->heads + piece.head;
-  return plan->side + ((map * plan->side_rows) + split->side + number) * plan->side_row;
+int64_t plan_tap(const struct plan *plan, int64_t tap, int axis) {
+  for (int a = AXES - 1; a > axis; a--) tap /= plan->axis[a].taps;
+  return tap % plan->axis[axis].taps;
+}
+
+int64_t plan_bias_size(const struct plan *plan) {
+  if (!plan->call->relative) return plan->taps;
+  int64_t size = 1;
+  for (int a = 0; a < AXES; a++) size *= 2 * plan->axis[a].taps - 1;
+  return size;
 }
 
 void plan_pack_weight(const struct plan *plan, float *packed) {
@@ -116,7 +131,7 @@ void plan_pack_weight(const struct plan *plan, float *packed) {
 void plan_add_partials(const struct plan *plan) {
   const struct slideformer_call *call = plan->call;
   int64_t channels = call->channels, taps = plan->taps;
-  int64_t table = call->relative ? (2 * plan->rows.taps - 1) * (2 * plan->columns.taps - 1) : taps;
+  int64_t table = plan_bias_size(plan);
   if (call->shift_weight) memset(call->grad_shift_weight, 0, (size_t)(channels * taps * taps) * sizeof(float));
   if (call->shift_bias) memset(call->grad_shift_bias, 0, (size_t)(channels * taps) * sizeof(float));
   if (call->key_bias) memset(call->grad_key_bias, 0, (size_t)(call->heads * taps) * sizeof(float));
@@ -141,36 +156,34 @@ void plan_add_partials(const struct plan *plan) {
 
 int plan_open(struct plan *plan, const struct slideformer_call *call, int backward, int64_t lanes) {
   *plan = (struct plan){.call = call, .backward = backward, .deformed = call->shift_weight != NULL};
-  plan->taps = (int64_t)call->kernel_size[0] * call->kernel_size[1];
+  plan->logits = call->part != SLIDEFORMER_VALUES;
+  plan->values = call->part != SLIDEFORMER_LOGITS;
+  plan->taps = 1;
+  for (int a = 0; a < AXES; a++) {
+    plan->taps *= call->kernel_size[a];
+    if (!axis_open(&plan->axis[a], call->size[a], call->kernel_size[a], call->dilation[a], call->border[a])) {
+      return SLIDEFORMER_NO_MEMORY;
+    }
+  }
   plan->blocks = ceil_div(plan->taps, TAPS);
   plan->lanes = lanes;
   plan->vectors = ceil_div(call->channels, lanes);
-  int64_t row_numbers = axis_numbers(call->height, call->kernel_size[0]);
-  int64_t numbers = row_numbers + axis_numbers(call->width, call->kernel_size[1]);
-  int clamp = call->border == SLIDEFORMER_CLAMP;
-  plan->numbers = malloc((size_t)numbers * sizeof(int64_t));
-  if (!plan->numbers) return SLIDEFORMER_NO_MEMORY;
-  axis_fill(&plan->rows, call->height, call->kernel_size[0], call->dilation[0], clamp, plan->numbers);
-  axis_fill(&plan->columns, call->width, call->kernel_size[1], call->dilation[1], clamp, plan->numbers + row_numbers);
-  plan->splits = count_splits(plan);
-  plan->split = malloc((size_t)plan->splits * sizeof(struct split));
-  if (!plan->split) return SLIDEFORMER_NO_MEMORY;
-  fill_splits(plan);
+  if (!cut_axes(plan) || !fill_boxes(plan) || !fill_variants(plan)) return SLIDEFORMER_NO_MEMORY;
   if (backward) size_partial(plan);
   count_units(plan);
-  plan->side_row = call->width * (call->channels + call->value_channels);
   return SLIDEFORMER_OK;
 }
 
 void plan_close(struct plan *plan) {
-  free(plan->numbers);
-  free(plan->split);
+  for (int a = 0; a < AXES; a++) axis_close(&plan->axis[a]);
+  free(plan->box);
+  free(plan->variant);
 }
 
 int plan_threads(const struct plan *plan) {
   const struct slideformer_call *call = plan->call;
-  double positions = (double)call->batch * call->height * call->width * call->heads * call->channels;
-  double sums = positions * plan->taps * (plan->deformed ? plan->taps + 1 : 2) * (plan->backward ? 6 : 2);
+  double products = (double)positions(call) * larger_of(call->channels, call->value_channels);
+  double sums = products * plan->taps * (plan->deformed ? plan->taps + 1 : 2) * (plan->backward ? 6 : 2);
   /* Below some 500 000 sums a thread is not worth its start. */
   int64_t worth = (int64_t)smaller_of(call->threads, (int64_t)(sums / 5e5) + 1);
   return (int)larger_of(1, smaller_of(worth, plan->units));

@@ -11,14 +11,7 @@
 /* Output taps that are computed at a time: as many sums as a processor has registers for. */
 #define TAPS 9
 
-/* Some rows of a map, and how it shares the rows of keys and values that it reads with its neighbours. */
-struct split {
-  int64_t first, end;         /* rows of positions */
-  int64_t lowest, highest;    /* rows of keys and values that they read */
-  int64_t shared_to;          /* rows up to here are read by an earlier split, too */
-  int64_t shared_from;        /* rows from here on by a later one */
-  int64_t side, side_rows;    /* where its sums for shared rows lie, among those of one map */
-};
+enum { PLANES, ROWS, COLUMNS, AXES };
 
 /* Where one unit sums the gradients of the parameters, in floats from the start: those of all heads,
  * `taps` (T padded) and `table` floats each. */
@@ -27,30 +20,39 @@ struct partial {
   int64_t taps, table;
 };
 
-/* The work on one map is cut into splits, and each with one head is a piece. Pieces are numbered with the
+/* A box of positions, a split of each axis, and where its sums for sources that others read too lie, among those of
+ * one map. */
+struct box {
+  const struct split *axis[AXES];
+  int64_t side;
+};
+
+/* The work on one map is cut into boxes, and each with one head is a piece. Pieces are numbered with the
  * heads running fastest, as in memory; a unit is a run of them that one thread computes in order
  * and, in the backward pass, sums parameter gradients over. */
 struct plan {
   const struct slideformer_call *call;
   int backward, deformed;
+  int logits, values; /* which halves are computed: both, or one */
   int64_t taps, blocks; /* T, and blocks of TAPS that hold them */
   int64_t lanes, vectors; /* of a vector, and vectors that hold the D channels */
-  struct axis rows, columns;
-  int64_t *numbers; /* of the axes */
-  int64_t splits, units;
-  struct split *split;
+  struct axis axis[AXES];
+  int64_t boxes, units;
+  struct box *box;
+  int64_t variants, *variant, *variant_column; /* columns whose taps have the same places are one variant */
+  int64_t slots; /* rows of keys that a box holds at a time */
   const float *weight; /* shift_weight as (blocks, vectors, T input taps, TAPS output taps, lanes) */
   struct partial partial;
   float *partials;
-  float *side; /* (B, G, side rows, W D + W D') sums for rows that several splits share */
-  int64_t side_rows, side_row;
+  float *side; /* (B, G, side cells, D + D') sums for sources that several boxes, or two ends of one, read */
+  int64_t side_cells;
   size_t scratch_bytes; /* of one thread */
 };
 
-/* One of a unit's pieces of work: a split of one head of one map. */
+/* One of a unit's pieces of work: a box of one head of one map. */
 struct piece {
   int64_t batch, head;
-  const struct split *split;
+  const struct box *box;
 };
 
 /* Cut a call; to be closed even where memory is lacking, which is the only error. */
@@ -66,15 +68,15 @@ void plan_pack_weight(const struct plan *plan, float *packed);
 /* Add the units' sums in order, so that the gradients do not depend on who made them. */
 void plan_add_partials(const struct plan *plan);
 
+/* Index of a tap along one axis. */
+int64_t plan_tap(const struct plan *plan, int64_t tap, int axis);
+
+/* Entries of the logit bias of one head. */
+int64_t plan_bias_size(const struct plan *plan);
+
 int64_t unit_pieces(const struct plan *plan, int64_t unit);
 struct piece unit_piece(const struct plan *plan, int64_t unit, int64_t number);
 
-/* Where a split's sum for one row of keys (and, W D floats on, of values) goes: NULL if straight to the
- * result, as no other split reads this row. */
-float *shared_row(const struct plan *plan, struct piece piece, int64_t row);
-
-static inline int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t larger_of(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 

@@ -80,10 +80,15 @@ struct row {
   int dtype;
 };
 
-static inline struct row row_of(const struct slideformer_map *map, int dtype, int64_t b, int64_t y, int64_t g) {
-  int64_t size = dtype == SLIDEFORMER_FLOAT32 ? 4 : 2;
-  int64_t place = b * map->stride[0] + y * map->stride[1] + g * map->stride[3];
-  return (struct row){(char *)map->data + place * size, map->stride[2] * size, dtype};
+/* Where a row starts: batch, plane, row, column and head. */
+struct start {
+  int64_t index[5];
+};
+
+static inline struct row row_of(const struct slideformer_map *map, int dtype, struct start start) {
+  int64_t size = dtype == SLIDEFORMER_FLOAT32 ? 4 : 2, place = 0;
+  for (int i = 0; i < 5; i++) place += start.index[i] * map->stride[i];
+  return (struct row){(char *)map->data + place * size, map->stride[3] * size, dtype};
 }
 
 static inline struct row row_of_floats(float *data, int64_t channels) {

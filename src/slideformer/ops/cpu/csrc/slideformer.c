@@ -49,7 +49,8 @@ static char *lay_out(struct plan *plan, struct arena *arena, int threads) {
   }
   if (plan->backward) {
     plan->partials = take_floats(arena, plan->units * plan->partial.size);
-    plan->side = take_floats(arena, call->batch * call->heads * plan->side_rows * plan->side_row);
+    int64_t cells = call->batch * call->heads * plan->side_cells;
+    plan->side = take_floats(arena, cells * (call->channels + call->value_channels));
   }
   return take(arena, threads, plan->scratch_bytes);
 }
@@ -78,7 +79,7 @@ static int32_t run(const struct slideformer_call *call, int backward, int64_t *b
         memset(plan.partials, 0, (size_t)(plan.units * plan.partial.size) * sizeof(float));
       }
       run_threads(&plan, kernels->unit, plan.units, threads, scratch);
-      if (backward && plan.side_rows) {
+      if (backward && plan.side_cells) {
         run_threads(&plan, kernels->join, call->batch * call->heads, threads, scratch);
       }
       if (backward) plan_add_partials(&plan);
