@@ -218,6 +218,25 @@ def _other_maps() -> tuple[Case, ...]:
     return tuple(dict.fromkeys(rows))
 
 
+def _long_maps() -> tuple[Case, ...]:
+    """Maps of which each axis in turn is so long that the C kernels cut it, with every border along it."""
+    rows = []
+    for border in BORDERS:
+        rows += [
+            Case(5, 1, border, (1100,), 1, 4, ("key_bias",), False, masked=0.2),
+            Case((3, 3), (2, 1), (border, "clamp"), (70, 5), 2, 16, ("relative",), False, batch=1),
+            Case((3, 5), 1, ("mask", border), (3, 1100), 1, 3, ("logit_bias",), True, batch=1),
+            Case((3, 1, 3), 1, (border, "zeros", "wrap"), (40, 2, 4), 1, 4, ("logit_bias",), True, batch=1),
+            Case((3, 3, 1), 1, ("clamp", border, "mask"), (3, 40, 2), 1, 4, (), False, batch=1, masked=0.2),
+        ]
+    full = ("shift_weight", "shift_bias", "key_bias", "logit_bias")
+    for border in ("zeros", "wrap"):
+        rows.append(Case(3, 2, border, (1100,), 1, 16, full, False, batch=1))
+        rows.append(Case((3, 1, 3), 1, (border, "zeros", "wrap"), (40, 3, 4), 2, 5, full, False, batch=1))
+    return tuple(rows)
+
+
 CASES = _table()
 OTHERS = _other_maps()
+LONG = _long_maps()
 SMALL = tuple(case for case in CASES if case.size == (5, 7) and case.kernel_size == 3 and case.channels == 20)

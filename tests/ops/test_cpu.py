@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from slideformer.ops.call import TENSORS, Call
 from slideformer.ops.cpu import library, operators
 from tests.tiers import fast
 
-from .cases import CASES, OPTIONS, SMALL, Case, assert_agrees, run
+from .cases import CASES, LONG, OPTIONS, OTHERS, SMALL, Case, assert_agrees, run
 
 needs_library = pytest.mark.skipif(library.missing() is not None, reason=str(library.missing()))
 
@@ -34,18 +35,28 @@ def test_the_library_is_there_where_there_is_a_compiler() -> None:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Small calls of every kind: maps smaller than the window, one column, odd channels, wide dilations."""
-    border = draw(st.sampled_from(sorted(OPTIONS)))
-    odd, few = st.sampled_from([1, 3, 5]), st.integers(1, 4)
+    axes, few = draw(st.integers(1, 3)), st.integers(1, 4)
+    kernel = tuple(draw(st.sampled_from([1, 3, 5])) for _ in range(axes))
+    dilation = tuple(draw(st.sampled_from([1, 2, 3, 40])) for _ in range(axes))
+    longest = (40, 12, 5)[axes - 1]
+    size = tuple(draw(st.integers(1, longest)) for _ in range(axes))
+    spans = (step * (side - 1) for side, step in zip(kernel, dilation, strict=True))
+    wraps = [length > span for length, span in zip(size, spans, strict=True)]
+    border = tuple(draw(st.sampled_from(["zeros", "mask", "clamp", *["wrap"] * fits])) for fits in wraps)
+    masked = draw(st.sampled_from([0.0, 0.0, 0.3, 1.0]))
+    shifts = "mask" not in border and not (masked and "wrap" in border) and math.prod(kernel) <= 45
+    options = OPTIONS["clamp" if "clamp" in border else "zeros" if shifts else "mask"]
     return Case(
-        (draw(odd), draw(odd)),
-        (draw(few), draw(st.sampled_from([1, 2, 40]))),
+        kernel,
+        dilation,
         border,
-        (draw(st.integers(1, 12)), draw(st.integers(1, 40))),
+        size,
         draw(few),
         draw(st.integers(1, 37)),
-        draw(st.sampled_from(OPTIONS[border])),
+        draw(st.sampled_from(options)),
         draw(st.booleans()),
         batch=draw(st.integers(1, 2)),
+        masked=masked,
     )
 
 
@@ -57,7 +68,7 @@ def test_random_calls_agree_with_the_reference(case: Case) -> None:
 
 
 @needs_library
-@pytest.mark.parametrize("case", CASES[::29], ids=str)
+@pytest.mark.parametrize("case", [*CASES[::29], *OTHERS[::9], *LONG], ids=str)
 def test_results_do_not_depend_on_the_threads(case: Case) -> None:
     before, results = torch.get_num_threads(), []
     try:
@@ -71,7 +82,7 @@ def test_results_do_not_depend_on_the_threads(case: Case) -> None:
 
 
 @needs_library
-@pytest.mark.parametrize("case", CASES[::17], ids=str)
+@pytest.mark.parametrize("case", [*CASES[::17], *OTHERS[::7], *LONG[::3]], ids=str)
 def test_no_scratch_memory_is_read_before_it_is_written(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     clean, c_call = run(case, "cpu", torch.float32), library.c_call
 
@@ -84,14 +95,34 @@ def test_no_scratch_memory_is_read_before_it_is_written(case: Case, monkeypatch:
 
 
 @needs_library
+@pytest.mark.parametrize("case", LONG, ids=str)
+def test_maps_that_are_cut_along_any_axis_agree_with_the_reference(case: Case) -> None:
+    assert_agrees(case, "cpu", torch.float32)
+
+
+@needs_library
+@pytest.mark.parametrize("size", [(40,), (1100,), (6, 33), (70, 8), (5, 4, 9)], ids=str)
+@pytest.mark.parametrize("deformed", [True, False], ids=["deformed", "plain"])
+def test_a_roll_along_periodic_axes_commutes_with_the_operator(size: tuple[int, ...], deformed: bool) -> None:
+    case = Case(3, 1, "wrap", size, 2, 16, ("shift_weight",) if deformed else (), True, batch=1)
+    tensors = {name: x.detach() for name, x in case.tensors(torch.float32).items()}
+    axes, shifts = tuple(range(1, 1 + len(size))), tuple(range(2, 2 + len(size)))
+    rolled = {
+        name: x.roll(shifts, axes) if name in ("query", "key", "value") else x for name, x in tensors.items()
+    }
+    output = slide_attention(**tensors, **case.window, backend="cpu")
+    assert torch.equal(slide_attention(**rolled, **case.window, backend="cpu"), output.roll(shifts, axes))
+
+
+@needs_library
 @pytest.mark.parametrize("isa", fast(["baseline", "avx2", "avx512"]))
 def test_every_instruction_set_agrees_with_the_reference(isa: str) -> None:
     code = (
         "import sys, torch\n"
         "from slideformer.ops.cpu import library\n"
-        "from tests.ops.cases import CASES, assert_agrees\n"
+        "from tests.ops.cases import CASES, OTHERS, assert_agrees\n"
         "if library.isa() is None: sys.exit(77)\n"
-        "for case in CASES[::11]: assert_agrees(case, 'cpu', torch.float32)\n"
+        "for case in (*CASES[::11], *OTHERS[::5]): assert_agrees(case, 'cpu', torch.float32)\n"
         "print(library.isa())\n"
     )
     environment = {**os.environ, "SLIDEFORMER_CPU_ISA": isa, "OMP_NUM_THREADS": "1"}

@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 import torch
 from slideformer.ops.cpu import library
-from tests.ops.cases import CASES, Case, assert_agrees
+from tests.ops.cases import CASES, LONG, OTHERS, Case, assert_agrees
 library.path = lambda: Path(sys.argv[1])
 torch.set_num_threads(2)
 odd = [
@@ -37,7 +37,7 @@ odd = [
     Case(7, 2, "clamp", (35, 9), 1, 35, ("key_bias", "relative"), False),
     Case(3, 40, "mask", (33, 5), 1, 3, ("logit_bias",), True),
 ]
-for case in (*CASES[::29], *odd):
+for case in (*CASES[::29], *OTHERS[::6], *LONG, *odd):
     for dtype in (torch.float32, torch.bfloat16):
         assert_agrees(case, "cpu", dtype)
 """
