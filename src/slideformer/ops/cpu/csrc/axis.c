@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "slideformer.h"
-
 static int64_t first_tap(const struct axis *axis, int64_t position) { return axis->start[position] + axis->offset[0]; }
 
 static int64_t last_tap(const struct axis *axis, int64_t position) {
@@ -118,18 +116,6 @@ int64_t axis_lowest(const struct axis *axis, int64_t position) {
 int64_t axis_highest(const struct axis *axis, int64_t position) {
   int64_t last = last_tap(axis, position);
   return axis->border == SLIDEFORMER_WRAP ? last : smaller_of(axis->size - 1, last);
-}
-
-int axis_holds(const struct axis *axis, int64_t source) {
-  return axis->border == SLIDEFORMER_WRAP || (source >= 0 && source < axis->size);
-}
-
-int64_t axis_place(const struct axis *axis, int64_t source) {
-  return source < 0 ? source + axis->size : source >= axis->size ? source - axis->size : source;
-}
-
-int axis_counts(const struct axis *axis, int64_t position, int64_t tap) {
-  return axis->border == SLIDEFORMER_ZEROS || axis_holds(axis, axis->start[position] + axis->offset[tap]);
 }
 
 int axis_readers(const struct axis *axis, int64_t place, struct reader found[MOST_READERS]) {

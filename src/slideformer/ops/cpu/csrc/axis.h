@@ -4,7 +4,7 @@
 #ifndef SLIDEFORMER_AXIS_H
 #define SLIDEFORMER_AXIS_H
 
-#include <stdint.h>
+#include "slideformer.h"
 
 static inline int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger_of(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -49,12 +49,6 @@ int64_t axis_relative(const struct axis *axis, int64_t position);
 int64_t axis_lowest(const struct axis *axis, int64_t position);
 int64_t axis_highest(const struct axis *axis, int64_t position);
 
-/* Whether there is something at a source, and where on the map. */
-int axis_holds(const struct axis *axis, int64_t source);
-int64_t axis_place(const struct axis *axis, int64_t source);
-
-/* Whether a tap takes part in the softmax. */
-int axis_counts(const struct axis *axis, int64_t position, int64_t tap);
 
 /* The splits that read a place of the map, and as which source; how many. */
 enum { MOST_READERS = 9 };
@@ -62,6 +56,20 @@ struct reader {
   int64_t split, source;
 };
 int axis_readers(const struct axis *axis, int64_t place, struct reader found[MOST_READERS]);
+
+/* Whether there is something at a source, and where on the map. */
+static inline int axis_holds(const struct axis *axis, int64_t source) {
+  return axis->border == SLIDEFORMER_WRAP || (source >= 0 && source < axis->size);
+}
+
+static inline int64_t axis_place(const struct axis *axis, int64_t source) {
+  return source < 0 ? source + axis->size : source >= axis->size ? source - axis->size : source;
+}
+
+/* Whether a tap takes part in the softmax. */
+static inline int axis_counts(const struct axis *axis, int64_t position, int64_t tap) {
+  return axis->border == SLIDEFORMER_ZEROS || axis_holds(axis, axis->start[position] + axis->offset[tap]);
+}
 
 static inline int is_inner(const struct split *split, int64_t source) {
   return source >= split->inner_first && source < split->inner_end;

@@ -3,21 +3,30 @@
  * taps have the same places, and so a small table; but where a mask concerns a row, by position. */
 #include "cache.h"
 
-/* The logit bias by relative position, or by tap, of the tap of a position. */
-static int64_t bias_place(const struct plan *plan, const int64_t position[AXES], int64_t t) {
+/* A position that stands for all of a variant, and the places of its taps in a logit bias by relative position. */
+struct stand_in {
+  int64_t position[AXES], relative[AXES];
+};
+
+static struct stand_in stand_in(const struct cache *cache, int64_t variant) {
+  const struct plan *plan = cache->plan;
+  struct stand_in it = {{cache->table_plane, cache->table_row, plan->variant_column[variant]}, {0}};
+  for (int a = 0; a < AXES && plan->call->relative; a++) it.relative[a] = axis_relative(&plan->axis[a], it.position[a]);
+  return it;
+}
+
+static int64_t bias_place(const struct plan *plan, const struct stand_in *it, int64_t t) {
   if (!plan->call->relative) return t;
   int64_t place = 0;
   for (int a = 0; a < AXES; a++) {
-    const struct axis *axis = &plan->axis[a];
-    place = place * (2 * axis->taps - 1) + axis_relative(axis, position[a]) + plan_tap(plan, t, a);
+    place = place * (2 * plan->axis[a].taps - 1) + it->relative[a] + plan->tap[a][t];
   }
   return place;
 }
 
-static int is_there(const struct plan *plan, const int64_t position[AXES], int64_t t) {
-  if (t >= plan->taps) return 0;
+static int is_there(const struct plan *plan, const struct stand_in *it, int64_t t) {
   for (int a = 0; a < AXES; a++) {
-    if (!axis_counts(&plan->axis[a], position[a], plan_tap(plan, t, a))) return 0;
+    if (!axis_counts(&plan->axis[a], it->position[a], plan->tap[a][t])) return 0;
   }
   return 1;
 }
@@ -25,12 +34,14 @@ static int is_there(const struct plan *plan, const int64_t position[AXES], int64
 static void fill_table(struct cache *cache) {
   const struct plan *plan = cache->plan;
   const float *bias = plan->call->logit_bias;
-  for (int64_t i = 0; i < plan->variants * cache->lanes; i++) {
-    int64_t position[AXES] = {cache->table_plane, cache->table_row, plan->variant_column[i / cache->lanes]};
-    int64_t t = i % cache->lanes;
-    float *to = &cache->logit_offset[i];
-    *to = is_there(plan, position, t) ? 0 : -INFINITY;
-    if (bias && *to == 0) *to = bias[cache->piece.head * plan_bias_size(plan) + bias_place(plan, position, t)];
+  if (bias) bias += cache->piece.head * plan_bias_size(plan);
+  float *to = cache->logit_offset;
+  for (int64_t variant = 0; variant < plan->variants; variant++, to += cache->lanes) {
+    struct stand_in it = stand_in(cache, variant);
+    for (int64_t t = 0; t < cache->lanes; t++) {
+      int there = t < plan->taps && is_there(plan, &it, t);
+      to[t] = !there ? -INFINITY : bias ? bias[bias_place(plan, &it, t)] : 0;
+    }
   }
 }
 
@@ -39,12 +50,14 @@ void NAMED(slideformer_offset_flush)(struct cache *cache) {
   if (cache->kind[0] < 0 || !plan->backward || !plan->call->logit_bias) return;
   float *partial = plan->partials + cache->unit * plan->partial.size + plan->partial.logit_bias;
   partial += cache->piece.head * plan->partial.table;
-  for (int64_t i = 0; i < plan->variants * cache->lanes; i++) {
-    int64_t position[AXES] = {cache->table_plane, cache->table_row, plan->variant_column[i / cache->lanes]};
-    int64_t t = i % cache->lanes;
-    if (is_there(plan, position, t)) partial[bias_place(plan, position, t)] += cache->grad_logit_offset[i];
-    cache->grad_logit_offset[i] = 0;
+  float *from = cache->grad_logit_offset;
+  for (int64_t variant = 0; variant < plan->variants; variant++, from += cache->lanes) {
+    struct stand_in it = stand_in(cache, variant);
+    for (int64_t t = 0; t < plan->taps; t++) {
+      if (is_there(plan, &it, t)) partial[bias_place(plan, &it, t)] += from[t];
+    }
   }
+  memset(cache->grad_logit_offset, 0, (size_t)(plan->variants * cache->lanes) * sizeof(float));
 }
 
 static void mask_row(struct cache *cache) {

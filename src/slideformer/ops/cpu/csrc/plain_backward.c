@@ -35,6 +35,9 @@ INLINE void add(float *const *tap, int64_t at, int64_t taps, int64_t vectors, co
   }
 }
 
+/* x where another is not minus infinity, else 0. */
+INLINE vec where_finite(vec other, vec x) { return (vec)((ivec)x & (other > splat(-INFINITY))); }
+
 /* Gradients of the unscaled logits of a chunk from those of the weights, in place, and what is summed over them. */
 static void logits_backward(const struct cache *cache, int64_t first, int64_t count) {
   float scale = (float)cache->plan->call->scale;
@@ -51,7 +54,8 @@ static void logits_backward(const struct cache *cache, int64_t first, int64_t co
     for (int64_t c = 0; c < cache->keys && cache->key_bias; c += LANES) query_sum += load(query + c);
     query_sum = sum_lanes(query_sum);
     for (int64_t t = 0; t < lanes; t += LANES) {
-      vec grad = whole ? load(weights + t) * (load(grads + t) - mean) : load(grads + t);
+      vec grad = load(grads + t);
+      grad = whole ? load(weights + t) * (grad - mean) : where_finite(load(offset_of(cache, x) + t), grad);
       store(offset + t, load(offset + t) + grad);
       grad *= scale;
       store(grads + t, grad);

@@ -26,6 +26,18 @@ static int cut_axes(struct plan *plan) {
   return 1;
 }
 
+/* Taps are in row-major order. */
+static int fill_taps(struct plan *plan) {
+  plan->tap[PLANES] = malloc((size_t)(AXES * plan->taps) * sizeof(int64_t));
+  if (!plan->tap[PLANES]) return 0;
+  for (int a = 1; a < AXES; a++) plan->tap[a] = plan->tap[a - 1] + plan->taps;
+  for (int64_t t = 0; t < plan->taps; t++) {
+    int64_t rest = t;
+    for (int a = AXES - 1; a >= 0; rest /= plan->axis[a--].taps) plan->tap[a][t] = rest % plan->axis[a].taps;
+  }
+  return 1;
+}
+
 static int fill_boxes(struct plan *plan) {
   plan->box = malloc((size_t)plan->boxes * sizeof(struct box));
   if (!plan->box) return 0;
@@ -108,11 +120,6 @@ struct piece unit_piece(const struct plan *plan, int64_t unit, int64_t number) {
   return (struct piece){box / plan->boxes, piece % heads, &plan->box[box % plan->boxes]};
 }
 
-int64_t plan_tap(const struct plan *plan, int64_t tap, int axis) {
-  for (int a = AXES - 1; a > axis; a--) tap /= plan->axis[a].taps;
-  return tap % plan->axis[axis].taps;
-}
-
 int64_t plan_bias_size(const struct plan *plan) {
   if (!plan->call->relative) return plan->taps;
   int64_t size = 1;
@@ -168,7 +175,7 @@ int plan_open(struct plan *plan, const struct slideformer_call *call, int backwa
   plan->blocks = ceil_div(plan->taps, TAPS);
   plan->lanes = lanes;
   plan->vectors = ceil_div(call->channels, lanes);
-  if (!cut_axes(plan) || !fill_boxes(plan) || !fill_variants(plan)) return SLIDEFORMER_NO_MEMORY;
+  if (!fill_taps(plan) || !cut_axes(plan) || !fill_boxes(plan) || !fill_variants(plan)) return SLIDEFORMER_NO_MEMORY;
   if (backward) size_partial(plan);
   count_units(plan);
   return SLIDEFORMER_OK;
@@ -176,6 +183,7 @@ int plan_open(struct plan *plan, const struct slideformer_call *call, int backwa
 
 void plan_close(struct plan *plan) {
   for (int a = 0; a < AXES; a++) axis_close(&plan->axis[a]);
+  free(plan->tap[PLANES]);
   free(plan->box);
   free(plan->variant);
 }

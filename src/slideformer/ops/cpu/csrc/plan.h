@@ -37,6 +37,7 @@ struct plan {
   int64_t taps, blocks; /* T, and blocks of TAPS that hold them */
   int64_t lanes, vectors; /* of a vector, and vectors that hold the D channels */
   struct axis axis[AXES];
+  int64_t *tap[AXES]; /* by tap: its index along each axis */
   int64_t boxes, units;
   struct box *box;
   int64_t variants, *variant, *variant_column; /* columns whose taps have the same places are one variant */
@@ -67,9 +68,6 @@ void plan_pack_weight(const struct plan *plan, float *packed);
 
 /* Add the units' sums in order, so that the gradients do not depend on who made them. */
 void plan_add_partials(const struct plan *plan);
-
-/* Index of a tap along one axis. */
-int64_t plan_tap(const struct plan *plan, int64_t tap, int axis);
 
 /* Entries of the logit bias of one head. */
 int64_t plan_bias_size(const struct plan *plan);
