@@ -11,8 +11,8 @@ static void store_columns(const struct cache *cache, int64_t line, int64_t x, in
   int64_t column = line % cache->slots * cache->width + x - cache->piece.box->axis[COLUMNS]->from;
   struct row key, value;
   if (is_inner) {
-    key = row_of(&call->grad_key, call->dtype, line_start(cache, line, x));
-    value = row_of(&call->grad_value, call->dtype, line_start(cache, line, x));
+    key = row_of(&call->grad_key, call->dtype, line_start(plan, cache->piece, line, x));
+    value = row_of(&call->grad_value, call->dtype, line_start(plan, cache->piece, line, x));
   } else {
     int64_t map = cache->piece.batch * call->heads + cache->piece.head, cell = box_cell(cache->piece.box, line, x);
     key = row_of_floats(side_key(plan, map, cell), call->channels);
@@ -24,10 +24,21 @@ static void store_columns(const struct cache *cache, int64_t line, int64_t x, in
   }
 }
 
+/* Keys that do not exist have no gradients. */
+static void clear_missing(const struct cache *cache, int64_t line) {
+  int64_t first = line % cache->slots * cache->width;
+  for (int64_t column = first; column < first + cache->width; column++) {
+    if (!cache->missing[column]) continue;
+    memset(cache->grad_key + column * cache->keys, 0, (size_t)cache->keys * sizeof(float));
+    memset(cache->grad_value + column * cache->values, 0, (size_t)cache->values * sizeof(float));
+  }
+}
+
 /* Store the gradients of lines of keys and values before `end`. */
 static void store_lines(struct cache *cache, int64_t end) {
   const struct split *columns = cache->piece.box->axis[COLUMNS];
   for (; cache->stored < end; cache->stored++) {
+    if (cache->missing && cache->lacks[cache->stored % cache->slots]) clear_missing(cache, cache->stored);
     int is_inner = is_inner_line(cache->piece.box, cache->stored);
     int64_t first = is_inner ? columns->inner_first : columns->highest + 1;
     int64_t last = is_inner ? columns->inner_end : columns->highest + 1;
@@ -55,12 +66,10 @@ static void add_bias_gradients(struct cache *cache) {
 void NAMED(slideformer_backward)(const struct plan *plan, int64_t unit, char *scratch) {
   struct cache cache;
   NAMED(slideformer_cache)(&cache, plan, scratch);
-  cache.unit = unit;
   for (int64_t number = 0; number < unit_pieces(plan, unit); number++) {
-    cache.piece = unit_piece(plan, unit, number);
+    NAMED(slideformer_cache_piece)(&cache, unit, number);
     const struct box *box = cache.piece.box;
     const struct split *planes = box->axis[PLANES], *rows = box->axis[ROWS];
-    NAMED(slideformer_cache_piece)(&cache);
     for (int64_t plane = planes->first; plane < planes->end; plane++) {
       for (int64_t row = rows->first; row < rows->end; row++) {
         store_lines(&cache, smaller_of(cache.loaded, box_needed(plan, box, plane, row)));

@@ -80,8 +80,11 @@ static void take_head(struct cache *cache, int64_t head) {
   }
 }
 
-void NAMED(slideformer_cache_piece)(struct cache *cache) {
+void NAMED(slideformer_cache_piece)(struct cache *cache, int64_t unit, int64_t number) {
   const struct plan *plan = cache->plan;
+  cache->unit = unit;
+  cache->piece = unit_piece(plan, unit, number);
+  cache->next = number + 1 < unit_pieces(plan, unit) ? unit_piece(plan, unit, number + 1) : (struct piece){0};
   const struct slideformer_call *call = plan->call;
   const struct split *columns = cache->piece.box->axis[COLUMNS];
   cache->loaded = cache->stored = 0;
@@ -97,7 +100,22 @@ void NAMED(slideformer_cache_piece)(struct cache *cache) {
   if (call->key_bias) memset(cache->grad_key_bias, 0, (size_t)cache->lanes * sizeof(float));
 }
 
-/* A line of a map as it is read: with the map's other end around a periodic axis, else with zeros. */
+static void load_missing(struct cache *cache, int64_t line) {
+  const struct axis *axis = cache->plan->axis, *columns = &axis[COLUMNS];
+  const struct split *split = cache->piece.box->axis[COLUMNS];
+  const struct start start = line_start(cache->plan, cache->piece, line, 0);
+  const uint8_t *row = cache->plan->call->key_mask;
+  row += ((start.index[0] * axis[PLANES].size + start.index[1]) * axis[ROWS].size + start.index[2]) * columns->size;
+  uint8_t *to = cache->missing + line % cache->slots * cache->width, *lacks = cache->lacks + line % cache->slots;
+  *lacks = 0;
+  for (int64_t x = split->from; x <= split->to; x++) {
+    *to = axis_holds(columns, x) && !row[axis_place(columns, x)];
+    *lacks |= *to++;
+  }
+}
+
+/* A line of a map as it is read: with the map's other end around a periodic axis, else with zeros, and with zeros
+ * where nothing exists. */
 static void load_line(const struct cache *cache, const struct slideformer_map *map, int64_t line, int64_t channels,
                       int64_t pitch, float *to) {
   const struct axis *columns = &cache->plan->axis[COLUMNS];
@@ -105,26 +123,18 @@ static void load_line(const struct cache *cache, const struct slideformer_map *m
   for (int64_t x = split->from, end; x <= split->to; to += (end - x) * pitch, x = end) {
     if (axis_holds(columns, x)) {
       end = smaller_of(split->to + 1, x + columns->size - axis_place(columns, x));
-      struct row row = row_of(map, cache->plan->call->dtype, line_start(cache, line, x));
+      struct row row = row_of(map, cache->plan->call->dtype, line_start(cache->plan, cache->piece, line, x));
       load_row(row, end - x, channels, to, pitch);
     } else {
       end = x < 0 ? smaller_of(0, split->to + 1) : split->to + 1;
       memset(to, 0, (size_t)((end - x) * pitch) * sizeof(float));
     }
   }
-}
-
-static void load_missing(struct cache *cache, int64_t line) {
-  const struct axis *axis = cache->plan->axis, *columns = &axis[COLUMNS];
-  const struct split *split = cache->piece.box->axis[COLUMNS];
-  const int64_t *index = line_start(cache, line, 0).index;
-  const uint8_t *row = cache->plan->call->key_mask;
-  row += ((index[0] * axis[PLANES].size + index[1]) * axis[ROWS].size + index[2]) * columns->size;
-  uint8_t *to = cache->missing + line % cache->slots * cache->width, *lacks = cache->lacks + line % cache->slots;
-  *lacks = 0;
-  for (int64_t x = split->from; x <= split->to; x++) {
-    *to = axis_holds(columns, x) && !row[axis_place(columns, x)];
-    *lacks |= *to++;
+  if (!cache->missing || !cache->lacks[line % cache->slots]) return;
+  const uint8_t *missing = cache->missing + line % cache->slots * cache->width;
+  for (int64_t i = split->to - split->from; i >= 0; i--) {
+    to -= pitch;
+    if (missing[i]) memset(to, 0, (size_t)pitch * sizeof(float));
   }
 }
 
@@ -134,11 +144,11 @@ static void load_lines(struct cache *cache, int64_t highest) {
   int64_t keys = cache->width * cache->keys, values = cache->width * cache->values;
   for (; cache->loaded <= highest; cache->loaded++) {
     int64_t line = cache->loaded, slot = line % cache->slots;
+    if (cache->missing) load_missing(cache, line);
     if (plan->logits) load_line(cache, &call->key, line, call->channels, cache->keys, cache->key + slot * keys);
     if (plan->values) {
       load_line(cache, &call->value, line, call->value_channels, cache->values, cache->value + slot * values);
     }
-    if (cache->missing) load_missing(cache, line);
     if (plan->backward) {
       memset(cache->grad_key + slot * keys, 0, (size_t)keys * sizeof(float));
       memset(cache->grad_value + slot * values, 0, (size_t)values * sizeof(float));
@@ -152,7 +162,7 @@ static void aim_tap_row(struct cache *cache, int64_t plane, int64_t row, int64_t
   const struct split *split = cache->piece.box->axis[COLUMNS];
   int here = axis_holds(&axis[PLANES], plane) && axis_holds(&axis[ROWS], row);
   int64_t slot = here ? line_of(cache->piece.box, plane, row) % cache->slots : 0;
-  if (here && cache->missing) cache->is_masked |= cache->lacks[slot];
+  if (here && cache->plan->excludes) cache->is_masked |= cache->lacks[slot];
   for (int64_t tap = 0; tap < columns->taps; tap++, t++) {
     int64_t column = slot * cache->width + columns->start[split->first] + columns->offset[tap] - split->from;
     cache->key_tap[t] = (here ? cache->key : cache->outside) + column * cache->keys;
@@ -179,7 +189,7 @@ static void aim_taps(struct cache *cache) {
 static struct line aim_row(const struct cache *cache, const struct slideformer_map *map, int64_t channels, float *copy,
                            int is_read) {
   const struct slideformer_call *call = cache->plan->call;
-  struct row row = row_of(map, call->dtype, position_start(cache, cache->plane, cache->row));
+  struct row row = row_of(map, call->dtype, position_start(cache->piece, cache->plane, cache->row));
   if (in_place(call, channels)) return (struct line){(float *)row.data, map->stride[3]};
   int64_t pitch = round_up(channels, LANES);
   if (is_read) load_row(row, cache->count, channels, copy, pitch);
@@ -190,7 +200,7 @@ static void store_row_of(const struct cache *cache, struct line line, const stru
                          int64_t channels) {
   const struct slideformer_call *call = cache->plan->call;
   if (in_place(call, channels)) return;
-  struct row row = row_of(map, call->dtype, position_start(cache, cache->plane, cache->row));
+  struct row row = row_of(map, call->dtype, position_start(cache->piece, cache->plane, cache->row));
   store_row(line.data, line.pitch, cache->count, channels, row);
 }
 
@@ -198,28 +208,52 @@ static void look_ahead(struct cache *cache, const struct slideformer_map *map, s
   cache->ahead.row[cache->ahead.rows++] = row_of(map, cache->plan->call->dtype, start);
 }
 
+/* What is read next: rows of keys and values, and of positions, of this piece or the next. */
+static void aim_reads(struct cache *cache) {
+  const struct plan *plan = cache->plan;
+  const struct slideformer_call *call = plan->call;
+  struct piece piece = cache->piece;
+  int64_t line = cache->loaded, plane = cache->plane, row = cache->row + 1;
+  if (line == box_lines(piece.box)) {
+    piece = cache->next;
+    line = 0;
+  }
+  if (piece.box) {
+    struct start start = line_start(plan, piece, line, piece.box->axis[COLUMNS]->lowest);
+    if (plan->logits) look_ahead(cache, &call->key, start);
+    if (plan->values) look_ahead(cache, &call->value, start);
+  }
+  piece = cache->piece;
+  if (row == piece.box->axis[ROWS]->end) {
+    row = piece.box->axis[ROWS]->first;
+    plane++;
+  }
+  if (plane == piece.box->axis[PLANES]->end) {
+    piece = cache->next;
+    plane = piece.box ? piece.box->axis[PLANES]->first : 0;
+    row = piece.box ? piece.box->axis[ROWS]->first : 0;
+  }
+  if (piece.box) {
+    struct start start = position_start(piece, plane, row);
+    if (plan->logits) look_ahead(cache, &call->query, start);
+    if (plan->backward && plan->values) look_ahead(cache, &call->grad_output, start);
+  }
+}
+
 /* Take aim at what the next row of positions loads, and at what this one stores. */
 static void aim_ahead(struct cache *cache) {
   const struct plan *plan = cache->plan;
   const struct slideformer_call *call = plan->call;
-  const struct box *box = cache->piece.box;
-  int64_t first = box->axis[COLUMNS]->lowest;
-  struct start here = position_start(cache, cache->plane, cache->row);
-  struct start next = position_start(cache, cache->plane, cache->row + 1);
-  int loads = cache->loaded < box_lines(box), goes_on = cache->row + 1 < box->axis[ROWS]->end;
+  struct start here = position_start(cache->piece, cache->plane, cache->row);
+  int64_t lowest = cache->piece.box->axis[COLUMNS]->lowest;
+  struct start stored = line_start(plan, cache->piece, cache->stored, lowest);
   cache->ahead.rows = 0;
-  if (goes_on && plan->logits) look_ahead(cache, &call->query, next);
-  if (loads && plan->logits) look_ahead(cache, &call->key, line_start(cache, cache->loaded, first));
-  if (loads && plan->values) look_ahead(cache, &call->value, line_start(cache, cache->loaded, first));
-  if (goes_on && plan->backward && plan->values) look_ahead(cache, &call->grad_output, next);
+  aim_reads(cache);
   cache->ahead.reads = cache->ahead.rows;
-  if (!plan->backward) {
-    if (plan->values) look_ahead(cache, &call->output, here);
-    return;
-  }
-  if (plan->logits) look_ahead(cache, &call->grad_query, here);
-  if (plan->logits) look_ahead(cache, &call->grad_key, line_start(cache, cache->stored, first));
-  if (plan->values) look_ahead(cache, &call->grad_value, line_start(cache, cache->stored, first));
+  if (!plan->backward && plan->values) look_ahead(cache, &call->output, here);
+  if (plan->backward && plan->logits) look_ahead(cache, &call->grad_query, here);
+  if (plan->backward && plan->logits) look_ahead(cache, &call->grad_key, stored);
+  if (plan->backward && plan->values) look_ahead(cache, &call->grad_value, stored);
 }
 
 /* The row at hand in the dense weights of the call, or in their gradients. */

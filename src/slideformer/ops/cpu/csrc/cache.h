@@ -51,14 +51,14 @@ struct cache {
   float *key_bias, *grad_key_bias;     /* (lanes), or NULL */
   int64_t unit, plane, row; /* the unit, and the row of positions at hand */
   int64_t table_plane, table_row; /* one that the table is for */
-  struct piece piece;
+  struct piece piece, next; /* the piece, and the unit's next, whose box is NULL after the last */
   struct ahead ahead;
   int64_t bytes; /* of a position's channels in the maps */
 };
 
 size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, char *scratch);
-/* Start a piece: take the parameters of its head, and nothing is summed yet. */
-void NAMED(slideformer_cache_piece)(struct cache *cache);
+/* Start one of a unit's pieces: take the parameters of its head, and nothing is summed yet. */
+void NAMED(slideformer_cache_piece)(struct cache *cache, int64_t unit, int64_t number);
 /* Make a row of positions ready: rows of keys and values, where taps read, what is added to logits. */
 void NAMED(slideformer_cache_row)(struct cache *cache, int64_t plane, int64_t row);
 /* Store what was computed of the row at hand. */
@@ -69,16 +69,16 @@ void NAMED(slideformer_offset_row)(struct cache *cache);
 /* Sum the gradients of what was added to logits into the unit's. */
 void NAMED(slideformer_offset_flush)(struct cache *cache);
 
-/* Where a row of the box's positions starts in a map, and where a line's first column on the map does. */
-static inline struct start position_start(const struct cache *cache, int64_t plane, int64_t row) {
-  return (struct start){{cache->piece.batch, plane, row, cache->piece.box->axis[COLUMNS]->first, cache->piece.head}};
+/* Where a row of a box's positions starts in a map, and where a column of one of the lines that it reads is. */
+static inline struct start position_start(struct piece piece, int64_t plane, int64_t row) {
+  return (struct start){{piece.batch, plane, row, piece.box->axis[COLUMNS]->first, piece.head}};
 }
 
-static inline struct start line_start(const struct cache *cache, int64_t line, int64_t column) {
-  const struct axis *axis = cache->plan->axis;
-  int64_t plane = axis_place(&axis[PLANES], line_source(cache->piece.box, line, PLANES));
-  int64_t row = axis_place(&axis[ROWS], line_source(cache->piece.box, line, ROWS));
-  return (struct start){{cache->piece.batch, plane, row, axis_place(&axis[COLUMNS], column), cache->piece.head}};
+static inline struct start line_start(const struct plan *plan, struct piece piece, int64_t line, int64_t column) {
+  const struct axis *axis = plan->axis;
+  int64_t plane = axis_place(&axis[PLANES], line_source(piece.box, line, PLANES));
+  int64_t row = axis_place(&axis[ROWS], line_source(piece.box, line, ROWS));
+  return (struct start){{piece.batch, plane, row, axis_place(&axis[COLUMNS], column), piece.head}};
 }
 
 /* What is added to the logits of a position. */

@@ -6,8 +6,7 @@ void NAMED(slideformer_forward)(const struct plan *plan, int64_t unit, char *scr
   struct cache cache;
   NAMED(slideformer_cache)(&cache, plan, scratch);
   for (int64_t number = 0; number < unit_pieces(plan, unit); number++) {
-    cache.piece = unit_piece(plan, unit, number);
-    NAMED(slideformer_cache_piece)(&cache);
+    NAMED(slideformer_cache_piece)(&cache, unit, number);
     const struct split *planes = cache.piece.box->axis[PLANES], *rows = cache.piece.box->axis[ROWS];
     for (int64_t plane = planes->first; plane < planes->end; plane++) {
       for (int64_t row = rows->first; row < rows->end; row++) {

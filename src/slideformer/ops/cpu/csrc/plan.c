@@ -7,8 +7,8 @@
 #include "box.h"
 
 /* No split is so short that the sources around it cost more than an eighth; rows are cut for the cache as well. */
-enum { TARGET_PIECES = 32, UNITS = 64, MIN_UNITS = 8, UNITS_PER_THREAD = 6, LONG_ROW = 2048 };
-static const int64_t MIN_SPLIT[AXES] = {16, 16, 512};
+enum { TARGET_PIECES = 32, UNITS = 64, MIN_UNITS = 8, UNITS_PER_THREAD = 6, LONG_ROW = 512 };
+static const int64_t MIN_SPLIT[AXES] = {16, 16, 256};
 
 /* Enough boxes to keep many threads busy where maps and heads are few: cut along planes first, then rows. */
 static int cut_axes(struct plan *plan) {
@@ -168,6 +168,7 @@ int plan_open(struct plan *plan, const struct slideformer_call *call, int backwa
   plan->taps = 1;
   for (int a = 0; a < AXES; a++) {
     plan->taps *= call->kernel_size[a];
+    plan->excludes |= call->key_mask && call->border[a] != SLIDEFORMER_ZEROS;
     if (!axis_open(&plan->axis[a], call->size[a], call->kernel_size[a], call->dilation[a], call->border[a])) {
       return SLIDEFORMER_NO_MEMORY;
     }

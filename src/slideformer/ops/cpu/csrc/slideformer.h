@@ -44,7 +44,9 @@ struct slideformer_call {
   double scale;
   struct slideformer_map query, key, value, output;
   struct slideformer_map grad_output, grad_query, grad_key, grad_value;
-  const uint8_t *key_mask; /* (B, Z, H, W), dense, 1 where a key exists, and NULL where all do */
+  /* (B, Z, H, W), dense, 1 where a key and its value exist, and NULL where all do. Others are zero vectors, whatever
+   * the maps hold there, and take part where all borders are zeros. */
+  const uint8_t *key_mask;
   float *weights, *grad_weights; /* of a half: (B, Z, H, W, G, T), dense; the logits, or the weights */
   const float *shift_weight, *shift_bias, *key_bias, *logit_bias;
   float *grad_shift_weight, *grad_shift_bias, *grad_key_bias, *grad_logit_bias;
