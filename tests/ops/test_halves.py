@@ -288,14 +288,14 @@ MISTAKES: dict[str, tuple[Function, tuple[Any, ...], dict[str, Any], type[Except
         (VALUE, VALUE),
         {"backend": "conv"},
         ValueError,
-        r"backend 'conv' cannot take this call: .* not the logits alone; use .auto. or one of ",
+        r"backend 'conv' cannot take this call: .* not the logits alone; use 'auto' or one of ",
     ),
     "no values": (
         slide_attention_values,
         (WEIGHTS, VALUE),
         {"backend": "unfold"},
         ValueError,
-        "backend 'unfold' cannot take this call: .* not the values alone; use .auto. or one of ",
+        "backend 'unfold' cannot take this call: .* not the values alone; use 'auto' or one of ",
     ),
     "no backend": (
         slide_attention_weights,
