@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         backends,
         explain,
         slide_attention,
+        slide_attention_logits,
         slide_attention_values,
         slide_attention_weights,
     )
@@ -38,11 +39,19 @@ __all__ = [
     "open_run",
     "predict",
     "slide_attention",
+    "slide_attention_logits",
     "slide_attention_values",
     "slide_attention_weights",
 ]
 
-_OPERATOR = ("backends", "explain", "slide_attention", "slide_attention_values", "slide_attention_weights")
+_OPERATOR = (
+    "backends",
+    "explain",
+    "slide_attention",
+    "slide_attention_logits",
+    "slide_attention_values",
+    "slide_attention_weights",
+)
 __getattr__ = lazy_names(
     __name__,
     {

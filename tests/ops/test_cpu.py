@@ -178,7 +178,7 @@ def test_a_second_derivative_is_refused_with_the_way_out() -> None:
     tensors = SMALL[0].tensors(torch.float32)
     output = slide_attention(**tensors, **SMALL[0].window, backend="cpu")
     (grad,) = torch.autograd.grad(output.square().sum(), tensors["query"], create_graph=True)
-    with pytest.raises(NotImplementedError, match='pass backend="matmul" to slide_attention'):
+    with pytest.raises(NotImplementedError, match='pass backend="matmul"'):
         grad.sum().backward()
 
 

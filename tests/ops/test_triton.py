@@ -241,7 +241,7 @@ def test_second_derivatives_name_the_backend_that_has_them() -> None:
     tensors = CASES[4].tensors(torch.float32)
     output = slide_attention(**tensors, **CASES[4].window, backend="triton")
     (grad,) = torch.autograd.grad(output.square().sum(), tensors["query"], create_graph=True)
-    with pytest.raises(NotImplementedError, match='pass backend="matmul" to slide_attention'):
+    with pytest.raises(NotImplementedError, match='pass backend="matmul"'):
         grad.sum().backward()
 
 

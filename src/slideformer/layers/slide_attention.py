@@ -41,7 +41,7 @@ class SlideAttention(nn.Module):
         deform: whether a learned shift is added to the fixed one; without it this is plain local attention.
         qkv_bias: whether the projection to query, key and value has a bias.
         attn_drop: dropout of the attention weights, a probability. Above 0 and in training the weights are
-            laid out in memory, T numbers a position and head, which is slow.
+            laid out in memory, T numbers a position and head.
         proj_drop: dropout of the output, a probability.
         backend: of the operator, see `slideformer.backends`.
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 from slideformer.ops import conv, cpu, matmul, reference, shift, triton, unfold
 from slideformer.ops.call import Call
 
+# The operator or one of its halves: a field of `Backend`.
+Part = Literal["attend", "logits", "values"]
+
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute the operator.
+    """One way to compute the operator, and perhaps its halves.
 
     Attributes:
         name: the name to choose it by.
@@ -25,6 +29,8 @@ class Backend:
         refusal: the reason why it cannot take a call, as a sentence, or None.
         automatic: whether ``backend="auto"`` may choose it.
         one_hot: whether it multiplies by a one-hot kernel where nothing is deformed.
+        logits: computes the first half of the operator alone, None where it cannot.
+        values: computes the second half alone, likewise.
     """
 
     name: str
@@ -35,17 +41,44 @@ class Backend:
     refusal: Callable[[Call], str | None] = lambda call: None
     automatic: bool = False
     one_hot: bool = False
+    logits: Callable[[Call], Tensor] | None = None
+    values: Callable[[Call], Tensor] | None = None
 
 
 # In the order in which "auto" asks them. A new backend is one file and one row.
 BACKENDS: tuple[Backend, ...] = (
     Backend("triton", triton.attend, "fused GPU kernels, forward and backward", 0, 0, triton.refusal, True),
     Backend("cpu", cpu.attend, "fused kernels in C, forward and backward", 0, 0, cpu.refusal, True),
-    Backend("matmul", matmul.attend, "matrix products, tap by tap, in tiles", 2, 0, automatic=True),
+    Backend(
+        "matmul",
+        matmul.attend,
+        "matrix products, tap by tap, in tiles",
+        2,
+        0,
+        automatic=True,
+        logits=matmul.logits,
+        values=matmul.values,
+    ),
     Backend("conv", conv.attend, "the paper's form: one merged depthwise convolution", 0, 2, one_hot=True),
-    Backend("shift", shift.attend, "the paper's row view: shifted copies of the map", 0, 2),
+    Backend(
+        "shift",
+        shift.attend,
+        "the paper's row view: shifted copies of the map",
+        0,
+        2,
+        logits=shift.logits,
+        values=shift.values,
+    ),
     Backend("unfold", unfold.attend, "the paper's column view: Im2Col by F.unfold", 0, 2, unfold.refusal),
-    Backend("reference", reference.attend, "the plain formula, which the others are checked against", 0, 4),
+    Backend(
+        "reference",
+        reference.attend,
+        "the plain formula, which the others are checked against",
+        0,
+        4,
+        logits=reference.logits,
+        values=reference.values,
+    ),
 )
 
 
@@ -58,12 +91,22 @@ def find(name: str) -> Backend:
     raise ValueError(f"backend must be 'auto' or one of {names}, got {name!r}")
 
 
-def select(call: Call, name: str) -> Backend:
-    """The backend that takes a call: the named one, or the first automatic one that accepts."""
+def select(call: Call, name: str, part: Part = "attend") -> Backend:
+    """The backend that takes a call: the named one, or the first automatic one that can."""
     if name == "auto":
-        return next(backend for backend in BACKENDS if backend.automatic and backend.refusal(call) is None)
+        return next(
+            backend
+            for backend in BACKENDS
+            if backend.automatic and getattr(backend, part) is not None and backend.refusal(call) is None
+        )
     backend = find(name)
-    reason = backend.refusal(call)
+    reason = backend.refusal(call) if getattr(backend, part) is not None else no_halves(part)
     if reason is not None:
         raise ValueError(f"backend {name!r} cannot take this call: {reason}")
     return backend
+
+
+def no_halves(part: Part) -> str:
+    """The reason why a backend cannot compute a half of the operator alone, as a sentence."""
+    others = ", ".join(repr(row.name) for row in BACKENDS if getattr(row, part) is not None)
+    return f"it computes weights and sums in one, and not the {part} alone; use 'auto' or one of {others}"

@@ -25,6 +25,9 @@ class Call:
     shift_weight ``(D, T, T)``, shift_bias ``(D, T)``, key_bias ``(G, T)``, logit_bias ``(G, T)`` or, an entry
     an axis, ``(G, 2K - 1, ...)``. Where there is a mask, key and value are zero under it. ``named`` says
     whether the backend was chosen by name: then it hands nothing over to another form.
+
+    A half of the operator is a call, too, in which one map has no channels (`no_channels`): logits have no
+    value, and the sum of values has no key and, for query, the weights ``(B, *map, G, T)``.
     """
 
     query: Tensor
@@ -65,10 +68,20 @@ class Call:
         return tuple([getattr(self, name) for name in TENSORS])
 
     def logit_offset(self) -> Tensor | None:
-        """The part of the logits that does not depend on the query; broadcasts to ``(B, *map, G, T)``.
+        """The same as `tap_offset`, for a softmax.
 
         A position whose taps are all left out gets zeros: its keys and values are zeros, and so is then all
         that is computed of it.
+        """
+        offset = self.tap_offset()
+        if offset is None or self.key_mask is None:
+            return offset
+        return torch.where((offset > -torch.inf).any(-1, keepdim=True), offset, 0.0)
+
+    def tap_offset(self) -> Tensor | None:
+        """The part of the logits that does not depend on the query; broadcasts to ``(B, *map, G, T)``.
+
+        Minus infinity where a tap is left out.
         """
         like = torch.empty(0, dtype=self.dtype, device=self.query.device)
         offset = self.window.logit_offset(self.map_size, self.logit_bias, like)
@@ -76,8 +89,21 @@ class Call:
         if self.key_mask is None:
             return offset
         offset = torch.zeros((), dtype=like.dtype, device=like.device) if offset is None else offset
-        offset = torch.where(self.window.masked(self.key_mask), -torch.inf, offset)
-        return torch.where((offset > -torch.inf).any(-1, keepdim=True), offset, 0.0)
+        return torch.where(self.window.masked(self.key_mask), -torch.inf, offset)
+
+    def finished(self, products: Tensor) -> Tensor:
+        """Logits of products of queries and keys, ``(B, *map, G, T)``; constants where a tap is left out."""
+        offset = self.tap_offset()
+        if offset is None:
+            return products
+        return torch.where(offset == -torch.inf, offset, products + offset)
+
+    def softmax(self, logits: Tensor) -> Tensor:
+        """Softmax of `finished` logits over the taps; zeros where a query sees nothing."""
+        if self.key_mask is None:  # every query sees itself
+            return logits.softmax(-1)
+        seen = (logits != -torch.inf).any(-1, keepdim=True)
+        return torch.where(seen, torch.where(seen, logits, 0.0).softmax(-1), 0.0)
 
     def upcast(self) -> Call:
         """The same call with every tensor in the dtype of the computation."""
@@ -86,6 +112,11 @@ class Call:
             name: x.to(self.dtype) for name, x in given if x is not None and name != MASK
         }
         return replace(self, **tensors)
+
+
+def no_channels(like: Tensor) -> Tensor:
+    """A map that is not there: ``(B, *map, G, 0)``, which nothing depends on."""
+    return like.detach()[..., :0]
 
 
 # Read from the annotations of the fields once, here: the maps and the mask, which have a batch, then the

@@ -91,19 +91,24 @@ def strided(name: str, x: Tensor) -> None:
         raise TypeError(f"{name} must be a dense tensor, got {x.layout}; use {name}.to_dense()")
 
 
+def feature_map(name: str, x: Tensor) -> None:
+    """Check that an argument has heads, channels and one to three axes, and that its numbers are floating."""
+    strided(name, x)
+    if not 4 <= x.ndim <= 6:
+        raise ValueError(
+            f"{name} must have 4 to 6 dimensions, (B, *map, G, D) with a map of one to three axes, "
+            f"got {tuple(x.shape)}; split channels into heads with x.unflatten(-1, (heads, -1))"
+        )
+    if x.dtype not in FLOATS:
+        raise TypeError(
+            f"{name} must be float64, float32, float16 or bfloat16, got {x.dtype}; use {name}.float()"
+        )
+
+
 def maps(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Check that the shapes of the maps fit each other, and that their numbers are floating."""
     for name, x in (("query", query), ("key", key), ("value", value)):
-        strided(name, x)
-        if not 4 <= x.ndim <= 6:
-            raise ValueError(
-                f"{name} must have 4 to 6 dimensions, (B, *map, G, D) with a map of one to three axes, "
-                f"got {tuple(x.shape)}; split channels into heads with x.unflatten(-1, (heads, -1))"
-            )
-        if x.dtype not in FLOATS:
-            raise TypeError(
-                f"{name} must be float64, float32, float16 or bfloat16, got {x.dtype}; use {name}.float()"
-            )
+        feature_map(name, x)
     if query.shape != key.shape:
         raise ValueError(
             f"query and key must have one shape, got {tuple(query.shape)} and {tuple(key.shape)}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Derivatives of the fused kernels, and how they run under `torch.func`.
+"""Derivatives of the fused kernels, of the operator or of a half of it, and how they run under `torch.func`.
 
 The kernels compute the output and the first derivatives; `vmap` folds maps into the batch, or calls the
 kernels one sample at a time. Everything else (second and higher derivatives, forward mode) is computed by the
@@ -24,12 +24,14 @@ from slideformer.ops.window import Window
 
 Tensors = tuple[Tensor, ...]
 # The first of the tensors, the maps and the mask, have a batch; the parameters after them have none.
-BATCHED, COUNT, VALUE = TENSORS.index(MASK) + 1, len(TENSORS), TENSORS.index("value")
+BATCHED, COUNT = TENSORS.index(MASK) + 1, len(TENSORS)
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """The fused passes of a backend, called with tensors that no transform wraps.
+    """The fused passes of a backend, of the operator or a half of it.
+
+    They are called with tensors that no transform wraps.
 
     Attributes:
         name: the backend's.
@@ -40,6 +42,7 @@ class Kernels:
         compiled: computes the call under `torch.compile`, with first derivatives.
         portable: whether the backend is made of ordinary operators itself: then these may compute the other
             derivatives even where it was chosen by name.
+        formula: computes the same by ordinary operators.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Kernels:
     backward: Callable[[Call, Tensor, Tensors, Sequence[bool]], Sequence[Tensor]]
     compiled: Callable[[Call], Tensor]
     portable: bool = False
+    formula: Callable[[Call], Tensor] = shift.attend
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,7 @@ class Options:
         """Reject derivatives that the kernels cannot compute, where their backend was chosen by name."""
         if self.named and not self.kernels.portable:
             raise NotImplementedError(
-                f"backend {self.kernels.name!r} has no {derivatives}; "
-                'pass backend="matmul" to slide_attention, or backend="auto"'
+                f'backend {self.kernels.name!r} has no {derivatives}; pass backend="matmul" or backend="auto"'
             )
 
 
@@ -107,7 +110,7 @@ def vector_jacobian(function: Callable[..., Tensors], inputs: Tensors, grads: Te
 
 def portable_output(tensors: Sequence[Any], options: Options) -> Tensors:
     """Compute the output by ordinary operators."""
-    return (shift.attend(options.call(tensors)),)
+    return (options.kernels.formula(options.call(tensors)),)
 
 
 def portable_gradients(tensors: Sequence[Any], options: Options) -> Tensors:
@@ -181,7 +184,7 @@ def vmap_calls(
     return outputs, (0,) * len(outputs)
 
 
-class Attention(torch.autograd.Function):
+class Output(torch.autograd.Function):
     """The output by a fused forward pass, then what its backward pass takes."""
 
     @staticmethod
@@ -197,7 +200,7 @@ class Attention(torch.autograd.Function):
         ctx.undefined = (None,) * (len(output) - 1)
         ctx.mark_non_differentiable(*output[1:])
         ctx.save_for_backward(*tensors, *(output if ctx.undefined else ()))
-        ctx.save_for_forward(*tensors)
+        ctx.save_for_forward(*tensors, output[0])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -214,15 +217,14 @@ class Attention(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
         """Tangent of the output."""
-        tensors = ctx.saved_tensors
-        value = tensors[VALUE]
-        tangent = jacobian_vector(portable_output, tensors, ctx.options, tangents, (value,))
+        *tensors, output = ctx.saved_tensors
+        tangent = jacobian_vector(portable_output, tensors, ctx.options, tangents, (output,))
         return (*tangent, *ctx.undefined)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Tensors, tuple[int, ...]]:
         """Outputs of several calls."""
-        return vmap_calls(Attention, info.batch_size, in_dims, arguments, BATCHED)
+        return vmap_calls(Output, info.batch_size, in_dims, arguments, BATCHED)
 
 
 class Gradients(torch.autograd.Function):
@@ -276,7 +278,7 @@ class Gradients(torch.autograd.Function):
         return vmap_calls(Gradients, info.batch_size, in_dims, arguments, batched)
 
 
-class PlainAttention(Attention):
+class PlainOutput(Output):
     """The same outside of transforms, where PyTorch calls functions without `setup_context` much faster."""
 
     setup_context = torch.autograd.Function.setup_context
@@ -284,8 +286,8 @@ class PlainAttention(Attention):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensors:
         """Run the kernels and keep what the backward pass takes."""
-        output = Attention.forward(*arguments)
-        Attention.setup_context(ctx, arguments, output)
+        output = Output.forward(*arguments)
+        Output.setup_context(ctx, arguments, output)
         return output
 
 
@@ -325,12 +327,12 @@ def recomputing(name: str, form: Callable[[Call], Tensor]) -> Kernels:
         )
         return vector_jacobian(function, inputs, (grad,))
 
-    kernels = Kernels(name, lambda call: (form(call),), backward, form, portable=True)
+    kernels = Kernels(name, lambda call: (form(call),), backward, form, portable=True, formula=form)
     return kernels
 
 
 def attend(call: Call, kernels: Kernels) -> Tensor:
-    """Slide attention by fused kernels, differentiable any number of times and in every mode of PyTorch."""
+    """Slide attention or a half of it by kernels, with every derivative and in every mode of PyTorch."""
     tensors, plain = call.tensors(), not in_transform()
     compiling = torch.compiler.is_compiling()
     if plain and not compiling and is_final(tensors):
@@ -341,6 +343,6 @@ def attend(call: Call, kernels: Kernels) -> Tensor:
         if plain and not any(map(has_tangent, tensors)):
             return kernels.compiled(call)
         options.require("compiled transforms")
-        return shift.attend(call)
-    output: Tensor = (PlainAttention if plain else Attention).apply(*tensors, options)[0]
+        return kernels.formula(call)
+    output: Tensor = (PlainOutput if plain else Output).apply(*tensors, options)[0]
     return output

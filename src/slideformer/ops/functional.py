@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from slideformer.ops import backend as table
-from slideformer.ops import checks, derivatives, reference
-from slideformer.ops.call import PARAMETERS, Call
+from slideformer.ops import checks, derivatives
+from slideformer.ops.call import PARAMETERS, Call, no_channels
 from slideformer.ops.derivatives import recomputing
 from slideformer.ops.explanation import Explanation, explain_call
 from slideformer.ops.precision import autocast_maps, autocast_parameter, autocasts, own_precision
@@ -59,10 +60,22 @@ def checked(
     if isinstance(factor, Tensor):
         query, factor = scaled(query, factor), 1.0
     if key_mask is not None:
-        key, value = existing(key, key_mask), existing(value, key_mask)
+        both = value is key  # of a half there is one map
+        key = existing(key, key_mask)
+        value = key if both else existing(value, key_mask)
         # Zero vectors that take part are all that there is to a mask where the border is of zeros.
         key_mask = None if window.zeros else key_mask
     return Call(query, key, value, window, factor, key_mask, **optional, named=named)
+
+
+def computed(call: Call, backend: str, part: table.Part = "attend") -> Tensor:
+    """Compute a checked call, or a half of the operator, by the backend that takes it."""
+    chosen = table.select(call, backend, part)
+    form: Callable[[Call], Tensor] = getattr(chosen, part)
+    # The backward pass of ordinary operators runs in the precision of its surroundings, maybe autocast's.
+    rounds = autocasts(call.query) and not chosen.automatic and not torch.compiler.is_compiling()
+    with own_precision(call.query):
+        return derivatives.attend(call, recomputing(chosen.name, form)) if rounds else form(call)
 
 
 def existing(x: Tensor, mask: Tensor) -> Tensor:
@@ -147,15 +160,34 @@ def slide_attention(
     options = (kernel_size, dilation, border)
     parameters = (shift_weight, shift_bias, key_bias, logit_bias)
     call = checked(query, key, value, options, parameters, scale, key_mask=key_mask, named=backend != "auto")
-    chosen = table.select(call, backend)
-    # The backward pass of ordinary operators runs in the precision of its surroundings, maybe autocast's.
-    rounds = autocasts(query) and not chosen.automatic and not torch.compiler.is_compiling()
-    with own_precision(query):
-        return (
-            derivatives.attend(call, recomputing(chosen.name, chosen.attend))
-            if rounds
-            else chosen.attend(call)
-        )
+    return computed(call, backend)
+
+
+def slide_attention_logits(
+    query: Tensor,
+    key: Tensor,
+    *,
+    kernel_size: Size = 3,
+    dilation: Size = 1,
+    border: Borders = "zeros",
+    key_mask: Tensor | None = None,
+    shift_weight: Tensor | None = None,
+    shift_bias: Tensor | None = None,
+    key_bias: Tensor | None = None,
+    logit_bias: Tensor | None = None,
+    scale: float | Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Compute how well each query fits the key at each tap of its window: the operator before its softmax.
+
+    Arguments, errors and equations are those of `slide_attention`, as is what is differentiable.
+
+    Returns:
+        ``(B, *map, G, T)``, float32 at least; minus infinity, a constant, where a tap is left out.
+    """
+    options = (kernel_size, dilation, border)
+    parameters = (shift_weight, shift_bias, key_bias, logit_bias)
+    return computed(logits_call(query, key, options, parameters, scale, key_mask, backend), backend, "logits")
 
 
 def slide_attention_weights(
@@ -171,20 +203,43 @@ def slide_attention_weights(
     key_bias: Tensor | None = None,
     logit_bias: Tensor | None = None,
     scale: float | Tensor | None = None,
+    backend: str = "auto",
 ) -> Tensor:
-    """Compute how much each position attends to each tap of its window, by the plain formula.
+    """Compute how much each position attends to each tap of its window: the softmax of the logits.
 
-    Arguments, errors and equations are those of `slide_attention`.
+    Arguments, errors and equations are those of `slide_attention`, as is what is differentiable.
 
     Returns:
-        ``(B, *map, G, T)``, float32 at least; sums to 1 over the taps. It holds T numbers a position and
-        head, which `slide_attention` never does: use it to look, not to run.
+        ``(B, *map, G, T)``, float32 at least; sums to 1 over the taps, zeros where a query sees nothing. It
+        holds T numbers a position and head, which `slide_attention` never does: use it to look, and to change
+        weights on their way to `slide_attention_values`.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 1, 14, 14, 2, 32)
+        >>> weights = slide_attention_weights(q, k, kernel_size=3)
+        >>> slide_attention_values(weights, v, kernel_size=3).shape
+        torch.Size([1, 14, 14, 2, 32])
     """
     options = (kernel_size, dilation, border)
     parameters = (shift_weight, shift_bias, key_bias, logit_bias)
-    call = checked(query, key, key, options, parameters, scale, key_mask=key_mask)
+    call = logits_call(query, key, options, parameters, scale, key_mask, backend)
+    logits = computed(call, backend, "logits")
     with own_precision(query):
-        return reference.attention_weights(call)
+        return call.softmax(logits)
+
+
+def logits_call(
+    query: Tensor,
+    key: Tensor,
+    options: tuple[Size, Size, Borders],
+    parameters: Sequence[Tensor | None],
+    scale: float | Tensor | None,
+    key_mask: Tensor | None,
+    backend: str,
+) -> Call:
+    """The checked arguments of the first half."""
+    call = checked(query, key, key, options, parameters, scale, key_mask=key_mask, named=backend != "auto")
+    return replace(call, value=no_channels(call.key))
 
 
 def slide_attention_values(
@@ -197,14 +252,16 @@ def slide_attention_values(
     key_mask: Tensor | None = None,
     shift_weight: Tensor | None = None,
     shift_bias: Tensor | None = None,
+    backend: str = "auto",
 ) -> Tensor:
-    """Sum the shifted values with given weights, by the plain formula: ``sum_t A_t V'_t``.
+    """Sum the shifted values with given weights, the operator after its softmax: ``sum_t A_t V'_t``.
 
     With the weights of `slide_attention_weights` this is `slide_attention`; dropout and other changes of the
     weights go between the two.
 
     Args:
-        weights: ``(B, *map, G, T)``, in float32 or value's dtype.
+        weights: ``(B, *map, G, T)``, in float32 or value's dtype; any numbers. Those of taps that are left
+            out do not matter as long as they are finite.
         value: ``(B, *map, G, D)``.
         kernel_size: as in `slide_attention`, as are the other arguments and errors.
         dilation: spacing of the taps.
@@ -212,18 +269,22 @@ def slide_attention_values(
         key_mask: ``(B, *map)`` or None.
         shift_weight: ``(D, T, T)`` or None.
         shift_bias: ``(D, T)`` or None.
+        backend: as in `slide_attention`.
 
     Returns:
-        ``(B, *map, G, D)``.
+        ``(B, *map, G, D)`` in value's dtype.
     """
+    checks.feature_map("value", value)
     options = (kernel_size, dilation, border)
     # Neither the biases of the logits nor the scale matter to values.
-    call = checked(value, value, value, options, (shift_weight, shift_bias, None, None), key_mask=key_mask)
+    parameters = (shift_weight, shift_bias, None, None)
+    call = checked(value, value, value, options, parameters, 1.0, key_mask=key_mask, named=backend != "auto")
     if autocasts(value):
         weights = autocast_parameter(weights, value)
     checks.weights(weights, value, call.window)
-    with own_precision(value):
-        return reference.weighted_values(weights.to(call.dtype), call)
+    # The mask has made zeros of values that do not exist, which is all that it does to their sum.
+    call = replace(call, query=weights.to(call.dtype), key=no_channels(call.value), key_mask=None)
+    return computed(call, backend, "values")
 
 
 def explain(

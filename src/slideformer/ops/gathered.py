@@ -8,6 +8,7 @@ depthwise convolution); the sums that follow are these.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,26 +22,37 @@ def mix(taps: Tensor, shift_weight: Tensor | None) -> Tensor:
     return taps if shift_weight is None else torch.einsum("bgdun,dtu->bgdtn", taps, shift_weight)
 
 
-def attend(call: Call, gather: Callable[[Tensor, Call], Tensor]) -> Tensor:
-    """Slide attention over the neighbours that ``gather`` lays out.
+# Lays out the shifted, deformed neighbours of a map: ``(B, *map, G, D) -> (B, G, D, T, N)``.
+Gather = Callable[[Tensor, Call], Tensor]
 
-    Args:
-        call: the checked arguments.
-        gather: gives the shifted, deformed neighbours of a map: ``(B, *map, G, D) -> (B, G, D, T, N)``.
-    """
-    dtype, size = call.value.dtype, call.map_size
+
+def attend(call: Call, gather: Gather) -> Tensor:
+    """Slide attention over the neighbours that ``gather`` lays out."""
+    weights = call.softmax(logits(call, gather))
+    return values(replace(call, query=weights), gather)
+
+
+def logits(call: Call, gather: Gather) -> Tensor:
+    """The first half, ``(B, *map, G, T)``."""
     call = call.upcast()
-    keys, values = gather(call.key, call), gather(call.value, call)
+    keys = gather(call.key, call)
     if call.shift_bias is not None:
-        keys, values = keys + call.shift_bias[..., None], values + call.shift_bias[..., None]
+        keys = keys + call.shift_bias[..., None]
     if call.key_bias is not None:
         keys = keys + call.key_bias[:, None, :, None]
-    logits = torch.einsum("bngd,bgdtn->bngt", call.query.flatten(1, -3) * call.scale, keys)
-    offset = call.logit_offset()
-    if offset is not None:
-        logits = logits + offset.expand(-1, *size, -1, -1).flatten(1, -3)
-    output = torch.einsum("bngt,bgdtn->bngd", logits.softmax(-1), values)
-    return output.unflatten(1, size).to(dtype)
+    products = torch.einsum("bngd,bgdtn->bngt", call.query.flatten(1, -3) * call.scale, keys)
+    return call.finished(products.unflatten(1, call.map_size))
+
+
+def values(call: Call, gather: Gather) -> Tensor:
+    """The second half, ``(B, *map, G, D)``: the sum of values, whose weights are the call's query."""
+    dtype = call.value.dtype
+    call = call.upcast()
+    found = gather(call.value, call)
+    if call.shift_bias is not None:
+        found = found + call.shift_bias[..., None]
+    output = torch.einsum("bngt,bgdtn->bngd", call.query.flatten(1, -3), found)
+    return output.unflatten(1, call.map_size).to(dtype)
 
 
 def select_starts(taps: Tensor, window: Window, size: Sequence[int]) -> Tensor:

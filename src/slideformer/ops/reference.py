@@ -7,6 +7,8 @@ of its positions.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,27 +40,25 @@ def deform(taps: Tensor, call: Call) -> Tensor:
     return taps
 
 
-def attention_weights(call: Call) -> Tensor:
-    """Softmax of the logits over the taps: ``(B, *map, G, T)``."""
+def logits(call: Call) -> Tensor:
+    """Products of each query and the keys at its taps: ``(B, *map, G, T)``; see `Call.finished`."""
     call = call.upcast()
     keys = deform(neighbours(call.key, call.window), call)
     if call.key_bias is not None:
         keys = keys + call.key_bias.T[:, :, None]
-    query = call.query.flatten(1, -3)
-    logits = call.scale * torch.einsum("bngd,bntgd->bngt", query, keys).unflatten(1, call.map_size)
-    offset = call.logit_offset()
-    return (logits if offset is None else logits + offset).softmax(-1)
+    products = call.scale * torch.einsum("bngd,bntgd->bngt", call.query.flatten(1, -3), keys)
+    return call.finished(products.unflatten(1, call.map_size))
 
 
-def weighted_values(weights: Tensor, call: Call) -> Tensor:
-    """Sum of the shifted values, weighted: ``(B, *map, G, T) -> (B, *map, G, D)``."""
+def values(call: Call) -> Tensor:
+    """Sum of the shifted values, whose weights are the call's query: ``(B, *map, G, D)``."""
     dtype = call.value.dtype
     call = call.upcast()
-    values = deform(neighbours(call.value, call.window), call)
-    output = torch.einsum("bngt,bntgd->bngd", weights.flatten(1, -3), values)
+    taps = deform(neighbours(call.value, call.window), call)
+    output = torch.einsum("bngt,bntgd->bngd", call.query.flatten(1, -3), taps)
     return output.unflatten(1, call.map_size).to(dtype)
 
 
 def attend(call: Call) -> Tensor:
     """Slide attention by the plain formula."""
-    return weighted_values(attention_weights(call), call)
+    return values(replace(call, query=call.softmax(logits(call))))

@@ -26,3 +26,13 @@ def gather(x: Tensor, call: Call) -> Tensor:
 def attend(call: Call) -> Tensor:
     """Slide attention over shifted copies of the map."""
     return gathered.attend(call, gather)
+
+
+def logits(call: Call) -> Tensor:
+    """The first half: ``(B, *map, G, T)``."""
+    return gathered.logits(call, gather)
+
+
+def values(call: Call) -> Tensor:
+    """The second half, whose weights are the call's query: ``(B, *map, G, D)``."""
+    return gathered.values(call, gather)

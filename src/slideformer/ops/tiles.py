@@ -136,18 +136,24 @@ class Operands:
         """The tile's queries times the scale: ``(b, rows, ..., G, D)``."""
         return self.query[:, tile.rows].to(self.dtype) * self.scale
 
-    def weights(self, tile: Tile, query: Tensor) -> Tensor:
-        """Softmax over the taps: ``(T, b, rows, ..., G)``."""
+    def weights(self, tile: Tile) -> Tensor:
+        """The weights that a half has for queries: ``(T, b, rows, ..., G)``."""
+        return self.query[:, tile.rows].movedim(-1, 0).to(self.dtype).contiguous()
+
+    def logits(self, tile: Tile, query: Tensor) -> Tensor:
+        """The logits of scaled queries: ``(T, b, rows, ..., G)``."""
         logits = self.shift.contract(query, tile.taps(self.key))
         if self.key_bias is not None:
             logits = logits + query.sum(-1) * self.key_bias
-        if self.offset is not None:
-            logits = logits + tile.of_offset(self.offset)
-        return logits.softmax(0)
+        return logits if self.offset is None else logits + tile.of_offset(self.offset)
+
+    def values(self, tile: Tile, weights: Tensor) -> Tensor:
+        """The sum of the values: ``(T, b, rows, ..., G) -> (b, rows, ..., G, D)``."""
+        return self.shift.spread(weights, tile.taps(self.value))
 
     def attend(self, tile: Tile) -> Tensor:
         """The tile's output: ``(b, rows, ..., G, D)``."""
-        return self.shift.spread(self.weights(tile, self.scaled_query(tile)), tile.taps(self.value))
+        return self.values(tile, self.logits(tile, self.scaled_query(tile)).softmax(0))
 
 
 def split_evenly(length: int, longest: int) -> Iterator[slice]:
@@ -159,14 +165,14 @@ def split_evenly(length: int, longest: int) -> Iterator[slice]:
 
 def split_into_tiles(call: Call) -> Iterator[tuple[slice, Call, list[Tile]]]:
     """Split the batch into some maps at a time, and these into tiles of some rows."""
-    batch, height, *others = call.query.shape
+    batch, height, *others, _ = call.query.shape
     starts = call.window.starts(call.map_size, call.query.device)
     # A compiler needs one short graph for any size, and plans the memory itself.
     if torch.compiler.is_compiling():
         yield slice(0, batch), call, [Tile(call.window, slice(0, height), starts)]
         return
     elements = TILE_ELEMENTS.get(call.query.device.type, TILE_ELEMENTS_ELSEWHERE)
-    row = math.prod(others)
+    row = math.prod(others) * max(x.shape[-1] for x in (call.query, call.key, call.value))
     tiles = [Tile(call.window, rows, starts) for rows in split_evenly(height, elements // row)]
     for maps in split_evenly(batch, elements // (height * row)):
         yield maps, replace(call, query=call.query[maps], key=call.key[maps], value=call.value[maps]), tiles

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two halves of the operator by the kernels in C, as PyTorch operators.
+
+A half is a call in which one map has no channels. Weights, logits and their gradients are dense arrays in
+float32, ``(B, *map, G, T)``; a gradient of the logit of a tap that is left out is not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slideformer.ops import derivatives, shift
+from slideformer.ops.call import MASK, TENSORS, Call
+from slideformer.ops.cpu import library
+from slideformer.ops.cpu.operators import fields_of, float_parameters, keep_arguments, readable
+from slideformer.ops.derivatives import Kernels, Tensors
+from slideformer.ops.flat import ARGUMENTS, call_of, flat, no_second_derivative
+
+# As in csrc/slideformer.h, where 0 is the operator as one.
+LOGITS, VALUES = 1, 2
+
+
+def run(
+    direction: str,
+    part: int,
+    call: Call,
+    maps: dict[str, Tensor],
+    arrays: dict[str, Tensor],
+    grads: dict[str, Tensor] | None = None,
+) -> None:
+    """Run the kernels of one half.
+
+    Args:
+        direction: ``"forward"`` or ``"backward"``.
+        part: `LOGITS` or `VALUES`.
+        call: the half.
+        maps: by name, the first with the sizes of all.
+        arrays: weights and their gradient, by name, dense and in float32.
+        grads: of the optional tensors, by name, in float32.
+    """
+    parameters = float_parameters(call)
+    pointers = {**arrays, **{f"grad_{name}": x for name, x in (grads or {}).items()}}
+    numbers = {
+        **fields_of(call, parameters),
+        "part": part,
+        **{name: x.data_ptr() for name, x in pointers.items()},
+    }
+    sizes = next(iter(maps.values()))
+    library.run(direction, library.c_call(sizes, sizes, maps=maps, numbers=numbers))
+
+
+def dense(x: Tensor) -> Tensor:
+    """Weights, or their gradient, as the kernels read them."""
+    return x.to(torch.float32).contiguous()
+
+
+def empty_weights(like: Tensor, taps: int) -> Tensor:
+    """Allocate ``(B, *map, G, T)`` for a map ``(B, *map, G, D)``."""
+    return like.new_empty((*like.shape[:-1], taps), dtype=torch.float32)
+
+
+def differentiable(tensors: Sequence[Any]) -> list[bool]:
+    """Whether each tensor of a call is there and has a gradient."""
+    return [x is not None and name != MASK for name, x in zip(TENSORS, tensors, strict=True)]
+
+
+def empty_gradients(call: Call) -> dict[str, Tensor]:
+    """Allocate the gradients of the optional tensors that there are, by name."""
+    return {name: torch.empty_like(x) for name, x in float_parameters(call).items()}
+
+
+def all_gradients(call: Call, found: dict[str, Tensor]) -> list[Tensor]:
+    """A gradient for every tensor that has one, in order; of a map without channels there is nothing."""
+    tensors = zip(TENSORS, call.tensors(), differentiable(call.tensors()), strict=True)
+    return [
+        found[name].to(x.dtype) if name in found else x.new_empty(x.shape)
+        for name, x, here in tensors
+        if here and x is not None
+    ]
+
+
+@torch.library.custom_op("slideformer::cpu_logits", mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
+def cpu_logits(*arguments: Any) -> Tensor:
+    """The logits ``(B, *map, G, T)``."""
+    call = call_of(*arguments)
+    logits = empty_weights(call.query, call.window.taps)
+    maps = {"query": readable(call.query), "key": readable(call.key)}
+    run("forward", LOGITS, call, maps, {"weights": logits})
+    return logits
+
+
+@torch.library.custom_op(
+    "slideformer::cpu_logits_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad_logits, {ARGUMENTS}) -> Tensor[]",
+)
+def cpu_logits_backward(grad_logits: Tensor, *arguments: Any) -> list[Tensor]:
+    """Gradients of every tensor of a call of logits that is there, in order."""
+    call = call_of(*arguments)
+    maps = {"query": readable(call.query), "key": readable(call.key)}
+    grad_maps = {name: x.new_empty(x.shape) for name, x in maps.items()}
+    grads = empty_gradients(call)
+    maps |= {f"grad_{name}": x for name, x in grad_maps.items()}
+    run("backward", LOGITS, call, maps, {"grad_weights": dense(grad_logits)}, grads)
+    return all_gradients(call, {**grad_maps, **grads})
+
+
+@torch.library.custom_op("slideformer::cpu_values", mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
+def cpu_values(*arguments: Any) -> Tensor:
+    """The sums of values ``(B, *map, G, D')``, whose weights are the call's query."""
+    call = call_of(*arguments)
+    output = call.value.new_empty(call.value.shape)
+    maps = {"value": readable(call.value), "output": output}
+    run("forward", VALUES, call, maps, {"weights": dense(call.query)})
+    return output
+
+
+@torch.library.custom_op(
+    "slideformer::cpu_values_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad_output, {ARGUMENTS}) -> Tensor[]",
+)
+def cpu_values_backward(grad_output: Tensor, *arguments: Any) -> list[Tensor]:
+    """Gradients of every tensor of a call of values that is there, in order."""
+    call = call_of(*arguments)
+    weights = dense(call.query)
+    grad_weights, grad_value = torch.empty_like(weights), call.value.new_empty(call.value.shape)
+    grads = empty_gradients(call)
+    maps = {
+        "value": readable(call.value),
+        "grad_output": readable(grad_output),
+        "grad_value": grad_value,
+    }
+    run("backward", VALUES, call, maps, {"weights": weights, "grad_weights": grad_weights}, grads)
+    return all_gradients(call, {"query": grad_weights, "value": grad_value, **grads})
+
+
+@cpu_logits.register_fake
+def _(*arguments: Any) -> Tensor:
+    call = call_of(*arguments)
+    return empty_weights(call.query, call.window.taps)
+
+
+@cpu_values.register_fake
+def _(*arguments: Any) -> Tensor:
+    value = call_of(*arguments).value
+    return value.new_empty(value.shape)
+
+
+def fake_gradients(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    """Gradients as a compiler sees them."""
+    return all_gradients(call_of(*arguments), {})
+
+
+def kernels_of(forward: Any, backward: Any, formula: Callable[[Call], Tensor]) -> Kernels:
+    """The passes of a half by its two operators, which learn their derivatives here."""
+
+    def derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors
+        found = iter(backward(grad, *tensors, *ctx.options))
+        grads = (next(found) if here else None for here in differentiable(tensors))
+        return (*grads, *(None for _ in ctx.options))
+
+    def wanted_gradients(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Sequence[Tensor]:
+        found = iter(backward(grad, *flat(call)))
+        every = [next(found) if here else None for here in differentiable(call.tensors())]
+        return [x for x, here in zip(every, wanted, strict=True) if here and x is not None]
+
+    backward.register_fake(fake_gradients)
+    forward.register_autograd(derive, setup_context=keep_arguments)
+    backward.register_autograd(no_second_derivative("cpu"))
+    return Kernels(
+        "cpu",
+        lambda call: (forward(*flat(call)),),
+        wanted_gradients,
+        lambda call: forward(*flat(call)),
+        formula=formula,
+    )
+
+
+OF_LOGITS = kernels_of(cpu_logits, cpu_logits_backward, shift.logits)
+OF_VALUES = kernels_of(cpu_values, cpu_values_backward, shift.values)
+
+
+def logits(call: Call) -> Tensor:
+    """The logits by the kernels."""
+    return derivatives.attend(call, OF_LOGITS)
+
+
+def values(call: Call) -> Tensor:
+    """The sums of values by the kernels."""
+    return derivatives.attend(call, OF_VALUES)
