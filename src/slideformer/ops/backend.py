@@ -29,6 +29,7 @@ class Backend:
         refusal: the reason why it cannot take a call, as a sentence, or None.
         automatic: whether ``backend="auto"`` may choose it.
         one_hot: whether it multiplies by a one-hot kernel where nothing is deformed.
+        masks: whether it takes what a mask hides as it is; others get zeros there.
         logits: computes the first half of the operator alone, None where it cannot.
         values: computes the second half alone, likewise.
     """
@@ -41,6 +42,7 @@ class Backend:
     refusal: Callable[[Call], str | None] = lambda call: None
     automatic: bool = False
     one_hot: bool = False
+    masks: bool = False
     logits: Callable[[Call], Tensor] | None = None
     values: Callable[[Call], Tensor] | None = None
 
@@ -48,7 +50,18 @@ class Backend:
 # In the order in which "auto" asks them. A new backend is one file and one row.
 BACKENDS: tuple[Backend, ...] = (
     Backend("triton", triton.attend, "fused GPU kernels, forward and backward", 0, 0, triton.refusal, True),
-    Backend("cpu", cpu.attend, "fused kernels in C, forward and backward", 0, 0, cpu.refusal, True),
+    Backend(
+        "cpu",
+        cpu.attend,
+        "fused kernels in C, forward and backward",
+        0,
+        0,
+        cpu.refusal,
+        automatic=True,
+        masks=True,
+        logits=cpu.logits,
+        values=cpu.values,
+    ),
     Backend(
         "matmul",
         matmul.attend,

@@ -23,8 +23,9 @@ class Call:
 
     Shapes: query, key ``(B, *map, G, D)``, value ``(B, *map, G, D')``, key_mask ``(B, *map)``, bool,
     shift_weight ``(D, T, T)``, shift_bias ``(D, T)``, key_bias ``(G, T)``, logit_bias ``(G, T)`` or, an entry
-    an axis, ``(G, 2K - 1, ...)``. Where there is a mask, key and value are zero under it. ``named`` says
-    whether the backend was chosen by name: then it hands nothing over to another form.
+    an axis, ``(G, 2K - 1, ...)``. What key and value hold where the mask is false does not matter
+    (`existing`). ``named`` says whether the backend was chosen by name: then it hands nothing over to another
+    form.
 
     A half of the operator is a call, too, in which one map has no channels (`no_channels`): logits have no
     value, and the sum of values has no key and, for query, the weights ``(B, *map, G, T)``.
@@ -63,6 +64,22 @@ class Call:
         """Whether neighbours are mixed by a learned shift."""
         return self.shift_weight is not None
 
+    @property
+    def excludes(self) -> bool:
+        """Whether the mask leaves taps out; among zero vectors that take part, it makes more of them."""
+        return self.key_mask is not None and not self.window.zeros
+
+    def existing(self) -> Call:
+        """The same call with zeros where keys and values do not exist, whatever they hold, NaN among it.
+
+        Where zero vectors take part, that is all that there is to the mask.
+        """
+        if self.key_mask is None:
+            return self
+        mask = self.key_mask[..., None, None]
+        key, value = (x.masked_fill(~mask, 0.0) for x in (self.key, self.value))
+        return replace(self, key=key, value=value, key_mask=self.key_mask if self.excludes else None)
+
     def tensors(self) -> tuple[Tensor | None, ...]:
         """Every tensor argument, in the order of `TENSORS`."""
         return tuple([getattr(self, name) for name in TENSORS])
@@ -74,7 +91,7 @@ class Call:
         that is computed of it.
         """
         offset = self.tap_offset()
-        if offset is None or self.key_mask is None:
+        if offset is None or not self.excludes:
             return offset
         return torch.where((offset > -torch.inf).any(-1, keepdim=True), offset, 0.0)
 
@@ -86,8 +103,9 @@ class Call:
         like = torch.empty(0, dtype=self.dtype, device=self.query.device)
         offset = self.window.logit_offset(self.map_size, self.logit_bias, like)
         offset = None if offset is None else offset[None]
-        if self.key_mask is None:
+        if not self.excludes:
             return offset
+        assert self.key_mask is not None
         offset = torch.zeros((), dtype=like.dtype, device=like.device) if offset is None else offset
         return torch.where(self.window.masked(self.key_mask), -torch.inf, offset)
 
@@ -100,7 +118,7 @@ class Call:
 
     def softmax(self, logits: Tensor) -> Tensor:
         """Softmax of `finished` logits over the taps; zeros where a query sees nothing."""
-        if self.key_mask is None:  # every query sees itself
+        if not self.excludes:  # every query sees itself
             return logits.softmax(-1)
         seen = (logits != -torch.inf).any(-1, keepdim=True)
         return torch.where(seen, torch.where(seen, logits, 0.0).softmax(-1), 0.0)

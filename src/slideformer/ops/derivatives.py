@@ -110,7 +110,7 @@ def vector_jacobian(function: Callable[..., Tensors], inputs: Tensors, grads: Te
 
 def portable_output(tensors: Sequence[Any], options: Options) -> Tensors:
     """Compute the output by ordinary operators."""
-    return (options.kernels.formula(options.call(tensors)),)
+    return (options.kernels.formula(options.call(tensors).existing()),)
 
 
 def portable_gradients(tensors: Sequence[Any], options: Options) -> Tensors:
@@ -343,6 +343,6 @@ def attend(call: Call, kernels: Kernels) -> Tensor:
         if plain and not any(map(has_tangent, tensors)):
             return kernels.compiled(call)
         options.require("compiled transforms")
-        return kernels.formula(call)
+        return kernels.formula(call.existing())
     output: Tensor = (PlainOutput if plain else Output).apply(*tensors, options)[0]
     return output

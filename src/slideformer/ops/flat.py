@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from torch import Tensor
 
-from slideformer.ops.call import MAPS, TENSORS, Call
+from slideformer.ops.call import MAPS, MASK, TENSORS, Call
 from slideformer.ops.window import Window
 
 # As a schema of torch.library: first the tensors of a call, then its options.
@@ -28,6 +28,11 @@ def call_of(*arguments: Any) -> Call:
     """The call of such arguments."""
     kernel_size, dilation, border, scale = arguments[COUNT:]
     return Call.of(arguments[:COUNT], Window(tuple(kernel_size), tuple(dilation), tuple(border)), scale)
+
+
+def differentiable(tensors: Sequence[Any]) -> list[bool]:
+    """Whether each tensor of a call is there and has a gradient."""
+    return [x is not None and name != MASK for name, x in zip(TENSORS, tensors, strict=True)]
 
 
 class MultiplyAdds(NamedTuple):

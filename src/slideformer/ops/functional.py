@@ -59,28 +59,18 @@ def checked(
     factor = query.shape[-1] ** -0.5 if scale is None else checks.scale(scale)
     if isinstance(factor, Tensor):
         query, factor = scaled(query, factor), 1.0
-    if key_mask is not None:
-        both = value is key  # of a half there is one map
-        key = existing(key, key_mask)
-        value = key if both else existing(value, key_mask)
-        # Zero vectors that take part are all that there is to a mask where the border is of zeros.
-        key_mask = None if window.zeros else key_mask
     return Call(query, key, value, window, factor, key_mask, **optional, named=named)
 
 
 def computed(call: Call, backend: str, part: table.Part = "attend") -> Tensor:
     """Compute a checked call, or a half of the operator, by the backend that takes it."""
     chosen = table.select(call, backend, part)
+    call = call if chosen.masks else call.existing()
     form: Callable[[Call], Tensor] = getattr(chosen, part)
     # The backward pass of ordinary operators runs in the precision of its surroundings, maybe autocast's.
     rounds = autocasts(call.query) and not chosen.automatic and not torch.compiler.is_compiling()
     with own_precision(call.query):
         return derivatives.attend(call, recomputing(chosen.name, form)) if rounds else form(call)
-
-
-def existing(x: Tensor, mask: Tensor) -> Tensor:
-    """A map with zeros where nothing exists, whatever is there, NaN and infinity among it."""
-    return torch.where(mask[..., None, None], x, torch.zeros((), dtype=x.dtype, device=x.device))
 
 
 def scaled(query: Tensor, scale: Tensor) -> Tensor:
@@ -282,8 +272,7 @@ def slide_attention_values(
     if autocasts(value):
         weights = autocast_parameter(weights, value)
     checks.weights(weights, value, call.window)
-    # The mask has made zeros of values that do not exist, which is all that it does to their sum.
-    call = replace(call, query=weights.to(call.dtype), key=no_channels(call.value), key_mask=None)
+    call = replace(call, query=weights.to(call.dtype), key=no_channels(call.value))
     return computed(call, backend, "values")
 
 

@@ -8,49 +8,52 @@ float32, ``(B, *map, G, T)``; a gradient of the logit of a tap that is left out 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from slideformer.ops import derivatives, shift
-from slideformer.ops.call import MASK, TENSORS, Call
+from slideformer.ops.call import TENSORS, Call
 from slideformer.ops.cpu import library
-from slideformer.ops.cpu.operators import fields_of, float_parameters, keep_arguments, readable
+from slideformer.ops.cpu.operators import (
+    chosen,
+    fields_of,
+    float_parameters,
+    keep_arguments,
+    readable,
+    readable_mask,
+)
 from slideformer.ops.derivatives import Kernels, Tensors
-from slideformer.ops.flat import ARGUMENTS, call_of, flat, no_second_derivative
+from slideformer.ops.flat import ARGUMENTS, call_of, differentiable, flat, no_second_derivative
 
 # As in csrc/slideformer.h, where 0 is the operator as one.
 LOGITS, VALUES = 1, 2
 
 
 def run(
-    direction: str,
-    part: int,
-    call: Call,
-    maps: dict[str, Tensor],
-    arrays: dict[str, Tensor],
-    grads: dict[str, Tensor] | None = None,
+    direction: str, call: Call, maps: dict[str, Tensor], arrays: dict[str, Tensor], grads: dict[str, Tensor]
 ) -> None:
     """Run the kernels of one half.
 
     Args:
         direction: ``"forward"`` or ``"backward"``.
-        part: `LOGITS` or `VALUES`.
         call: the half.
-        maps: by name, the first with the sizes of all.
+        maps: by name.
         arrays: weights and their gradient, by name, dense and in float32.
         grads: of the optional tensors, by name, in float32.
     """
-    parameters = float_parameters(call)
-    pointers = {**arrays, **{f"grad_{name}": x for name, x in (grads or {}).items()}}
+    parameters, has_values = float_parameters(call), call.value.shape[-1] > 0
+    pointers = {**arrays, **{f"grad_{name}": x for name, x in grads.items()}}
     numbers = {
+        "part": VALUES if has_values else LOGITS,
         **fields_of(call, parameters),
-        "part": part,
         **{name: x.data_ptr() for name, x in pointers.items()},
     }
-    sizes = next(iter(maps.values()))
-    library.run(direction, library.c_call(sizes, sizes, maps=maps, numbers=numbers))
+    # The query of a sum of values are its weights: they have no say in dtype and channels.
+    sizes = readable_mask(replace(call, query=call.value) if has_values else call)
+    library.run(direction, library.c_call(sizes, maps=maps, numbers=numbers))
 
 
 def dense(x: Tensor) -> Tensor:
@@ -61,11 +64,6 @@ def dense(x: Tensor) -> Tensor:
 def empty_weights(like: Tensor, taps: int) -> Tensor:
     """Allocate ``(B, *map, G, T)`` for a map ``(B, *map, G, D)``."""
     return like.new_empty((*like.shape[:-1], taps), dtype=torch.float32)
-
-
-def differentiable(tensors: Sequence[Any]) -> list[bool]:
-    """Whether each tensor of a call is there and has a gradient."""
-    return [x is not None and name != MASK for name, x in zip(TENSORS, tensors, strict=True)]
 
 
 def empty_gradients(call: Call) -> dict[str, Tensor]:
@@ -89,7 +87,7 @@ def cpu_logits(*arguments: Any) -> Tensor:
     call = call_of(*arguments)
     logits = empty_weights(call.query, call.window.taps)
     maps = {"query": readable(call.query), "key": readable(call.key)}
-    run("forward", LOGITS, call, maps, {"weights": logits})
+    run("forward", call, maps, {"weights": logits}, {})
     return logits
 
 
@@ -105,7 +103,7 @@ def cpu_logits_backward(grad_logits: Tensor, *arguments: Any) -> list[Tensor]:
     grad_maps = {name: x.new_empty(x.shape) for name, x in maps.items()}
     grads = empty_gradients(call)
     maps |= {f"grad_{name}": x for name, x in grad_maps.items()}
-    run("backward", LOGITS, call, maps, {"grad_weights": dense(grad_logits)}, grads)
+    run("backward", call, maps, {"grad_weights": dense(grad_logits)}, grads)
     return all_gradients(call, {**grad_maps, **grads})
 
 
@@ -115,7 +113,7 @@ def cpu_values(*arguments: Any) -> Tensor:
     call = call_of(*arguments)
     output = call.value.new_empty(call.value.shape)
     maps = {"value": readable(call.value), "output": output}
-    run("forward", VALUES, call, maps, {"weights": dense(call.query)})
+    run("forward", call, maps, {"weights": dense(call.query)}, {})
     return output
 
 
@@ -135,7 +133,7 @@ def cpu_values_backward(grad_output: Tensor, *arguments: Any) -> list[Tensor]:
         "grad_output": readable(grad_output),
         "grad_value": grad_value,
     }
-    run("backward", VALUES, call, maps, {"weights": weights, "grad_weights": grad_weights}, grads)
+    run("backward", call, maps, {"weights": weights, "grad_weights": grad_weights}, grads)
     return all_gradients(call, {"query": grad_weights, "value": grad_value, **grads})
 
 
@@ -166,9 +164,7 @@ def kernels_of(forward: Any, backward: Any, formula: Callable[[Call], Tensor]) -
         return (*grads, *(None for _ in ctx.options))
 
     def wanted_gradients(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Sequence[Tensor]:
-        found = iter(backward(grad, *flat(call)))
-        every = [next(found) if here else None for here in differentiable(call.tensors())]
-        return [x for x, here in zip(every, wanted, strict=True) if here and x is not None]
+        return chosen(backward(grad, *flat(call)), call, wanted)
 
     backward.register_fake(fake_gradients)
     forward.register_autograd(derive, setup_context=keep_arguments)

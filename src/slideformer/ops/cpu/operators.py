@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from slideformer.ops import derivatives
-from slideformer.ops.call import MAPS, MASK, PARAMETERS, TENSORS, Call
+from slideformer.ops.call import MAPS, PARAMETERS, Call
 from slideformer.ops.cpu import library
 from slideformer.ops.derivatives import Kernels, Tensors
 from slideformer.ops.exporting import exporting
@@ -23,6 +23,7 @@ from slideformer.ops.flat import (
     ARGUMENTS,
     COUNT,
     call_of,
+    differentiable,
     flat,
     forward_flops,
     multiply_adds,
@@ -89,8 +90,8 @@ def _(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Tensor:
 
 @cpu_backward.register_fake
 def _(grad_output: Tensor, *arguments: Any) -> list[Tensor]:
-    tensors = zip(TENSORS, arguments, strict=False)
-    return [x.new_empty(x.shape) for name, x in tensors if x is not None and name != MASK]
+    tensors = arguments[:COUNT]
+    return [x.new_empty(x.shape) for x, here in zip(tensors, differentiable(tensors), strict=True) if here]
 
 
 def keep_arguments(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -103,8 +104,8 @@ def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     """Gradients of the arguments of `cpu_forward`."""
     tensors = ctx.saved_tensors
     found = iter(cpu_backward(grad_output, *tensors, *ctx.options))
-    takes = (x is not None and name != MASK for name, x in zip(TENSORS, tensors, strict=True))
-    return (*(next(found) if here else None for here in takes), *(None for _ in ctx.options))
+    grads = (next(found) if here else None for here in differentiable(tensors))
+    return (*grads, *(None for _ in ctx.options))
 
 
 cpu_forward.register_autograd(backward, setup_context=keep_arguments)
@@ -135,12 +136,16 @@ def refusal(call: Call) -> str | None:
     return library.missing()
 
 
+def chosen(found: Sequence[Tensor], call: Call, wanted: Sequence[bool]) -> list[Tensor]:
+    """The gradients that are wanted, of all that there are."""
+    rest = iter(found)
+    every = [next(rest) if here else None for here in differentiable(call.tensors())]
+    return [x for x, here in zip(every, wanted, strict=True) if here and x is not None]
+
+
 def wanted_gradients(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Sequence[Tensor]:
     """The gradients that are wanted, in order; the library computes them all."""
-    found = cpu_backward(grad, *flat(call))
-    named = zip(TENSORS, call.tensors(), wanted, strict=True)
-    there = (here for name, x, here in named if x is not None and name != MASK)
-    return [x for x, here in zip(found, there, strict=True) if here]
+    return chosen(cpu_backward(grad, *flat(call)), call, wanted)
 
 
 KERNELS = Kernels(
