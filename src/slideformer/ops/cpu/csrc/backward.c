@@ -27,10 +27,10 @@ static void store_columns(const struct cache *cache, int64_t line, int64_t x, in
 /* Keys that do not exist have no gradients. */
 static void clear_missing(const struct cache *cache, int64_t line) {
   int64_t first = line % cache->slots * cache->width;
-  for (int64_t column = first; column < first + cache->width; column++) {
-    if (!cache->missing[column]) continue;
-    memset(cache->grad_key + column * cache->keys, 0, (size_t)cache->keys * sizeof(float));
-    memset(cache->grad_value + column * cache->values, 0, (size_t)cache->values * sizeof(float));
+  const struct split *split = cache->piece.box->axis[COLUMNS];
+  for (int64_t column = first; column <= first + split->to - split->from; column++) {
+    clear_where(cache->missing[column] < 0, cache->grad_key + column * cache->keys, cache->keys);
+    clear_where(cache->missing[column] < 0, cache->grad_value + column * cache->values, cache->values);
   }
 }
 

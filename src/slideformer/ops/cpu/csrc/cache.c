@@ -42,10 +42,10 @@ size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, ch
   cache->shift_bias = call->shift_bias ? take_floats(&arena, padded * cache->keys) : NULL;
   cache->key_bias = call->key_bias ? take_floats(&arena, cache->lanes) : NULL;
   if (call->key_mask) {
-    cache->missing = take(&arena, cache->slots * cache->width, 1);
+    cache->missing = take_floats(&arena, cache->slots * cache->width + LANES);
     cache->lacks = take(&arena, cache->slots, 1);
-    cache->missing_tap = take(&arena, taps, sizeof(uint8_t *));
-    cache->masked_offset = take_floats(&arena, row * cache->lanes);
+    cache->missing_tap = take(&arena, taps, sizeof(float *));
+    cache->masked_offset = take_floats(&arena, row * cache->lanes + LANES);
   }
   if (plan->backward) {
     cache->grad_key = take_floats(&arena, cache->slots * keys);
@@ -100,17 +100,35 @@ void NAMED(slideformer_cache_piece)(struct cache *cache, int64_t unit, int64_t n
   if (call->key_bias) memset(cache->grad_key_bias, 0, (size_t)cache->lanes * sizeof(float));
 }
 
+/* A run of a line's columns that lie side by side on the map, or out of it. */
+struct run {
+  int64_t end;
+  int is_there;
+};
+
+static struct run run_from(const struct cache *cache, int64_t x) {
+  const struct axis *columns = &cache->plan->axis[COLUMNS];
+  int64_t end = cache->piece.box->axis[COLUMNS]->to + 1;
+  if (axis_holds(columns, x)) return (struct run){smaller_of(end, x + columns->size - axis_place(columns, x)), 1};
+  return (struct run){x < 0 ? smaller_of(0, end) : end, 0};
+}
+
 static void load_missing(struct cache *cache, int64_t line) {
-  const struct axis *axis = cache->plan->axis, *columns = &axis[COLUMNS];
+  const struct axis *axis = cache->plan->axis;
   const struct split *split = cache->piece.box->axis[COLUMNS];
-  const struct start start = line_start(cache->plan, cache->piece, line, 0);
-  const uint8_t *row = cache->plan->call->key_mask;
-  row += ((start.index[0] * axis[PLANES].size + start.index[1]) * axis[ROWS].size + start.index[2]) * columns->size;
-  uint8_t *to = cache->missing + line % cache->slots * cache->width, *lacks = cache->lacks + line % cache->slots;
+  float *to = cache->missing + line % cache->slots * cache->width;
+  uint8_t *lacks = cache->lacks + line % cache->slots;
   *lacks = 0;
-  for (int64_t x = split->from; x <= split->to; x++) {
-    *to = axis_holds(columns, x) && !row[axis_place(columns, x)];
-    *lacks |= *to++;
+  for (int64_t x = split->from; x <= split->to;) {
+    struct run run = run_from(cache, x);
+    int64_t count = run.end - x;
+    const int64_t *at = line_start(cache->plan, cache->piece, line, x).index;
+    const uint8_t *row = cache->plan->call->key_mask;
+    if (run.is_there) row += ((at[0] * axis[PLANES].size + at[1]) * axis[ROWS].size + at[2]) * axis[COLUMNS].size + at[3];
+    for (int64_t i = 0; i < count; i++) to[i] = run.is_there && !row[i] ? -INFINITY : 0;
+    *lacks |= run.is_there && memchr(row, 0, (size_t)count);
+    to += count;
+    x = run.end;
   }
 }
 
@@ -118,24 +136,22 @@ static void load_missing(struct cache *cache, int64_t line) {
  * where nothing exists. */
 static void load_line(const struct cache *cache, const struct slideformer_map *map, int64_t line, int64_t channels,
                       int64_t pitch, float *to) {
-  const struct axis *columns = &cache->plan->axis[COLUMNS];
   const struct split *split = cache->piece.box->axis[COLUMNS];
-  for (int64_t x = split->from, end; x <= split->to; to += (end - x) * pitch, x = end) {
-    if (axis_holds(columns, x)) {
-      end = smaller_of(split->to + 1, x + columns->size - axis_place(columns, x));
+  float *first = to;
+  for (int64_t x = split->from; x <= split->to;) {
+    struct run run = run_from(cache, x);
+    if (run.is_there) {
       struct row row = row_of(map, cache->plan->call->dtype, line_start(cache->plan, cache->piece, line, x));
-      load_row(row, end - x, channels, to, pitch);
+      load_row(row, run.end - x, channels, to, pitch);
     } else {
-      end = x < 0 ? smaller_of(0, split->to + 1) : split->to + 1;
-      memset(to, 0, (size_t)((end - x) * pitch) * sizeof(float));
+      memset(to, 0, (size_t)((run.end - x) * pitch) * sizeof(float));
     }
+    to += (run.end - x) * pitch;
+    x = run.end;
   }
   if (!cache->missing || !cache->lacks[line % cache->slots]) return;
-  const uint8_t *missing = cache->missing + line % cache->slots * cache->width;
-  for (int64_t i = split->to - split->from; i >= 0; i--) {
-    to -= pitch;
-    if (missing[i]) memset(to, 0, (size_t)pitch * sizeof(float));
-  }
+  const float *missing = cache->missing + line % cache->slots * cache->width;
+  for (int64_t i = 0; i <= split->to - split->from; i++) clear_where(missing[i] < 0, first + i * pitch, pitch);
 }
 
 static void load_lines(struct cache *cache, int64_t highest) {
@@ -167,7 +183,7 @@ static void aim_tap_row(struct cache *cache, int64_t plane, int64_t row, int64_t
     int64_t column = slot * cache->width + columns->start[split->first] + columns->offset[tap] - split->from;
     cache->key_tap[t] = (here ? cache->key : cache->outside) + column * cache->keys;
     cache->value_tap[t] = (here ? cache->value : cache->outside) + column * cache->values;
-    if (cache->missing) cache->missing_tap[t] = here ? cache->missing + column : NULL;
+    if (cache->missing) cache->missing_tap[t] = (here ? cache->missing : cache->outside) + column;
     if (cache->plan->backward) {
       cache->grad_key_tap[t] = (here ? cache->grad_key : cache->grad_outside) + column * cache->keys;
       cache->grad_value_tap[t] = (here ? cache->grad_value : cache->grad_outside) + column * cache->values;

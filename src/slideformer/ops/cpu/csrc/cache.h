@@ -43,8 +43,9 @@ struct cache {
   float *logit_offset, *grad_logit_offset; /* (variants, lanes): what is added to the logits */
   const int64_t *variant;                  /* by position */
   int64_t kind[2];                         /* of the plane and the row that the table is for; -1: none */
-  uint8_t *missing, *lacks;    /* (slots, width), (slots): whether a key does not exist, or one of a row */
-  const uint8_t **missing_tap; /* (T), as key_tap; NULL for rows out of the map */
+  float *missing;            /* (slots, width): minus infinity where a key does not exist, else 0 */
+  uint8_t *lacks;            /* (slots): whether a row lacks keys */
+  const float **missing_tap; /* (T), as key_tap */
   float *masked_offset;        /* (W, lanes): what is added to the logits of a row that a mask concerns */
   int is_masked;               /* whether one concerns the row at hand */
   float *shift_bias, *grad_shift_bias; /* (T padded, keys), or NULL */

@@ -60,17 +60,25 @@ void NAMED(slideformer_offset_flush)(struct cache *cache) {
   memset(cache->grad_logit_offset, 0, (size_t)(plan->variants * cache->lanes) * sizeof(float));
 }
 
+/* Minus infinity for the taps of a position that read nothing. Taps of one row of the window lie side by side where
+ * they are not dilated: whole vectors are copied, each over what the one before has too many of. */
+static void mask_position(const struct cache *cache, int64_t x, float *to) {
+  const struct axis *columns = &cache->plan->axis[COLUMNS];
+  int64_t taps = cache->plan->taps, place = cache->place[x], together = columns->dilation == 1 ? columns->taps : 1;
+  for (int64_t t = 0; t < taps; t += together) {
+    const float *from = cache->missing_tap[t] + place;
+    for (int64_t i = 0; i < together; i += LANES) store(to + t + i, load(from + i));
+  }
+  store(to + taps, (vec){0});
+}
+
 static void mask_row(struct cache *cache) {
   int64_t lanes = cache->lanes;
+  for (int64_t x = 0; x < cache->count; x++) mask_position(cache, x, cache->masked_offset + x * lanes);
   for (int64_t x = 0; x < cache->count; x++) {
     const float *from = cache->logit_offset + cache->variant[x] * lanes;
-    for (int64_t t = 0; t < lanes; t++) cache->masked_offset[x * lanes + t] = from[t];
-  }
-  for (int64_t t = 0; t < cache->plan->taps; t++) {
-    const uint8_t *row = cache->missing_tap[t];
-    for (int64_t x = 0; row && x < cache->count; x++) {
-      if (row[cache->place[x]]) cache->masked_offset[x * lanes + t] = -INFINITY;
-    }
+    float *to = cache->masked_offset + x * lanes;
+    for (int64_t t = 0; t < lanes; t += LANES) store(to + t, load(to + t) + load(from + t));
   }
 }
 
