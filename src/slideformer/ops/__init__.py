@@ -5,8 +5,16 @@ from slideformer.ops.functional import (
     backends,
     explain,
     slide_attention,
+    slide_attention_logits,
     slide_attention_values,
     slide_attention_weights,
 )
 
-__all__ = ["backends", "explain", "slide_attention", "slide_attention_values", "slide_attention_weights"]
+__all__ = [
+    "backends",
+    "explain",
+    "slide_attention",
+    "slide_attention_logits",
+    "slide_attention_values",
+    "slide_attention_weights",
+]

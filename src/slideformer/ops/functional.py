@@ -158,6 +158,34 @@ def slide_attention(
         )
 
 
+def slide_attention_logits(
+    query: Tensor,
+    key: Tensor,
+    *,
+    kernel_size: Size = 3,
+    dilation: Size = 1,
+    border: Borders = "zeros",
+    key_mask: Tensor | None = None,
+    shift_weight: Tensor | None = None,
+    shift_bias: Tensor | None = None,
+    key_bias: Tensor | None = None,
+    logit_bias: Tensor | None = None,
+    scale: float | Tensor | None = None,
+) -> Tensor:
+    """Compute the logits of each position and tap, by the plain formula.
+
+    Arguments, errors and equations are those of `slide_attention`.
+
+    Returns:
+        ``(B, *map, G, T)``, float32 at least, minus infinity at taps that are left out.
+    """
+    options = (kernel_size, dilation, border)
+    parameters = (shift_weight, shift_bias, key_bias, logit_bias)
+    call = checked(query, key, key, options, parameters, scale, key_mask=key_mask)
+    with own_precision(query):
+        return reference.attention_logits(call)
+
+
 def slide_attention_weights(
     query: Tensor,
     key: Tensor,

@@ -38,8 +38,8 @@ def deform(taps: Tensor, call: Call) -> Tensor:
     return taps
 
 
-def attention_weights(call: Call) -> Tensor:
-    """Softmax of the logits over the taps: ``(B, *map, G, T)``."""
+def attention_logits(call: Call) -> Tensor:
+    """The logits, minus infinity at taps that are left out: ``(B, *map, G, T)``."""
     call = call.upcast()
     keys = deform(neighbours(call.key, call.window), call)
     if call.key_bias is not None:
@@ -47,7 +47,12 @@ def attention_weights(call: Call) -> Tensor:
     query = call.query.flatten(1, -3)
     logits = call.scale * torch.einsum("bngd,bntgd->bngt", query, keys).unflatten(1, call.map_size)
     offset = call.logit_offset()
-    return (logits if offset is None else logits + offset).softmax(-1)
+    return logits if offset is None else logits + offset
+
+
+def attention_weights(call: Call) -> Tensor:
+    """Softmax of the logits over the taps: ``(B, *map, G, T)``."""
+    return attention_logits(call).softmax(-1)
 
 
 def weighted_values(weights: Tensor, call: Call) -> Tensor:
