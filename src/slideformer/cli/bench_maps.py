@@ -113,7 +113,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def in_words(arguments: argparse.Namespace) -> str:
-    """What is measured, with its sizes."""
+    """Say what is measured, with its sizes."""
     border = " ".join(arguments.border)
     kind = "plain" if arguments.plain else "deformed"
     if arguments.plain or border != "zeros":
