@@ -31,6 +31,14 @@ operators() {
 operators native
 bench plain-56-forward operator --plain
 bench neighborhood-56-forward operator --plain --border clamp --kernel-size 7 --heads 2 --rounds 5
+# Maps of other axes, without the forms that copy each window.
+axes() {
+  bench "$@" --plain --border clamp --batch 1 --heads 2 --rounds 5 --only cpu matmul tenth halves NATTEN attention
+}
+
+axes axes-1-forward operator --axes 1 --size 131072 256x512 --kernel-size 13 1x13
+OMP_NUM_THREADS=1 axes axes-1-forward-1-thread operator --axes 1 --size 131072 256x512 --kernel-size 13 1x13
+axes axes-3-forward operator --size 16x56x56 224x224 --kernel-size 3x3x3 5
 bench layer-forward layer
 bench layer-step layer --work step
 bench model-forward model

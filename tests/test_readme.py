@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,15 @@ def test_every_python_block_about_a_network_of_your_own_runs(
         for other in (names["merged"], names["compiled"]):
             x = torch.randn(2, 1, 11, 17)
             torch.testing.assert_close(other(x), names["network"](x), atol=1e-4, rtol=1e-4)
+
+
+def test_every_python_block_about_natten_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("natten", "natten.functional"):  # which the page replaces, here until the test ends
+        monkeypatch.setitem(sys.modules, name, sys)
+    names = run_blocks(ROOT / "docs" / "natten.md")
+    assert names["y"].shape == (1, 24, 30, 64)
+    assert sys.modules["natten.functional"].natten2dqk is names["natten"].functional.natten2dqk
+    assert not torch.equal(names["globe"], names["gaps"])
 
 
 def test_every_command_of_the_pages_is_a_verb() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,19 @@ from slideformer.bench.candidate import module_step
 from slideformer.bench.machine import Machine
 from slideformer.bench.measurement import RESET, Group, Measurement
 from slideformer.bench.model import host_candidates
-from slideformer.bench.operator import AUTHORS, IM2COL, OURS, Form, Tensors, expected, forms
+from slideformer.bench.operator import (
+    AUTHORS,
+    DENSE,
+    FLEX,
+    HALVES,
+    IM2COL,
+    NATTEN,
+    OURS,
+    TENTH_MASKED,
+    Form,
+    forms,
+)
+from slideformer.bench.problem import Tensors
 from slideformer.cli.main import main
 from slideformer.cli.measuring import ENVIRONMENT
 from slideformer.errors import UserError
@@ -45,12 +58,53 @@ SETTING = Setting()
 
 
 @pytest.mark.parametrize("deformed", [True, False])
-@pytest.mark.parametrize("name", forms(SMALL, SETTING))
+@pytest.mark.parametrize("name", [name for name, form in forms(SMALL, SETTING).items() if not form.refusal])
 def test_every_form_computes_the_operator(name: str, deformed: bool) -> None:
     problem = Problem(batch=2, size=5, heads=2, head_dim=4, deformed=deformed)
     tensors = Tensors.of(problem, SETTING)
     form = forms(problem, SETTING)[name]
-    torch.testing.assert_close(form.run(tensors, problem), expected(name, tensors, problem))
+    torch.testing.assert_close(form.run(tensors, problem), form.wanted(tensors, problem))
+
+
+SEQUENCE = Problem(size="40", heads=2, head_dim=8, kernel_size="7", deformed=False, border="clamp")
+GLOBE = replace(SEQUENCE, size="9x7", kernel_size="3x5", border=("clamp", "wrap"))
+VOLUME = replace(SEQUENCE, size="4x5x6", kernel_size=3, border="mask")
+
+
+@pytest.mark.parametrize("problem", [SEQUENCE, GLOBE, VOLUME], ids=lambda problem: problem.size)
+@pytest.mark.parametrize("name", [DENSE, TENTH_MASKED, HALVES, f"{OURS}matmul"])
+def test_forms_compute_maps_of_other_axes_and_borders(name: str, problem: Problem) -> None:
+    (candidate,), _ = operator_candidates(problem, Setting(only=[name]))
+    assert candidate.error is not None
+    assert candidate.error < 1e-5
+
+
+@pytest.mark.slow  # it is compiled for each
+@pytest.mark.parametrize("problem", [SEQUENCE, GLOBE, VOLUME], ids=lambda problem: problem.size)
+def test_compiled_flex_attention_computes_the_operator(problem: Problem) -> None:
+    (candidate,), _ = operator_candidates(replace(problem, batch=1), Setting(only=[FLEX]))
+    assert candidate.error is not None
+    assert candidate.error < 1e-5
+
+
+def test_what_other_libraries_cannot_compute_is_left_out_with_the_reason() -> None:
+    setting = Setting(only=[NATTEN, FLEX, DENSE, AUTHORS])
+    _, deformed = operator_candidates(SMALL, setting)
+    _, zeros = operator_candidates(replace(SMALL, deformed=False), setting)
+    _, volume = operator_candidates(VOLUME, Setting(only=[AUTHORS, OURS + "matmul"]))
+    assert f"{NATTEN} left out: it has no learned shift" in deformed
+    assert (
+        f"{DENSE} left out: it leaves out what is outside the map, where border zeros has zero vectors"
+        in zeros
+    )
+    assert f"{AUTHORS} left out: it is written for maps of two axes and square windows" in volume
+
+
+def test_masks_of_all_pairs_are_made_where_they_fit_alone() -> None:
+    long = replace(SEQUENCE, size="131072", batch=1)
+    for name in (DENSE, NATTEN):
+        assert forms(long, SETTING)[name].maps * long.map_numbers * 4 > 2**36
+    assert forms(long, SETTING)[FLEX].maps < 10
 
 
 def test_the_layer_and_its_form_in_convolutions_are_equal() -> None:
@@ -204,7 +258,18 @@ def test_every_candidate_is_visited_equally_often() -> None:
             ["model", "slide_swin_nano", "--size", "32", "--work", "step"],
             ["operator", "--heads", "2", "--head-dim", "4", "--size", "6", "8"],
             ["operator", "--heads", "2", "--head-dim", "4", "--size", "6", "--work", "backward"],
-            ["operator", "--plain", "--border", "clamp", "--kernel-size", "5", "--size", "6"],
+            [
+                "operator",
+                "--plain",
+                "--border",
+                "clamp",
+                "--kernel-size",
+                "5",
+                "--size",
+                "6",
+                "--only",
+                "slide",
+            ],
             ["layer", "--heads", "2", "--head-dim", "4", "--size", "6", "--work", "step"],
         ]
     ),
@@ -224,6 +289,25 @@ def test_the_command_prints_writes_and_draws(
         assert row["name"] in out
     for word in (data["conditions"]["command"], "PyTorch", "alternating"):
         assert word in out
+
+
+def test_sizes_of_several_axes_are_measured_each_with_its_window(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bench.json"
+    words = ["--axes", "1", "--size", "40", "4x5x6", "--kernel-size", "5", "3x1x3", "--plain"]
+    rest = ["--border", "mask", "--batch", "1", "--heads", "1", "--rounds", "1", "--only", "matmul"]
+    assert main(["bench", "operator", *words, *rest, "--json", str(file)]) == 0
+    data = json.loads(file.read_text())
+    assert [group["size"] for group in data["groups"]] == ["40", "4x5x6"]
+    line, volume = (group["rows"][0]["gflop"] for group in data["groups"])
+    assert volume / line == pytest.approx(120 * 9 / (40 * 5))
+    out = capsys.readouterr().out
+    assert "plain, border mask, K = 5, 3 x 1 x 3, batch 1, 40, 4 x 5 x 6, 1 heads of 32" in out
+    assert (
+        "--size 40 4x5x6 --axes 1 --heads 1 --head-dim 32 --kernel-size 5 3x1x3 --plain --border mask" in out
+    )
+    assert restore(data).table.text() in out
 
 
 def test_prediction_is_compared_with_the_model_alone(
@@ -291,7 +375,19 @@ def test_ratios_are_to_the_first() -> None:
     [
         (["operator", "--size", "56", "0"], "--size must be a whole number from 1 to "),
         (["operator", "--kernel-size", "2"], "--kernel-size must be odd, got 2; use 3"),
-        (["operator", "--border", "clamp"], "a learned shift needs --border zeros, got clamp; add --plain"),
+        (["operator", "--border", "clamp"], "a learned shift needs --border zeros or wrap, got clamp; add "),
+        (["operator", "--size", "3x4x5x6"], "--size must be one whole number, or two or three such as 16x"),
+        (["operator", "--size", "3x0"], "--size must be a whole number from 1 to "),
+        (["operator", "--size", "9999x9999"], "--size must have at most 16777216 positions, got 9999x9999"),
+        (["operator", "--kernel-size", "3x4"], "--kernel-size must be odd, got 3x4; use 5"),
+        (["operator", "--kernel-size", "3x3x3"], "--size 56 and --kernel-size 3x3x3 must fit: kernel_size "),
+        (["operator", "--border", "wrap", "zeros", "wrap"], "must fit: border must have one entry for all"),
+        (["operator", "--size", "2x9", "--border", "wrap", "zeros"], 'border="wrap" needs an axis at least'),
+        (["operator", "--kernel-size", "3", "5"], "--kernel-size must be one, or one for each of 1 sizes"),
+        (["operator", "--axes", "3", "--size", "4x5"], "--axes is of a --size of one number, got 4x5; leave"),
+        (["operator", "--axes", "1", "--plot", "x.png"], "--plot draws square maps by their side"),
+        (["layer", "--axes", "1"], "`bench layer` measures square maps and windows; give --size and"),
+        (["model", "--kernel-size", "3"], "--kernel-size"),
         (["operator", "--rounds", "0"], "--rounds must be a whole number from 1 to "),
         (["operator", "--json", "nowhere/figures.json"], "--json must be in a folder that exists"),
         (["operator", "--work", "step"], "the operator alone has no training step"),

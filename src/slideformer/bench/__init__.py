@@ -7,8 +7,9 @@ from slideformer.bench.detector import detector_candidates
 from slideformer.bench.machine import conditions
 from slideformer.bench.measurement import Groups, measure, measure_sizes
 from slideformer.bench.model import host_names, measure_hosts, model_candidates
-from slideformer.bench.operator import Problem, layer_candidates, operator_candidates
+from slideformer.bench.operator import layer_candidates, operator_candidates
 from slideformer.bench.prediction import prediction_candidates, write_photographs
+from slideformer.bench.problem import Problem
 from slideformer.bench.report import COMPARISON, DEPLOYMENT, DETECTOR, HOSTS, SIZES, Report, restore
 from slideformer.bench.table import Table
 

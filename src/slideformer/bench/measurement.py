@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ import torch
 from slideformer.bench.candidate import Candidate, Setting, Step
 from slideformer.bench.load import Load, moment, other_cores, usable_cores
 from slideformer.bench.machine import COPY, GEMM, Machine, probes
+from slideformer.bench.problem import Sides, sides
 from slideformer.errors import UserError
 
 # A visit to a candidate is one call to bring its data near, then calls for this long, and their mean.
@@ -30,6 +32,8 @@ RESET_PEAK = "5"
 # is measured, else what glibc itself arrives at in a process that frees large blocks.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 MEASURING, USUAL = 2**16, 2**25
+# Makes the candidates of a size, and notes on those left out.
+Build = Callable[[], tuple[list[Candidate], list[str]]]
 
 
 @dataclass(frozen=True)
@@ -70,16 +74,21 @@ class Group:
     """Measurements at one size, made in the same rounds.
 
     Attributes:
-        size: side of the map or of the image.
+        size: side of the square map or image, or each axis of a map.
         rows: one a candidate; the others are compared with the first.
         machine: its rates in these rounds.
         notes: on candidates that were left out.
     """
 
-    size: int
+    size: Sides
     rows: list[Measurement]
     machine: Machine
     notes: list[str]
+
+    @property
+    def positions(self) -> int:
+        """Positions of the map."""
+        return math.prod(sides(self.size))
 
 
 @dataclass(frozen=True)
@@ -94,17 +103,15 @@ class Groups:
         return [group.machine for group in self.groups]
 
 
-def measure_sizes(
-    build: Callable[[int], tuple[list[Candidate], list[str]]], sizes: Sequence[int], setting: Setting
-) -> Groups:
-    """Measure one group a size; ``build`` makes the candidates of a size and notes on those left out.
+def measure_sizes(builds: Iterable[tuple[Sides, Build]], setting: Setting) -> Groups:
+    """Measure one group a size, whose candidates are made when it is its turn.
 
     Raises:
         UserError: no candidate is left.
     """
     groups = []
-    for size in sizes:
-        candidates, notes = build(size)
+    for size, build in builds:
+        candidates, notes = build()
         if not candidates:
             raise UserError(f"no candidate is left at size {size}; {'; '.join(notes) or 'widen `only`'}")
         groups.append(measure(candidates, setting, size=size, notes=notes))
@@ -112,7 +119,7 @@ def measure_sizes(
 
 
 def measure(
-    candidates: Sequence[Candidate], setting: Setting, *, size: int, notes: Sequence[str] = ()
+    candidates: Sequence[Candidate], setting: Setting, *, size: Sides, notes: Sequence[str] = ()
 ) -> Group:
     """Time all candidates in turn, every other round in reverse order, then take their peak memory."""
     bounds = probes(setting, next((c.megabytes for c in candidates if c.megabytes), MEGABYTES))

@@ -106,7 +106,7 @@ COLUMNS: dict[str, Cell] = {
     "median ms": lambda row, group: milliseconds(row.median_ms),
     "quartiles ms": lambda row, group: span(row.quartiles_ms),
     "x first": lambda row, group: f"{group.rows[0].median_ms / row.median_ms:.2f}",
-    "ns a position": lambda row, group: f"{1e6 * row.median_ms / row.images / group.size**2:.1f}",
+    "ns a position": lambda row, group: f"{1e6 * row.median_ms / row.images / group.positions:.1f}",
     "a second": lambda row, group: f"{row.images_a_second:.1f}",
     "GFLOP/s": lambda row, group: f"{1000 * row.gflop / row.median_ms:.0f}",
     "of GEMM": lambda row, group: percent(1000 * row.gflop / row.median_ms, group.machine.gemm_gflops),

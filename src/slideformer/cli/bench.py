@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from slideformer.cli import bench_deploy, measuring
+from slideformer.cli import bench_deploy, bench_maps, measuring
 from slideformer.cli.measuring import option
 from slideformer.cli.ranges import SIDE, check_pixels, whole
 from slideformer.errors import UserError
@@ -79,20 +79,16 @@ def add_options(parser: argparse.ArgumentParser, subject: Subject) -> None:
         default="forward",
         help="backward: with the gradients; step: a training step of a layer or model",
     )
-    parser.add_argument(
-        "--size",
-        type=whole(1, SIDE),
-        nargs="+",
-        default=[subject.size],
-        help="sides of the square map or image; several show how the cost grows",
-    )
-    parser.add_argument("--heads", type=whole(1, 1024), default=3, help="heads G")
-    parser.add_argument("--head-dim", type=whole(1, 4096), default=32, help="channels D of a head")
-    parser.add_argument("--kernel-size", type=whole(1, 63, 255), default=3, help="odd side K of the window")
-    parser.add_argument("--plain", action="store_true", help="without a learned shift")
-    parser.add_argument(
-        "--border", choices=("zeros", "mask", "clamp"), default="zeros", help="of our backends, with --plain"
-    )
+    if subject.models:
+        parser.add_argument(
+            "--size",
+            type=whole(1, SIDE),
+            nargs="+",
+            default=[subject.size],
+            help="sides of the square image; several show how the cost grows",
+        )
+    else:
+        bench_maps.add_options(parser, subject.size)
     parser.add_argument("--head", default="mask_rcnn", help="of `detector`")
     parser.add_argument(
         "--checkpointing",
@@ -135,26 +131,18 @@ def at_sizes(
     """Measure one group a size."""
     from slideformer import bench
 
-    return bench.SIZES, bench.measure_sizes(partial(build, arguments, setting), arguments.size, setting)
+    builds = [(size, partial(build, arguments, setting, size)) for size in arguments.size]
+    return bench.SIZES, bench.measure_sizes(builds, setting)
 
 
-def operator_or_layer(
-    arguments: argparse.Namespace, setting: Setting, size: int
-) -> tuple[list[Candidate], list[str]]:
-    """Candidates for the operator or an attention layer."""
+def operator_or_layer(arguments: argparse.Namespace, setting: Setting) -> tuple[Kind[Groups], Groups]:
+    """Measure one group a size of the operator, or of an attention layer."""
     from slideformer import bench
 
-    problem = bench.Problem(
-        arguments.batch,
-        size,
-        arguments.heads,
-        arguments.head_dim,
-        arguments.kernel_size,
-        not arguments.plain,
-        arguments.border,
-    )
     build = bench.operator_candidates if arguments.what == "operator" else bench.layer_candidates
-    return build(problem, setting)
+    problems = bench_maps.problems(arguments)
+    builds = [(problem.size, partial(build, problem, setting)) for problem in problems]
+    return bench.SIZES, bench.measure_sizes(builds, setting)
 
 
 def models(arguments: argparse.Namespace, setting: Setting, size: int) -> tuple[list[Candidate], list[str]]:
@@ -205,14 +193,15 @@ def prediction(arguments: argparse.Namespace, setting: Setting) -> tuple[Kind[Gr
 
 SUBJECTS = {
     "operator": Subject(
-        "our backends, the paper authors' two convolutions, their merged form, F.unfold and NATTEN",
-        partial(at_sizes, operator_or_layer),
+        "our backends, the paper authors' two convolutions, their merged form, F.unfold, NATTEN and "
+        "PyTorch's masked attention",
+        operator_or_layer,
         size=56,
         models=False,
     ),
     "layer": Subject(
         "the same between their projections, and window attention",
-        partial(at_sizes, operator_or_layer),
+        operator_or_layer,
         size=56,
         models=False,
     ),
@@ -243,31 +232,25 @@ SUBJECTS = {
 
 def in_words(arguments: argparse.Namespace, subject: Subject) -> str:
     """The subject with its sizes in words."""
-    sides = ", ".join(f"{size} x {size}" for size in arguments.size)
     if subject.models:
+        sides = ", ".join(f"{size} x {size}" for size in arguments.size)
         saving = ", checkpointing" if arguments.checkpointing else ""
         detector = f"{arguments.head}{saving}, " if arguments.what == "detector" else ""
         if arguments.what == "predict":
             name = arguments.models or subject.default
             return f"{name[0]}, {arguments.photographs} photographs of {sides}, batch {arguments.batch}"
         return f"{detector}batch {arguments.batch}, images of {sides}"
-    kind = f"plain, border {arguments.border}," if arguments.plain else "deformed"
-    return (
-        f"{'layer, ' if arguments.what == 'layer' else ''}{kind} K = {arguments.kernel_size}, "
-        f"batch {arguments.batch}, {sides}, {arguments.heads} heads of {arguments.head_dim}"
-    )
+    return f"{'layer, ' if arguments.what == 'layer' else ''}{bench_maps.in_words(arguments)}"
 
 
 def check(arguments: argparse.Namespace, subject: Subject) -> None:
     """Check that arguments fit together."""
-    what, size = arguments.what, arguments.kernel_size
+    what = arguments.what
     measuring.check_setting(arguments)
     if subject.models:
         check_pixels(arguments.batch, arguments.size)
-    if size % 2 == 0:
-        raise UserError(f"--kernel-size must be odd, got {size}; use {size + 1}")
-    if arguments.border != "zeros" and not arguments.plain:
-        raise UserError(f"a learned shift needs --border zeros, got {arguments.border}; add --plain")
+    else:
+        bench_maps.check(arguments)
     if what == "operator" and arguments.work == "step":
         raise UserError("the operator alone has no training step; use --work backward, or a layer or model")
     if arguments.models and not subject.models:
@@ -288,7 +271,6 @@ def check(arguments: argparse.Namespace, subject: Subject) -> None:
 
 def command(arguments: argparse.Namespace, subject: Subject) -> str:
     """The command that measures the same again."""
-    sizes = () if subject.models else ("--heads", "--head-dim", "--kernel-size")
     words = [
         "bench",
         arguments.what,
@@ -296,9 +278,7 @@ def command(arguments: argparse.Namespace, subject: Subject) -> str:
         *option("--work", arguments.work, usual="forward"),
         *option("--batch", arguments.batch),
         *option("--size", arguments.size, usual=[subject.size]),
-        *(word for name in sizes for word in option(name, vars(arguments)[name[2:].replace("-", "_")])),
-        *option("--plain", arguments.plain),
-        *option("--border", arguments.border, usual="zeros"),
+        *([] if subject.models else bench_maps.words(arguments)),
         *option("--head", arguments.head if arguments.what == "detector" else None),
         *option("--checkpointing", arguments.checkpointing),
         *option("--photographs", arguments.photographs, usual=1000),

@@ -82,6 +82,27 @@ def side_lengths(text: str) -> tuple[int, int]:
     return height, width
 
 
+def map_sides(least: int, usual: int, most: int = LARGEST) -> Callable[[str], int | str]:
+    """The type of an option that is one whole number for all axes of a map, or one an axis, as 16x56x56.
+
+    Args:
+        least: as in `whole`, as are the others; of each number.
+        usual: upper bound.
+        most: upper bound with ``--no-limits``.
+    """
+    number = whole(least, usual, most)
+
+    def parse(text: str) -> int | str:
+        parts = text.lower().split("x")
+        if len(parts) == 1:
+            return number(text)
+        if len(parts) > 3 or not all(part.isdecimal() for part in parts):
+            raise refusal("one whole number, or two or three such as 16x56x56", text)
+        return "x".join(str(number(part)) for part in parts)
+
+    return parse
+
+
 def check_pixels(batch: int, sides: Sequence[int]) -> None:
     """Refuse batches of square images that no usual machine has memory for."""
     pixels = batch * max(sides) ** 2

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Neighborhood attention by the names and layouts of ``natten.functional``, over `slide_attention`.
+
+Complete, with heads last, ``(B, *map, G, D)``, as in NATTEN from 0.17 on: `na1d`, `na2d`, `na3d`. In two
+halves, with heads first, ``(B, G, *map, D)``, as in NATTEN before 0.20: logits, not scaled, by ``na?d_qk``
+and weighted values by ``na?d_av``; before 0.17 ``natten?dqk``, ``natten?dqkrpb`` and ``natten?dav``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor
+
+from slideformer.compat.natten.options import check_neutral
+from slideformer.ops import slide_attention, slide_attention_logits, slide_attention_values
+from slideformer.ops.functional import Size
+
+
+def neighborhood_attention(
+    axes: int,
+    /,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    kernel_size: Size,
+    stride: Size = 1,
+    dilation: Size = 1,
+    is_causal: bool | Sequence[bool] = False,
+    scale: float | None = None,
+    *,
+    rpb: Tensor | None = None,
+    **options: object,
+) -> Tensor:
+    """Attend from every position to its nearest neighbours, in windows that stay inside the map.
+
+    Args:
+        axes: of the map.
+        query: ``(B, *map, G, D)``, as key and value are.
+        key: likewise.
+        value: likewise; it may have channels of its own.
+        kernel_size: odd length of the window, one for all axes or one an axis.
+        stride: 1.
+        dilation: spacing of the window's taps, one for all axes or one an axis.
+        is_causal: False.
+        scale: factor of the logits, ``D ** -0.5`` if None.
+        rpb: relative position bias ``(G, 2 K - 1, ...)``, an entry an axis, as NATTEN had before 0.20.
+        options: others of NATTEN's, with values that change nothing.
+
+    Returns:
+        ``(B, *map, G, D)``.
+
+    Raises:
+        ValueError: shapes, or an option that slideformer lacks.
+        TypeError: dtypes, or an unknown option.
+    """
+    check_neutral({"stride": stride, "is_causal": is_causal, **options})
+    check_rank("query", query, axes, "(B, *map, heads, D)")
+    return slide_attention(
+        query,
+        key,
+        value,
+        kernel_size=kernel_size,
+        dilation=dilation,
+        border="clamp",
+        logit_bias=rpb,
+        scale=scale,
+    )
+
+
+def neighborhood_logits(
+    axes: int,
+    /,
+    query: Tensor,
+    key: Tensor,
+    kernel_size: Size,
+    dilation: Size = 1,
+    additional_keys: None = None,
+    is_causal: bool | Sequence[bool] = False,
+    rpb: Tensor | None = None,
+) -> Tensor:
+    """Products of each query with its neighbours, not scaled: ``(B, G, *map, D)`` to ``(B, G, *map, T)``.
+
+    Arguments and errors are those of `neighborhood_attention`, but for the layout; ``rpb`` is added.
+    """
+    check_neutral({"additional_keys": additional_keys, "is_causal": is_causal})
+    logits = slide_attention_logits(
+        heads_last("query", query, axes),
+        heads_last("key", key, axes),
+        kernel_size=kernel_size,
+        dilation=dilation,
+        border="clamp",
+        logit_bias=rpb,
+        scale=1.0,
+    )
+    return logits.movedim(-2, 1)
+
+
+def neighborhood_values(
+    axes: int,
+    /,
+    attn: Tensor,
+    value: Tensor,
+    kernel_size: Size,
+    dilation: Size = 1,
+    additional_values: None = None,
+    is_causal: bool | Sequence[bool] = False,
+) -> Tensor:
+    """Sum of each query's neighbours, weighted: ``(B, G, *map, T)`` and ``(B, G, *map, D)`` to the latter.
+
+    Arguments and errors are those of `neighborhood_attention`, but for the layout; ``attn`` are the weights.
+    """
+    check_neutral({"additional_values": additional_values, "is_causal": is_causal})
+    output = slide_attention_values(
+        heads_last("attn", attn, axes),
+        heads_last("value", value, axes),
+        kernel_size=kernel_size,
+        dilation=dilation,
+        border="clamp",
+    )
+    return output.movedim(-2, 1)
+
+
+def biased_logits(
+    axes: int, /, query: Tensor, key: Tensor, rpb: Tensor | None, kernel_size: Size, dilation: Size
+) -> Tensor:
+    """`neighborhood_logits` with the bias in the third place."""
+    return neighborhood_logits(axes, query, key, kernel_size, dilation, rpb=rpb)
+
+
+def heads_last(name: str, x: Tensor, axes: int) -> Tensor:
+    """A view for the operator: ``(B, G, *map, D)`` to ``(B, *map, G, D)``."""
+    check_rank(name, x, axes, "(B, heads, *map, channels or taps)")
+    return x.movedim(1, -2)
+
+
+def check_rank(name: str, x: Tensor, axes: int, layout: str) -> None:
+    """Check that a tensor has a map of so many axes."""
+    if x.ndim != axes + 3:
+        raise ValueError(
+            f"{name} must have {axes + 3} dimensions, {layout}, got {tuple(x.shape)}; "
+            "use the function for as many axes as the map has"
+        )
+
+
+na1d, na2d, na3d = (partial(neighborhood_attention, axes) for axes in (1, 2, 3))
+na1d_qk, na2d_qk, na3d_qk = (partial(neighborhood_logits, axes) for axes in (1, 2, 3))
+na1d_av, na2d_av, na3d_av = (partial(neighborhood_values, axes) for axes in (1, 2, 3))
+
+# The same by their names before 0.17.
+natten1dqk, natten1dqkrpb, natten1dav = na1d_qk, partial(biased_logits, 1), na1d_av
+natten2dqk, natten2dqkrpb, natten2dav = na2d_qk, partial(biased_logits, 2), na2d_av
+
+
+def natten3dqkrpb(
+    query: Tensor,
+    key: Tensor,
+    rpb: Tensor | None,
+    kernel_size_d: int,
+    kernel_size: int,
+    dilation_d: int,
+    dilation: int,
+) -> Tensor:
+    """`na3d_qk` with a bias; kernel size and dilation of the first axis, then of the two others."""
+    sides, spacings = (kernel_size_d, kernel_size, kernel_size), (dilation_d, dilation, dilation)
+    return na3d_qk(query, key, sides, spacings, rpb=rpb)
+
+
+def natten3dqk(
+    query: Tensor, key: Tensor, kernel_size_d: int, kernel_size: int, dilation_d: int, dilation: int
+) -> Tensor:
+    """`na3d_qk`; kernel size and dilation of the first axis, then of the two others."""
+    return natten3dqkrpb(query, key, None, kernel_size_d, kernel_size, dilation_d, dilation)
+
+
+def natten3dav(
+    attn: Tensor, value: Tensor, kernel_size_d: int, kernel_size: int, dilation_d: int, dilation: int
+) -> Tensor:
+    """`na3d_av`; kernel size and dilation of the first axis, then of the two others."""
+    sides, spacings = (kernel_size_d, kernel_size, kernel_size), (dilation_d, dilation, dilation)
+    return na3d_av(attn, value, sides, spacings)
