@@ -56,7 +56,7 @@ ADDED_UP = "the paper's is above what its layers add up to"
 ROUNDED = "the paper prints whole millions"
 FIRST_STAGE = "the first stage alone slides here: with the second as well there are still more multiply-adds"
 OF_THE_HOST = "the plain host's, in its authors' paper: none has been published for one that slides"
-PRETRAINED = "trained on ImageNet-22K before"
+PRETRAINED = "first trained on ImageNet-22K"
 CSWIN_TINY = "the plain host's, in CSwin's paper, whose 23 M are 0.7 M above what its layers add up to"
 # Pan et al., 2023, table of ImageNet-1K results.
 PUBLISHED = {
