@@ -15,6 +15,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "slide_swin_tiny": {"embed_dim": 16, "depths": (1, 1, 2, 1), "num_heads": (2, 2, 4, 4)},
     "slide_cswin_tiny": {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (2, 2, 4, 4)},
     "slide_nat_mini": {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (2, 2, 4, 4)},
+    # The second block of each stage is dilated, by 8, 4 and 2.
+    "slide_dinat_mini": {"embed_dim": 16, "depths": (2, 2, 2, 1), "num_heads": (2, 2, 4, 4)},
     "slide_dat_tiny": {
         "img_size": 64,
         "embed_dim": 16,
@@ -43,7 +45,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
 }
 # The stages that slide unless told otherwise, where these are not the first two.
-SLIDING = {"slide_dat_tiny": [0, 1, 2], "slide_nat_mini": [0]}
+SLIDING = {"slide_dat_tiny": [0, 1, 2], "slide_dinat_mini": [0], "slide_nat_mini": [0]}
 # The last stage that may slide, where that is not the last stage.
 LAST_SLIDING = {"slide_dat_tiny": 2, "slide_pvt_tiny": 2}
 # What makes these smaller still where they are traced, which takes long: one block of each kind.
@@ -77,6 +79,7 @@ OF_ONE_SIZE: dict[str, dict[str, Any]] = {
         "slide_stages": (0,),
     },
     "slide_nat_mini": {"depths": (1, 1), "num_heads": (2, 2)},
+    "slide_dinat_mini": {"depths": (2, 2), "num_heads": (2, 2), "dilations": ((1, 8), (1, 4))},
     "slide_pvt_tiny": PYRAMID_OF_ONE_SIZE,
     "slide_pvt_v2_b1": PYRAMID_OF_ONE_SIZE,
 }

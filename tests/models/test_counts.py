@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import pytest
 import timm
@@ -30,6 +31,12 @@ COMPUTED = {
     "slide_nat_mini": (20.000, 2.744),
     "slide_nat_tiny": (27.94, 4.344),
     "slide_nat_small": (50.78, 7.846),
+    "slide_nat_base": (89.785, 13.776),
+    "slide_dinat_mini": (20.000, 2.744),
+    "slide_dinat_tiny": (27.918, 4.345),
+    "slide_dinat_small": (50.736, 7.846),
+    "slide_dinat_base": (89.785, 13.776),
+    "slide_dinat_large": (200.958, 30.606),
     "slide_dat_tiny": (24.019, 4.329),
     "slide_dat_small": (53.177, 9.487),
     "slide_mvit_v2_tiny": (24.170, 4.563),
@@ -62,6 +69,12 @@ SLIDING = {
     "slide_nat_mini": (32, 3),
     "slide_nat_tiny": (32, 3),
     "slide_nat_small": (32, 3),
+    "slide_nat_base": (32, 3),
+    "slide_dinat_mini": (32, 3),
+    "slide_dinat_tiny": (32, 3),
+    "slide_dinat_small": (32, 3),
+    "slide_dinat_base": (32, 3),
+    "slide_dinat_large": (32, 3),
     "slide_dat_tiny": (32, 1 + 2 + 9),
     "slide_dat_small": (32, 1 + 2 + 9),
     "slide_mvit_v2_tiny": (96, 1 + 1),
@@ -110,6 +123,21 @@ def test_counts_are_near_what_the_paper_prints(name: str) -> None:
     # From a plot a number can be read to a twentieth.
     bound = {"abs": 0.05} if PLOTTED in paper.note else {"rel": 0.016}
     assert counts.multiply_adds / 1e9 == pytest.approx(paper.multiply_adds_g, **bound)
+
+
+# Hassani and Shi, 2022, the tables of their repository: DiNAT-Large at 384, with windows of 7 and of 11.
+AT_384: dict[str, tuple[dict[str, Any], float]] = {
+    "7": ({"dilations": ((1, 13), (1, 6), (1, 3), (1,))}, 89.7),
+    "11": ({"neighborhood_size": 11}, 92.4),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("window", AT_384)
+def test_the_large_dinat_costs_at_384_what_its_authors_print(window: str) -> None:
+    arguments, multiply_adds_g = AT_384[window]
+    host = timm.create_model("slide_dinat_large", device="meta", slide_stages=(), **arguments)
+    assert count(host, 384).multiply_adds / 1e9 == pytest.approx(multiply_adds_g, rel=0.016)
 
 
 def test_every_model_of_the_papers_size_has_a_row_of_both() -> None:

@@ -64,8 +64,11 @@ NAT = Numbers(
     slides=(3, 0, 0, 0),
     drop_path=0.2,
     mlp_ratios=(3, 3, 3, 3),
-    host={"kernel_size": (7, 7, 7, 7)},
+    host={"kernel_size": (7, 7, 7, 7), "dilation": (1, 1, 1, 1)},
 )
+# The last blocks of the first and the last stage are not dilated; all of them are in test_slide_nat.
+DINAT = replace(NAT, host={**NAT.host, "dilation": (1, 4, 2, 1)})
+WIDER = {"depths": (3, 4, 18, 5), "mlp_ratios": (2, 2, 2, 2)}
 DAT = Numbers(
     dims=(64, 128, 256, 512),
     depths=(2, 4, 18, 2),
@@ -124,13 +127,21 @@ VARIANTS = {
     "slide_nat_mini": NAT,
     "slide_nat_tiny": replace(NAT, depths=(3, 4, 18, 5)),
     "slide_nat_small": replace(
-        NAT,
-        dims=(96, 192, 384, 768),
-        depths=(3, 4, 18, 5),
-        heads=(3, 6, 12, 24),
-        drop_path=0.3,
-        mlp_ratios=(2, 2, 2, 2),
-        layer_scale=1e-5,
+        NAT, dims=(96, 192, 384, 768), heads=(3, 6, 12, 24), drop_path=0.3, layer_scale=1e-5, **WIDER
+    ),
+    "slide_nat_base": replace(
+        NAT, dims=(128, 256, 512, 1024), heads=(4, 8, 16, 32), drop_path=0.5, layer_scale=1e-5, **WIDER
+    ),
+    "slide_dinat_mini": DINAT,
+    "slide_dinat_tiny": replace(DINAT, depths=(3, 4, 18, 5)),
+    "slide_dinat_small": replace(
+        DINAT, dims=(96, 192, 384, 768), heads=(3, 6, 12, 24), drop_path=0.3, **WIDER
+    ),
+    "slide_dinat_base": replace(
+        DINAT, dims=(128, 256, 512, 1024), heads=(4, 8, 16, 32), drop_path=0.5, layer_scale=1e-5, **WIDER
+    ),
+    "slide_dinat_large": replace(
+        DINAT, dims=(192, 384, 768, 1536), heads=(6, 12, 24, 48), drop_path=0.35, **WIDER
     ),
     "slide_pvt_tiny": PVT,
     "slide_pvt_small": PVT_SMALL,
@@ -196,7 +207,7 @@ def test_a_variant_has_the_numbers_of_its_authors(name: str) -> None:
     assert {n.eps for blocks in stages for b in blocks for n in (b.norm1, b.norm2)} == {expected.eps}
 
 
-@pytest.mark.parametrize("name", ["slide_nat_mini", "slide_nat_tiny", "slide_nat_small"])
+@pytest.mark.parametrize("name", ["slide_nat_mini", "slide_nat_tiny", "slide_nat_small", "slide_dinat_base"])
 def test_factors_of_what_blocks_add_start_where_the_authors_start_them(name: str) -> None:
     blocks = [stage.blocks[0] for stage in timm.create_model(name, depths=(1, 1, 1, 1)).stages]
     started = [block.scale1.gamma[0].item() if hasattr(block, "scale1") else None for block in blocks]

@@ -18,6 +18,7 @@ SLIDING_BLOCKS = {
     "slide_swin_tiny": 2,
     "slide_cswin_tiny": 2,
     "slide_nat_mini": 1,
+    "slide_dinat_mini": 2,
     "slide_dat_tiny": 3,
     "slide_mvit_v2_tiny": 2,
     "slide_pvt_tiny": 2,
@@ -108,6 +109,11 @@ def test_a_models_own_weights_are_taken_completely() -> None:
     ("name", "arguments", "table"),
     [
         ("slide_swin_tiny", {"window_size": 5}, "stages.2.blocks.0.attention.relative_position_bias_table"),
+        (
+            "slide_dinat_mini",
+            {"neighborhood_size": 11},
+            "stages.1.blocks.1.attention.relative_position_bias_table",
+        ),
         ("slide_pvt_tiny", {"img_size": 96}, "stages.0.downsample.1.weight"),
         ("slide_mvit_v2_tiny", {"img_size": 96}, "stages.2.blocks.0.attention.relative_position_rows"),
     ],

@@ -56,6 +56,7 @@ ADDED_UP = "the paper's is above what its layers add up to"
 ROUNDED = "the paper prints whole millions"
 FIRST_STAGE = "the first stage alone slides here: with the second as well there are still more multiply-adds"
 OF_THE_HOST = "the plain host's, in its authors' paper: none has been published for one that slides"
+PRETRAINED = "first trained on ImageNet-22K"
 CSWIN_TINY = "the plain host's, in CSwin's paper, whose 23 M are 0.7 M above what its layers add up to"
 # Pan et al., 2023, table of ImageNet-1K results.
 PUBLISHED = {
@@ -65,6 +66,12 @@ PUBLISHED = {
     "slide_nat_mini": Published(None, 2.70, 82.4, f"{PLOTTED}; {FIRST_STAGE}"),
     "slide_nat_tiny": Published(28, 4.3, 83.6, FIRST_STAGE),
     "slide_nat_small": Published(51, 7.8, 84.3, FIRST_STAGE),
+    "slide_nat_base": Published(90, 13.7, 84.3, OF_THE_HOST, of_host=True),  # Hassani et al., 2023
+    "slide_dinat_mini": Published(20, 2.7, 81.8, OF_THE_HOST, of_host=True),  # Hassani and Shi, 2022
+    "slide_dinat_tiny": Published(28, 4.3, 82.7, OF_THE_HOST, of_host=True),
+    "slide_dinat_small": Published(51, 7.8, 83.8, OF_THE_HOST, of_host=True),
+    "slide_dinat_base": Published(90, 13.7, 84.4, OF_THE_HOST, of_host=True),
+    "slide_dinat_large": Published(200, 30.6, 86.6, f"{OF_THE_HOST}; {PRETRAINED}", of_host=True),
     "slide_dat_tiny": Published(24.0, 4.3, 83.9, OF_THE_HOST, of_host=True),  # Xia et al., 2023
     "slide_dat_small": Published(53, 9.4, 84.6, OF_THE_HOST, of_host=True),
     "slide_mvit_v2_tiny": Published(24, 4.7, 82.3, OF_THE_HOST, of_host=True),  # Li et al., 2022
@@ -92,6 +99,7 @@ HOST_TOP1 = {
     "slide_nat_mini": 81.8,
     "slide_nat_tiny": 83.2,
     "slide_nat_small": 83.7,
+    "slide_nat_base": 84.3,
     "slide_pvt_tiny": 75.1,
     "slide_pvt_small": 79.8,
     "slide_pvt_medium": 81.2,

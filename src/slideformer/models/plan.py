@@ -119,21 +119,28 @@ class Plan:
             qkv_bias=self.options["qkv_bias"], attn_drop=self.options["attn_drop_rate"], proj_drop=self.drop
         )
 
-    def slide_attention(self, stage: int) -> SlideAttention:
-        """The attention of a stage that slides."""
+    def slide_attention(self, stage: int, dilation: int = 1) -> SlideAttention:
+        """The attention of a block that slides, whose taps are ``dilation`` positions apart."""
         return SlideAttention(
             self.dims[stage],
             self.num_heads[stage],
             self.options["kernel_size"],
+            dilation=dilation,
             deform=self.options["deform"],
             backend=self.options["backend"],
             **self.attention,
         )
 
-    def neighborhood_attention(self, stage: int, size: int) -> NeighborhoodAttention:
-        """Neighborhood attention with a window of side ``size``, for a stage that does not slide."""
-        dim, backend = self.dims[stage], self.options["backend"]
-        return NeighborhoodAttention(dim, self.num_heads[stage], size, backend=backend, **self.attention)
+    def neighborhood_attention(self, stage: int, size: int, dilation: int = 1) -> NeighborhoodAttention:
+        """Neighborhood attention of ``size`` taps a side, for a block that does not slide."""
+        return NeighborhoodAttention(
+            self.dims[stage],
+            self.num_heads[stage],
+            size,
+            dilation=dilation,
+            backend=self.options["backend"],
+            **self.attention,
+        )
 
     def drop_path(self, stage: int, block: int) -> float:
         """Stochastic depth of a block: it grows linearly from 0 at the first block to that of the last."""

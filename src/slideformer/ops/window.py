@@ -28,12 +28,9 @@ BORDERS: tuple[str, ...] = get_args(Border)
 Starts = tuple[Tensor | None, ...]
 
 
-def clamped(size: int, *, least: int | None = None, most: int | None = None) -> int:
-    """A size within one bound or both; symbolic in an exported program, a tensor in a traced one."""
-    if isinstance(size, Tensor):
-        return size.clamp(least, most)
-    size = size if least is None else cast("int", torch.sym_max(least, size))
-    return size if most is None else cast("int", torch.sym_min(most, size))
+def not_negative(size: int) -> int:
+    """A size, or 0 where it is less; symbolic in an exported program, a tensor in a traced one."""
+    return size.clamp(min=0) if isinstance(size, Tensor) else cast("int", torch.sym_max(0, size))
 
 
 @dataclass(frozen=True)
@@ -55,10 +52,9 @@ class Axis:
         """Places before and after the map that windows reach, in positions."""
         if self.border != "clamp":
             return self.span // 2, self.span // 2
-        # A clamped window leaves the map only where the map is smaller than the window.
-        # Without dilation there is one grid whatever the size, which matters where the size is symbolic.
-        grids = 1 if self.dilation == 1 else clamped(self.size, most=self.dilation)
-        return 0, clamped(grids + self.span - self.size, least=0)
+        # A clamped window leaves the map only where the map is smaller than the window. On a map smaller than
+        # the dilation less would do, but a symbolic size would have to be compared with it.
+        return 0, not_negative(self.span + self.dilation - self.size)
 
     def starts(self, device: torch.device) -> Tensor:
         """Place of the first tap in the padded axis, for each position: ``(size,)``."""
