@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from slideformer.ops import slide_attention
-from slideformer.ops.call import TENSORS, Call
-from slideformer.ops.cpu import library, operators
+from slideformer.ops.call import TENSORS, Call, no_channels
+from slideformer.ops.cpu import halves, library, operators
 from tests.tiers import fast
 
 from .cases import CASES, LONG, OPTIONS, OTHERS, SMALL, Case, assert_agrees, run
@@ -146,6 +146,27 @@ def test_the_operators_keep_pytorchs_contract(case: Case) -> None:
     grad = torch.randn_like(tensors["value"])
     detached = [None if x is None else x.detach() for x in arguments]
     torch.library.opcheck(operators.cpu_backward, (grad, *detached, *options))
+
+
+@needs_library
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the check's own
+@pytest.mark.parametrize("half", ["logits", "values"])
+def test_the_operators_of_the_halves_keep_pytorchs_contract(half: str) -> None:
+    case = Case(3, 1, ("clamp", "wrap"), (3, 5), 2, 20, ("relative",), False, masked=0.3)
+    tensors = case.tensors(torch.float32) | {"key_mask": case.mask()}
+    if half == "logits":
+        forward, backward = halves.cpu_logits, halves.cpu_logits_backward
+        tensors["value"] = no_channels(tensors["value"])
+    else:
+        forward, backward = halves.cpu_values, halves.cpu_values_backward
+        weights = torch.rand(*tensors["query"].shape[:-1], 9, requires_grad=True)
+        tensors |= {"query": weights, "key": no_channels(tensors["key"]), "logit_bias": None}
+    arguments = [tensors.get(name) for name in TENSORS]
+    options = ([3, 3], [1, 1], ["clamp", "wrap"], 1.0)
+    torch.library.opcheck(forward, (*arguments, *options))
+    detached = [None if x is None else x.detach() for x in arguments]
+    grad = torch.randn_like(forward(*detached, *options))
+    torch.library.opcheck(backward, (grad, *detached, *options))
 
 
 @needs_library
