@@ -27,7 +27,7 @@ def cost(backend: table.Backend, call: Call) -> Cost:
     """The cost of one call, calculated from its shapes."""
     *positions_and_heads, channels = call.query.shape
     taps, positions = call.window.taps, math.prod(positions_and_heads)
-    both = channels + call.value.shape[4]
+    both = channels + call.value.shape[-1]
     mixed = call.deformed or backend.one_hot
     multiply_adds = positions * both * (taps + taps * taps * mixed)
     held = positions * both // 2 * (backend.maps + backend.maps_a_tap * taps) * call.dtype.itemsize
