@@ -23,6 +23,7 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT 
 
 
 OWN_NETWORK = ROOT / "docs" / "own-network.md"
+OPERATOR = ROOT / "docs" / "operator.md"
 
 
 def python_blocks(text: str) -> list[str]:
@@ -71,6 +72,14 @@ def test_every_python_block_about_a_network_of_your_own_runs(
         for other in (names["merged"], names["compiled"]):
             x = torch.randn(2, 1, 11, 17)
             torch.testing.assert_close(other(x), names["network"](x), atol=1e-4, rtol=1e-4)
+
+
+def test_every_python_block_about_the_operator_runs() -> None:
+    names = run_blocks(OPERATOR)
+    assert names["turned"] < 1e-5
+    assert names["padded"] < 1e-5
+    assert names["music"].shape == (1, 100_000, 32)
+    assert names["scan"].shape == (1, 8, 24, 24, 32)
 
 
 def test_every_command_of_the_pages_is_a_verb() -> None:
