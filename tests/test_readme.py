@@ -24,6 +24,7 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT 
 
 
 OWN_NETWORK = ROOT / "docs" / "own-network.md"
+OPERATOR = ROOT / "docs" / "operator.md"
 
 
 def python_blocks(text: str) -> list[str]:
@@ -81,6 +82,14 @@ def test_every_python_block_about_natten_runs(monkeypatch: pytest.MonkeyPatch) -
     assert names["y"].shape == (1, 24, 30, 64)
     assert sys.modules["natten.functional"].natten2dqk is names["natten"].functional.natten2dqk
     assert not torch.equal(names["globe"], names["gaps"])
+
+
+def test_every_python_block_about_the_operator_runs() -> None:
+    names = run_blocks(OPERATOR)
+    assert names["turned"] < 1e-5
+    assert names["padded"] < 1e-5
+    assert names["music"].shape == (1, 100_000, 32)
+    assert names["scan"].shape == (1, 8, 24, 24, 32)
 
 
 def test_every_command_of_the_pages_is_a_verb() -> None:

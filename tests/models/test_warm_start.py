@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from slideformer.errors import UserError
-from slideformer.layers import SlideAttention
+from slideformer.layers import NeighborhoodAttention, SlideAttention
 from slideformer.models import warm_start
 from tests.models.families import FAMILIES, small
 
@@ -127,6 +127,18 @@ def test_positions_are_interpolated_to_another_size(name: str, arguments: dict[s
     derived = model.state_dict()[table]
     assert derived.shape != state[table].shape
     torch.testing.assert_close(derived, torch.full_like(derived, 0.5))
+
+
+def test_positions_of_a_volume_are_interpolated_to_another_window() -> None:
+    model, other = (torch.nn.Sequential(NeighborhoodAttention(8, 2, (3, 3, side))) for side in (5, 3))
+    table = "0.relative_position_bias_table"
+    # What rises along one axis and is the same along the others stays so.
+    rising = torch.linspace(-1, 1, 5).expand(2, 5, 5, 5)
+    report = warm_start(model, {**other.state_dict(), table: rising})
+    assert list(report.derived) == [table]
+    found = model.state_dict()[table]
+    torch.testing.assert_close(found, found[:1, :1, :1].expand(2, 5, 5, 9))
+    assert bool((found.diff(dim=-1) >= 0).all())
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,16 @@ def test_cost_is_the_papers_count() -> None:
     assert plain.costs["conv"] == deformed.costs["conv"]
 
 
+@pytest.mark.parametrize("size", [(1000,), (5, 10, 20)], ids=["sequence", "volume"])
+def test_cost_is_the_same_count_on_other_maps(size: tuple[int, ...]) -> None:
+    maps = torch.empty(2, *size, 3, 32, device="meta")
+    taps = 3 ** len(size)
+    shift = torch.empty(32, taps, taps, device="meta")
+    costs = explain(maps, maps, maps, shift_weight=shift).costs
+    assert costs["matmul"].flops == 2 * 2 * (2 * 1000) * 96 * (taps**2 + taps)
+    assert costs["shift"].memory_bytes == 2 * taps * maps.numel() * 4
+
+
 def test_copies_of_the_map_cost_memory() -> None:
     costs = explain(QUERY, QUERY, QUERY).costs
     one_map = QUERY.numel() * 4

@@ -3,8 +3,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+
+from slideformer.ops import checks
+from slideformer.ops.functional import Size
+
+# As many as of 3 x 3 x 3: there are T * T weights a channel. A window of two axes may have more.
+MOST_TAPS = 27
 
 
 class MergedShift(nn.Module):
@@ -40,12 +48,21 @@ class DeformedShift(nn.Module):
 
     Args:
         channels: channels D of a head; all heads, keys and values share the shift.
-        kernel_size: odd side K of the window; T = K * K taps.
+        kernel_size: odd side K of the window of two axes, or a tuple with an entry for each axis; T taps.
+
+    Raises:
+        ValueError: ``kernel_size`` is even, or has more than 27 taps along one or three axes.
     """
 
-    def __init__(self, channels: int, kernel_size: int) -> None:
+    def __init__(self, channels: int, kernel_size: Size) -> None:
         super().__init__()
-        taps = kernel_size * kernel_size
+        sides = checks.window(kernel_size).kernel_size
+        taps = math.prod(sides)
+        if taps > MOST_TAPS and len(sides) != 2:
+            raise ValueError(
+                f"a deformed shift of one or three axes must have at most {MOST_TAPS} taps, got {taps} "
+                f"with kernel_size={sides}; use a smaller one, or deform=False"
+            )
         self.weight = nn.Parameter(torch.empty(channels, taps, taps))
         self.bias = nn.Parameter(torch.empty(channels, taps))
         # Output tap t of the fixed shift is input tap t.

@@ -11,17 +11,18 @@ from torch import Tensor, nn
 
 from slideformer.layers.deformed_shift import DeformedShift, MergedShift
 from slideformer.layers.linear import Linear
-from slideformer.layers.map_checks import check_heads, check_map
+from slideformer.layers.map_checks import check_heads, check_window_map
 from slideformer.ops import checks, slide_attention, slide_attention_values, slide_attention_weights
-from slideformer.ops.window import Border
+from slideformer.ops.functional import Borders, Size
 
 
 class ShiftOptions(TypedDict):
     """The operator's arguments that keys and values share."""
 
-    kernel_size: int
-    dilation: int
-    border: Border
+    kernel_size: Size
+    dilation: Size
+    border: Borders
+    key_mask: Tensor | None
     shift_weight: Tensor | None
     shift_bias: Tensor | None
 
@@ -31,13 +32,17 @@ class SlideAttention(nn.Module):
 
     Every position attends to its own K x K neighbourhood.
 
+    A map may also have one axis, a sequence, or three, a volume: a tuple as ``kernel_size``, ``dilation`` or
+    ``border`` has an entry for each, and without a tuple there are two.
+
     Args:
         dim: channels C of the map, a multiple of ``num_heads``.
         num_heads: heads G.
-        kernel_size: odd side K of each position's window, in positions.
-        dilation: spacing of the window's taps, in positions.
-        border: treatment of positions outside the map: ``"zeros"`` (the paper), ``"mask"`` or ``"clamp"``;
-            the last two only with ``deform=False``.
+        kernel_size: odd side K of each position's window in positions, one for all axes or one an axis.
+        dilation: spacing of the window's taps in positions, one for all axes or one an axis.
+        border: treatment of positions outside the map, one for all axes or one an axis: ``"zeros"`` (the
+            paper), ``"wrap"`` (the axis is periodic), ``"mask"`` or ``"clamp"``; the last two only with
+            ``deform=False``.
         deform: whether a learned shift is added to the fixed one; without it this is plain local attention.
         qkv_bias: whether the projection to query, key and value has a bias.
         attn_drop: dropout of the attention weights, a probability. Above 0 and in training the weights are
@@ -45,26 +50,30 @@ class SlideAttention(nn.Module):
         proj_drop: dropout of the output, a probability.
         backend: of the operator, see `slideformer.backends`.
 
-    Shape: ``(B, H, W, C) -> (B, H, W, C)``, any ``H`` and ``W`` at every call.
+    Shape: ``(B, *map, C) -> (B, *map, C)``, of an image ``(B, H, W, C)``; any size of the map at every call.
 
     Raises:
-        ValueError: ``dim`` is not a multiple of ``num_heads``, ``kernel_size`` is even, or ``deform`` with
-            another border than zeros.
+        ValueError: ``dim`` is not a multiple of ``num_heads``, ``kernel_size`` is even, tuples are of
+            different lengths, or ``deform`` with ``"mask"`` or ``"clamp"``, or with more than 27 taps along
+            one or three axes; on a call, ``x`` is not a map of C channels and of the window's axes.
 
     Example:
         >>> layer = SlideAttention(dim=96, num_heads=3, kernel_size=3)
         >>> layer(torch.randn(1, 56, 40, 96)).shape
         torch.Size([1, 56, 40, 96])
+        >>> layer = SlideAttention(dim=96, num_heads=3, kernel_size=(13,), border="wrap")
+        >>> layer(torch.randn(1, 1000, 96)).shape
+        torch.Size([1, 1000, 96])
     """
 
     def __init__(
         self,
         dim: int,
         num_heads: int,
-        kernel_size: int = 3,
+        kernel_size: Size = 3,
         *,
-        dilation: int = 1,
-        border: Border = "zeros",
+        dilation: Size = 1,
+        border: Borders = "zeros",
         deform: bool = True,
         qkv_bias: bool = True,
         attn_drop: float = 0.0,
@@ -73,18 +82,22 @@ class SlideAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_heads(dim, num_heads)
-        if deform and border != "zeros":
-            raise ValueError(f'deform=True needs border="zeros", got {border!r}; use deform=False')
         window = checks.window(kernel_size, dilation, border)
+        if deform and not window.fills:
+            raise ValueError(
+                f'deform=True needs border="zeros" or "wrap" along every axis, '
+                f"got {checks.shown(window.border)}; use deform=False"
+            )
         self.dim = dim
         self.num_heads = num_heads
         self.kernel_size = kernel_size
         self.dilation = dilation
-        self.border: Border = border
+        self.border = border
+        self.axes = len(window.kernel_size)
         self.backend = backend
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.shift: DeformedShift | MergedShift | None = (
-            DeformedShift(dim // num_heads, kernel_size) if deform else None
+            DeformedShift(dim // num_heads, window.kernel_size) if deform else None
         )
         self.key_bias = nn.Parameter(torch.empty(num_heads, window.taps))
         self.attn_drop = attn_drop
@@ -96,21 +109,27 @@ class SlideAttention(nn.Module):
         """Initialise the parameters of this layer itself."""
         nn.init.trunc_normal_(self.key_bias, std=0.02)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend: ``(B, H, W, C) -> (B, H, W, C)``."""
+    def forward(self, x: Tensor, key_mask: Tensor | None = None) -> Tensor:
+        """Attend: ``(B, *map, C) -> (B, *map, C)``.
+
+        Args:
+            x: the map.
+            key_mask: ``(B, *map)``, bool, True where a position exists. The others are as outside the map,
+                and their own output has no meaning. With ``deform``, every border must be ``"zeros"``.
+        """
         query, key, value = self.heads(x)
-        shift = self.shift_options()
+        shift = self.shift_options(key_mask)
         if self.training and self.attn_drop > 0:
             weights = slide_attention_weights(query, key, key_bias=self.key_bias, **shift)
             out = slide_attention_values(F.dropout(weights, self.attn_drop), value, **shift)
         else:
             out = slide_attention(query, key, value, key_bias=self.key_bias, backend=self.backend, **shift)
-        return self.proj_drop(self.proj(out.flatten(3)))
+        return self.proj_drop(self.proj(out.flatten(-2)))
 
-    def attention_weights(self, x: Tensor) -> Tensor:
-        """Attention weights of each position and tap: ``(B, H, W, C) -> (B, H, W, G, T)``."""
+    def attention_weights(self, x: Tensor, key_mask: Tensor | None = None) -> Tensor:
+        """Attention weights of each position and tap: ``(B, *map, C) -> (B, *map, G, T)``."""
         query, key, _ = self.heads(x)
-        return slide_attention_weights(query, key, key_bias=self.key_bias, **self.shift_options())
+        return slide_attention_weights(query, key, key_bias=self.key_bias, **self.shift_options(key_mask))
 
     @torch.no_grad()
     def reparameterize(self) -> None:
@@ -127,19 +146,20 @@ class SlideAttention(nn.Module):
             self.shift = self.shift.merge()
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Project to query, key and value, views of one tensor: ``(B, H, W, C) -> 3 (B, H, W, G, D)``."""
-        check_map(x, self.dim)
-        # Rank 5 at most, because some runtimes take no more: the three are split along the heads.
-        query, key, value = self.qkv(x).unflatten(-1, (3 * self.num_heads, -1)).chunk(3, dim=3)
+        """Project to query, key and value, views of one tensor: ``(B, *map, C) -> 3 (B, *map, G, D)``."""
+        check_window_map(x, self.dim, self.axes)
+        # As few axes as can be, because some runtimes take 5 at most: the three are split along the heads.
+        query, key, value = self.qkv(x).unflatten(-1, (3 * self.num_heads, -1)).chunk(3, dim=-2)
         return query, key, value
 
-    def shift_options(self) -> ShiftOptions:
-        """Window and merged shift, as the operator's arguments."""
+    def shift_options(self, key_mask: Tensor | None = None) -> ShiftOptions:
+        """Window, mask and merged shift, as the operator's arguments."""
         weight, bias = (None, None) if self.shift is None else self.shift()
         return {
             "kernel_size": self.kernel_size,
             "dilation": self.dilation,
             "border": self.border,
+            "key_mask": key_mask,
             "shift_weight": weight,
             "shift_bias": bias,
         }

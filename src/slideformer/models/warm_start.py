@@ -33,8 +33,9 @@ def resized_table(state: State, name: str, own: Tensor) -> Tensor | None:
     table = state.get(name)
     if table is None:
         return None
-    if own.ndim == 3:  # (heads, rows, columns)
-        return F.interpolate(table[None], own.shape[1:], mode="bicubic")[0]
+    if own.ndim in (3, 4):  # (heads, distance along each axis)
+        mode = "bicubic" if own.ndim == 3 else "trilinear"
+        return F.interpolate(table[None], own.shape[1:], mode=mode)[0]
     before, after = (math.isqrt(len(x)) for x in (table, own))  # Swin: (rows x columns, heads)
     square = table.T.unflatten(1, (before, before))
     return F.interpolate(square[None], (after, after), mode="bicubic")[0].flatten(1).T

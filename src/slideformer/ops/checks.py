@@ -40,20 +40,33 @@ def counted(name: str, values: Sequence[object], axes: int) -> None:
         )
 
 
+def axes_of(*options: int | str | Sequence[int | str]) -> int:
+    """The number of axes that options have entries for; two, an image's, where each is one for all axes."""
+    tuples = [option for option in options if isinstance(option, (tuple, list))]
+    axes = len(tuples[0]) if tuples else 2
+    if axes not in AXES:
+        raise ValueError(
+            f"kernel_size, dilation and border must have one to three entries, one for each axis of the map, "
+            f"got {axes}: {tuples[0]}"
+        )
+    return axes
+
+
 def window(
     kernel_size: int | Sequence[int],
     dilation: int | Sequence[int] = 1,
     border: Border | Sequence[Border] = "zeros",
     *,
-    axes: int = 2,
+    axes: int | None = None,
 ) -> Window:
-    """The window that these options describe over maps of so many axes.
+    """The window that these options describe over maps of so many axes; default: `axes_of` the options.
 
     Raises:
         ValueError: an even or too small ``kernel_size``, a ``dilation`` below 1, an unknown ``border``, or a
             number of entries that is not that of the axes.
         TypeError: sizes that are not integers.
     """
+    axes = axes_of(kernel_size, dilation, border) if axes is None else axes
     sides = of_axes("kernel_size", kernel_size, axes)
     for side in sides:
         if side % 2 == 0:
