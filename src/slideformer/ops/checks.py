@@ -130,8 +130,9 @@ def maps(query: Tensor, key: Tensor, value: Tensor) -> None:
         raise ValueError(
             f"value must have key's batch, map and heads, got {tuple(value.shape)} and {tuple(key.shape)}"
         )
-    if 0 in query.shape[1:] or value.shape[-1] == 0:
-        raise ValueError(f"map, heads and channels must not be empty, got {tuple(query.shape)}")
+    empty = next((x for x in (query, value) if 0 in x.shape[1:]), None)
+    if empty is not None:
+        raise ValueError(f"map, heads and channels must not be empty, got {tuple(empty.shape)}")
 
 
 def one_dtype(query: Tensor, key: Tensor, value: Tensor) -> None:
