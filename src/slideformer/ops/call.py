@@ -84,17 +84,6 @@ class Call:
         """Every tensor argument, in the order of `TENSORS`."""
         return tuple([getattr(self, name) for name in TENSORS])
 
-    def logit_offset(self) -> Tensor | None:
-        """The same as `tap_offset`, for a softmax.
-
-        A position whose taps are all left out gets zeros: its keys and values are zeros, and so is then all
-        that is computed of it.
-        """
-        offset = self.tap_offset()
-        if offset is None or not self.excludes:
-            return offset
-        return torch.where((offset > -torch.inf).any(-1, keepdim=True), offset, 0.0)
-
     def tap_offset(self) -> Tensor | None:
         """The part of the logits that does not depend on the query; broadcasts to ``(B, *map, G, T)``.
 
@@ -116,12 +105,10 @@ class Call:
             return products
         return torch.where(offset == -torch.inf, offset, products + offset)
 
-    def softmax(self, logits: Tensor) -> Tensor:
+    def softmax(self, logits: Tensor, dim: int = -1) -> Tensor:
         """Softmax of `finished` logits over the taps; zeros where a query sees nothing."""
-        if not self.excludes:  # every query sees itself
-            return logits.softmax(-1)
-        seen = (logits != -torch.inf).any(-1, keepdim=True)
-        return torch.where(seen, torch.where(seen, logits, 0.0).softmax(-1), 0.0)
+        # Without a mask that leaves taps out, every query sees itself.
+        return softmax_or_zeros(logits, dim) if self.excludes else logits.softmax(dim)
 
     def upcast(self) -> Call:
         """The same call with every tensor in the dtype of the computation."""
@@ -130,6 +117,12 @@ class Call:
             name: x.to(self.dtype) for name, x in given if x is not None and name != MASK
         }
         return replace(self, **tensors)
+
+
+def softmax_or_zeros(logits: Tensor, dim: int) -> Tensor:
+    """Softmax, and zeros where every logit is minus infinity."""
+    seen = (logits != -torch.inf).any(dim, keepdim=True)
+    return torch.where(seen, torch.where(seen, logits, 0.0).softmax(dim), 0.0)
 
 
 def no_channels(like: Tensor) -> Tensor:

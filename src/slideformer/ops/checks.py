@@ -17,6 +17,8 @@ from slideformer.ops.window import BORDERS, Border, Window
 Shapes = Mapping[str, tuple[int, ...]]
 
 AXES = {1: "a tuple of one", 2: "two ints (rows, columns)", 3: "three ints (depth, rows, columns)"}
+# The fused kernels count in 32 bits.
+MOST = 2**31 - 1
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -28,6 +30,8 @@ def of_axes(name: str, value: int | Sequence[int], axes: int) -> tuple[int, ...]
     counted(name, values, axes)
     if min(values) < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
+    if max(values) > MOST:
+        raise ValueError(f"{name} must be at most {MOST}, got {value}")
     return tuple(int(v) for v in values)
 
 
@@ -83,11 +87,15 @@ def window(
 def periodic(window: Window, size: Sequence[int]) -> None:
     """Check that a periodic axis holds the window, which would else see a position twice."""
     for place, axis in enumerate(window.axes(size)):
-        # The size of an exported program is symbolic.
-        if axis.border == "wrap" and isinstance(axis.size, int) and axis.size <= axis.span:
+        if axis.border != "wrap":
+            continue
+        needs = f'border="wrap" needs an axis at least as long as the window, {axis.span + 1} positions'
+        if isinstance(axis.size, torch.SymInt):
+            # The size of an exported program is symbolic: the program checks it when it runs.
+            torch._check(axis.size > axis.span, lambda needs=needs: needs)
+        elif isinstance(axis.size, int) and axis.size <= axis.span:
             raise ValueError(
-                f'border="wrap" needs an axis at least as long as the window, {axis.span + 1} positions, got '
-                f"{axis.size} along axis {place} of the map; use a smaller kernel_size or dilation"
+                f"{needs}, got {axis.size} along axis {place} of the map; use a smaller kernel_size or dilation"
             )
 
 

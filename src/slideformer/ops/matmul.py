@@ -140,7 +140,7 @@ def kernels_of(passes: Passes, formula: Callable[[Call], Tensor]) -> Kernels:
 
 KERNELS = kernels_of(
     Passes(
-        Call.logit_offset,
+        Call.tap_offset,
         lambda call: call.value.new_empty(call.value.shape),
         Operands.attend,
         Gradients.add_tile,
@@ -174,7 +174,7 @@ def attend(call: Call) -> Tensor:
     if exporting() and call.shift_bias is None:
         return tap_rows.attend(call)
     if exporting():
-        return attend_at_once(call, call.logit_offset())
+        return attend_at_once(call, call.tap_offset())
     return derivatives.attend(call, KERNELS)
 
 

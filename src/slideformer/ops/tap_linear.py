@@ -27,7 +27,7 @@ def attend(call: Call) -> Tensor:
         logits = logits + F.linear(query, call.shift_bias.T)
     if call.key_bias is not None:
         logits = logits + query.sum(-1, keepdim=True) * call.key_bias
-    offset = call.logit_offset()
+    offset = call.tap_offset()
     weights = (logits if offset is None else logits + offset).softmax(-1)  # (B, *map, G, T)
     out = sum_of(
         [F.linear(weights, w) * seen for seen, w in zip(taps(call, call.value), by_tap, strict=True)]

@@ -74,10 +74,10 @@ def attend(call: Call) -> Tensor:
     )  # (B, H, W, T, G)
     if call.key_bias is not None:
         logits = logits + (call.query.sum(-1) * call.scale).unsqueeze(by_tap) * call.key_bias.T
-    offset = call.logit_offset()
+    offset = call.tap_offset()
     if offset is not None:
         logits = logits + offset.transpose(-1, -2)
-    weights = logits.softmax(by_tap)
+    weights = call.softmax(logits, by_tap)
     rows = [
         # Heads and channels are one axis for the sum: no rank above 5.
         taps.split((taps.pick(weights, row)[..., None] * taps.read(value, row)).flatten(by_tap)).sum(by_tap)

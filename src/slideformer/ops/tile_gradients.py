@@ -48,7 +48,7 @@ class Gradients:
     def add_tile(self, operands: Operands, tile: Tile, grad_output: Tensor) -> Tensor:
         """Add one tile's share and return the gradient of its queries; the weights are computed again."""
         query = operands.scaled_query(tile)
-        weights = operands.logits(tile, query).softmax(0)
+        weights = operands.softmax(operands.logits(tile, query), 0)
         grad_weights = self.add_values(operands, tile, weights, grad_output)
         grad_logits = weights * (grad_weights - (weights * grad_weights).sum(0))
         return self.add_logits(operands, tile, query, grad_logits)

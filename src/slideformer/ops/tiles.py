@@ -12,7 +12,7 @@ equals the paper's convolutions, and the shifted copies of the map never exist.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -115,10 +115,11 @@ class Operands:
     offset: Tensor | None  # (T, b, *map, G), or 1 for any but T
     scale: float
     dtype: torch.dtype
+    softmax: Callable[[Tensor, int], Tensor]
 
     @classmethod
     def of(cls, call: Call, offset: Tensor | None) -> Operands:
-        """Pad and upcast; ``offset`` is the call's `Call.logit_offset`."""
+        """Pad and upcast; ``offset`` is the call's `Call.tap_offset`."""
         ones = (1,) * (1 + len(call.map_size))
         key_bias = None if call.key_bias is None else call.key_bias.to(call.dtype).T
         return cls(
@@ -130,6 +131,7 @@ class Operands:
             offset=None if offset is None else offset.movedim(-1, 0),
             scale=call.scale,
             dtype=call.dtype,
+            softmax=call.softmax,
         )
 
     def scaled_query(self, tile: Tile) -> Tensor:
@@ -145,7 +147,10 @@ class Operands:
         logits = self.shift.contract(query, tile.taps(self.key))
         if self.key_bias is not None:
             logits = logits + query.sum(-1) * self.key_bias
-        return logits if self.offset is None else logits + tile.of_offset(self.offset)
+        if self.offset is None:
+            return logits
+        offset = tile.of_offset(self.offset)
+        return torch.where(offset == -torch.inf, offset, logits + offset)
 
     def values(self, tile: Tile, weights: Tensor) -> Tensor:
         """The sum of the values: ``(T, b, rows, ..., G) -> (b, rows, ..., G, D)``."""
@@ -153,7 +158,7 @@ class Operands:
 
     def attend(self, tile: Tile) -> Tensor:
         """The tile's output: ``(b, rows, ..., G, D)``."""
-        return self.values(tile, self.logits(tile, self.scaled_query(tile)).softmax(0))
+        return self.values(tile, self.softmax(self.logits(tile, self.scaled_query(tile)), 0))
 
 
 def split_evenly(length: int, longest: int) -> Iterator[slice]:

@@ -146,8 +146,7 @@ def c_call(call: Call, *, maps: dict[str, Tensor], numbers: dict[str, Any]) -> C
         dtype=DTYPES[call.query.dtype],
         threads=torch.get_num_threads(),
         kernel_size=every_axis(window.kernel_size, 1),
-        # However large, a dilation beyond the map reads only zeros.
-        dilation=every_axis([min(step, 2**31 - 1) for step in window.dilation], 1),
+        dilation=every_axis(window.dilation, 1),
         border=every_axis([BORDERS[border] for border in window.border], 0),
         size=every_axis(call.map_size, 1),
         batch=call.query.shape[0],

@@ -165,10 +165,8 @@ static void load_lines(struct cache *cache, int64_t highest) {
     if (plan->values) {
       load_line(cache, &call->value, line, call->value_channels, cache->values, cache->value + slot * values);
     }
-    if (plan->backward) {
-      memset(cache->grad_key + slot * keys, 0, (size_t)keys * sizeof(float));
-      memset(cache->grad_value + slot * values, 0, (size_t)values * sizeof(float));
-    }
+    if (plan->backward && plan->logits) memset(cache->grad_key + slot * keys, 0, (size_t)keys * sizeof(float));
+    if (plan->backward && plan->values) memset(cache->grad_value + slot * values, 0, (size_t)values * sizeof(float));
   }
 }
 

@@ -64,7 +64,10 @@ void NAMED(slideformer_offset_flush)(struct cache *cache) {
  * they are not dilated: whole vectors are copied, each over what the one before has too many of. */
 static void mask_position(const struct cache *cache, int64_t x, float *to) {
   const struct axis *columns = &cache->plan->axis[COLUMNS];
-  int64_t taps = cache->plan->taps, place = cache->place[x], together = columns->dilation == 1 ? columns->taps : 1;
+  int64_t taps = cache->plan->taps, place = cache->place[x];
+  /* Where a window is longer than the map, its outermost offsets are cut to one. */
+  int side_by_side = columns->dilation == 1 && axis_reach(columns) == columns->taps - 1;
+  int64_t together = side_by_side ? columns->taps : 1;
   for (int64_t t = 0; t < taps; t += together) {
     const float *from = cache->missing_tap[t] + place;
     for (int64_t i = 0; i < together; i += LANES) store(to + t + i, load(from + i));

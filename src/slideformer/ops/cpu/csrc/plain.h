@@ -61,6 +61,12 @@ static inline void give_chunk(const struct cache *cache, const float *y, int64_t
   give_weights(cache, y, 1, cache->lanes, first, count, given);
 }
 
+/* x, but where an offset is minus infinity that itself: a tap that is left out stays so for a query of NaN. */
+INLINE vec or_minus_infinity(vec offset, vec x) {
+  ivec left_out = offset == splat(-INFINITY);
+  return (vec)(((ivec)offset & left_out) | ((ivec)x & ~left_out));
+}
+
 /* Finish the logits of a chunk of positions and, where values are summed, make them weights, in place. */
 static inline void weights_of(const struct cache *cache, int64_t first, int64_t count, float *y) {
   float scale = (float)cache->plan->call->scale;
@@ -76,7 +82,7 @@ static inline void weights_of(const struct cache *cache, int64_t first, int64_t 
     for (int64_t t = 0; t < lanes; t += LANES) {
       vec logit = load(y + t);
       if (cache->key_bias) logit += query_sum * load(cache->key_bias + t);
-      logit = logit * scale + load(offset + t);
+      logit = or_minus_infinity(load(offset + t), logit * scale + load(offset + t));
       store(y + t, logit);
       most = larger(logit, most);
     }

@@ -6,9 +6,20 @@
 
 #include "box.h"
 
-/* No split is so short that the sources around it cost more than an eighth; rows are cut for the cache as well. */
-enum { TARGET_PIECES = 32, UNITS = 64, MIN_UNITS = 8, UNITS_PER_THREAD = 6, LONG_ROW = 512 };
+/* No split is so short that the sources around it cost more than an eighth. */
+enum { TARGET_PIECES = 32, UNITS = 64, MIN_UNITS = 8, UNITS_PER_THREAD = 6 };
+/* What is held at a time is to stay in a core's cache: columns of a row, and bytes of the planes of a volume. */
+enum { LONG_ROW = 512, PLANES_BYTES = 1 << 20 };
 static const int64_t MIN_SPLIT[AXES] = {16, 16, 256};
+
+static int64_t splits_for_cache(const struct plan *plan, int a) {
+  const struct slideformer_call *call = plan->call;
+  if (a == COLUMNS) return ceil_div(call->size[COLUMNS], LONG_ROW);
+  int64_t planes = axis_reach(&plan->axis[PLANES]) + 1;
+  if (a == PLANES || planes == 1) return 1;
+  int64_t row = smaller_of(call->size[COLUMNS], LONG_ROW) * (call->channels + call->value_channels);
+  return ceil_div(planes * call->size[ROWS] * row * (int64_t)sizeof(float), PLANES_BYTES);
+}
 
 /* Enough boxes to keep many threads busy where maps and heads are few: cut along planes first, then rows. */
 static int cut_axes(struct plan *plan) {
@@ -18,8 +29,7 @@ static int cut_axes(struct plan *plan) {
   for (int a = 0; a < AXES; a++) {
     struct axis *axis = &plan->axis[a];
     int64_t most = larger_of(1, axis->size / larger_of(MIN_SPLIT[a], 8 * axis_reach(axis)));
-    int64_t splits = larger_of(wanted, a == COLUMNS ? ceil_div(axis->size, LONG_ROW) : 1);
-    if (!axis_cut(axis, smaller_of(splits, most))) return 0;
+    if (!axis_cut(axis, smaller_of(larger_of(wanted, splits_for_cache(plan, a)), most))) return 0;
     wanted = ceil_div(wanted, axis->splits);
     plan->boxes *= axis->splits;
   }
