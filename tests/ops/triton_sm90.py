@@ -53,15 +53,17 @@ class Hopper:
 
 
 def usage(kernel: Any) -> str:
-    """Registers a thread and bytes that spill, as the assembler counts them; bytes of shared memory."""
+    """Instructions, registers a thread and bytes that spill, as the assembler counts them; shared memory."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        command = [str(BINARIES / "cuobjdump"), "-res-usage", file.name]
+        command = [str(BINARIES / "cuobjdump"), "-res-usage", "-sass", file.name]
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+)", printed)
     assert found is not None, printed
-    return f"registers={found[1]} spilled={found[2]} shared={kernel.metadata.shared}"
+    code = re.findall(r"^ +/\*[0-9a-f]{4,}\*/ +(?! |NOP).*;", printed, re.MULTILINE)
+    memory = f"spilled={found[2]} shared={kernel.metadata.shared}"
+    return f"instructions={len(code):<6}registers={found[1]:4} {memory}"
 
 
 def compile_variant(

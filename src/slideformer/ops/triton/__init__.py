@@ -45,10 +45,6 @@ def refusal(call: Call) -> str | None:
         return f"its GPU must have compute capability 8.0, got {found[0]}.{found[1]}; use backend='matmul'"
     if call.query.dtype == torch.float64:
         return f"its dtype must be float32, float16 or bfloat16, got {call.query.dtype}; use .float()"
-    if len(call.map_size) != 2 or len(set(call.window.border)) > 1 or "wrap" in call.window.border:
-        return "it takes maps of two axes with one border"
-    if call.key_mask is not None:
-        return "it takes no key_mask"
     return None
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from slideformer.ops.triton.backward_deformed import backward_map_deformed, back
 from slideformer.ops.triton.backward_plain import backward_map_plain, backward_query_plain
 from slideformer.ops.triton.forward_deformed import forward_deformed, pack_shift
 from slideformer.ops.triton.forward_plain import forward_plain
-from slideformer.ops.window import Window
+from slideformer.ops.window import Border, Window
 
 # Tiles of positions (rows, columns) and the warps that share one. 16 positions a warp leave each thread
 # the registers that a tile of 32 channels takes.
@@ -31,6 +32,8 @@ DEFORMED_WARPS = ((8, 8, 4), (8, 8, 2))
 PLAIN_WARPS = ((8, 8, 4), (8, 8, 8))
 # Programs that share the sum of the shift's gradient: enough to fill a large GPU, few enough to add up.
 PARTS = 96
+# Axes of a map as the kernels take it: planes, rows, columns.
+AXES = 3
 # A future release of Triton changes this default.
 OPTIONS = {"enable_fp_fusion": True}
 # Numbers of one map's tile that a thread may hold before registers spill, as the assembler says: more
@@ -40,7 +43,8 @@ PACKED_TILE_NUMBERS = 32
 
 
 def affordable(configs: list[Any], arguments: dict[str, Any], **options: Any) -> list[Any]:
-    """The configurations whose tiles fit into registers, or the one that comes closest."""
+    """The configurations whose tiles fit the map and the registers, or the one that comes closest."""
+    configs = [config for config in configs if (config.kwargs["BLOCK_H"] == 1) == (options["height"] == 1)]
     packed = options.get("TURN", False) and options["T_PAD"] == 16
     most = PACKED_TILE_NUMBERS if packed else TILE_NUMBERS
 
@@ -54,6 +58,10 @@ def affordable(configs: list[Any], arguments: dict[str, Any], **options: Any) ->
 
 def tuned(kernel: Any, tiles: tuple[tuple[int, int, int], ...]) -> Any:
     """The kernel, tuned at the first call for each size of head, window and map."""
+    # The interpreter has no time to compare.
+    tiles = tiles[:1] if INTERPRETED else tiles
+    # A map of one row is cut along it.
+    lines = ((1, rows * columns, warps) for rows, columns, warps in tiles)
     configs = [
         triton.Config(
             {
@@ -64,12 +72,9 @@ def tuned(kernel: Any, tiles: tuple[tuple[int, int, int], ...]) -> Any:
             num_warps=warps,
             num_stages=1,
         )
-        for rows, columns, warps in tiles
+        for rows, columns, warps in dict.fromkeys((*tiles, *lines))
     ]
-    wanted = ("D", "DV", "KH", "KW", "DILATION_H", "DILATION_W", "CLAMP", "size_class")
-    key = [name for name in wanted if name in kernel.arg_names]
-    # The interpreter has no time to compare.
-    configs = configs[:1] if INTERPRETED else configs
+    key = [name for name in ("D", "DV", "AXES", "size_class") if name in kernel.arg_names]
     return triton.autotune(configs, key=key, prune_configs_by={"early_config_prune": affordable})(kernel)
 
 
@@ -83,9 +88,12 @@ BACKWARD_MAP_DEFORMED = tuned(backward_map_deformed, DEFORMED_TILES)
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that all launches of one call share."""
+    """The sizes that all launches of one call share, of a map and a window of three axes.
 
-    shape: tuple[int, ...]  # (B, H, W, G, D)
+    A map of fewer axes has first ones of one position, along which the window has one tap.
+    """
+
+    shape: tuple[int, ...]  # (B, Z, H, W, G, D)
     value_channels: int
     window: Window
     dtype: torch.dtype
@@ -93,7 +101,41 @@ class Sizes:
     @classmethod
     def of(cls, call: Call) -> Sizes:
         """The sizes of a call."""
-        return cls(tuple(call.query.shape), call.value.shape[4], call.window, call.query.dtype)
+        (batch, *size, heads, channels), window = call.query.shape, call.window
+        ones = (1,) * (AXES - len(size))
+        borders: tuple[Border, ...] = tuple("zeros" for _ in ones)
+        window = Window((*ones, *window.kernel_size), (*ones, *window.dilation), (*borders, *window.border))
+        shape = (batch, *ones, *size, heads, channels)
+        return cls(shape, call.value.shape[-1], window, call.query.dtype)
+
+    def strides(self, x: Tensor) -> tuple[int, ...]:
+        """Strides of a map, (B, Z, H, W, G, D)."""
+        batch, *others = x.stride()
+        return (batch, *(0,) * (len(self.shape) - x.ndim), *others)
+
+    @property
+    def axes(self) -> tuple[tuple[int, int, str], ...]:
+        """Kernel size, dilation and border of each axis, as the kernels take them."""
+        # However large, a dilation beyond the map reads only what is outside; one tap is its own position.
+        return tuple(
+            (1, 1, "zeros") if axis.kernel_size == 1
+            else (axis.kernel_size, min(axis.dilation, axis.size), axis.border)
+            for axis in self.window.axes(self.shape[1:4])
+        )  # fmt: skip
+
+    @property
+    def clamps(self) -> bool:
+        """Whether the window slides inward along an axis."""
+        return any(border == "clamp" for _, _, border in self.axes)
+
+    def excludes(self, key_mask: Tensor | None) -> bool:
+        """Whether taps may have to be left out."""
+        return key_mask is not None or any(border in ("mask", "clamp") for _, _, border in self.axes)
+
+    @property
+    def tile(self) -> dict[str, int]:
+        """The tile of programs that store shares of a sum."""
+        return {"BLOCK_H": 1, "BLOCK_W": math.prod(TILE.values())} if self.shape[2] == 1 else TILE
 
     @property
     def taps_padded(self) -> int:
@@ -103,12 +145,12 @@ class Sizes:
     @property
     def chunk(self) -> int:
         """Channels of one matrix product."""
-        return 16 if self.shape[4] <= 16 else 32
+        return 16 if self.shape[5] <= 16 else 32
 
     @property
     def chunks(self) -> int:
         """Matrix products that cover all channels."""
-        return triton.cdiv(self.shape[4], self.chunk)
+        return triton.cdiv(self.shape[5], self.chunk)
 
     @property
     def turn(self) -> bool:
@@ -122,25 +164,27 @@ class Sizes:
 
     def map(self) -> dict[str, Any]:
         """The map's sizes, a class of sizes for which one configuration is good, and the options."""
-        _, height, width, heads, _ = self.shape
-        size_class = (height * width).bit_length()
-        return {"height": height, "width": width, "heads": heads, "size_class": size_class, **OPTIONS}
+        _, depth, height, width, heads, _ = self.shape
+        size_class = (depth * height * width).bit_length()
+        return {
+            "depth": depth, "height": height, "width": width, "heads": heads,
+            # The tiles of a map of one row are others.
+            "size_class": -size_class if height == 1 else size_class, **OPTIONS,
+        }  # fmt: skip
 
-    def constants(self) -> dict[str, int]:
+    def constants(self) -> dict[str, Any]:
         """Window and channels."""
-        rows, columns = self.window.kernel_size
-        # However large, a dilation beyond the map reads only zeros.
-        down, across = map(min, self.window.dilation, self.shape[1:3])
-        return {"D": self.shape[4], "KH": rows, "KW": columns, "DILATION_H": down, "DILATION_W": across}
+        return {"D": self.shape[5], "AXES": self.axes}
 
-    def plain(self, logit_bias: Tensor | None) -> dict[str, int]:
+    def plain(self, logit_bias: Tensor | None) -> dict[str, Any]:
         """Constants of the kernels without a deformed shift."""
+        # By tap there is one dimension after the heads, which a table of a sequence has, too.
+        table = logit_bias is not None and tuple(logit_bias.shape[1:]) != (self.window.taps,)
         return {
             **self.constants(),
             "DV": self.value_channels,
-            "CLAMP": self.window.border[0] == "clamp",
-            "RELATIVE": logit_bias is not None and self.window.is_table(logit_bias),
-            "BLOCK": triton.next_power_of_2(self.shape[4]),
+            "RELATIVE": table,
+            "BLOCK": triton.next_power_of_2(self.shape[5]),
             "BLOCK_V": triton.next_power_of_2(self.value_channels),
         }
 
@@ -156,8 +200,10 @@ class Sizes:
 
     def programs(self, tile: dict[str, int]) -> int:
         """Programs that cover every position and head."""
-        batch, height, width, heads, _ = self.shape
-        return batch * heads * triton.cdiv(height, tile["BLOCK_H"]) * triton.cdiv(width, tile["BLOCK_W"])
+        batch, depth, height, width, heads, _ = self.shape
+        return (
+            batch * depth * heads * triton.cdiv(height, tile["BLOCK_H"]) * triton.cdiv(width, tile["BLOCK_W"])
+        )
 
     def grid(self, tile: dict[str, int]) -> tuple[int]:
         """The launch's grid."""
@@ -169,10 +215,15 @@ def dense(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.contiguous()
 
 
+def bytes_of(mask: Tensor | None) -> Tensor | None:
+    """A mask as the kernels read it."""
+    return None if mask is None else mask.contiguous().view(torch.uint8)
+
+
 def packed_shift(call: Call, sizes: Sizes) -> Tensor:
     """The shift as the kernels read it: (T + 1 + G, D', T'), see `pack_shift`."""
     assert call.shift_weight is not None
-    taps, heads, channels = sizes.window.taps, *sizes.shape[3:]
+    taps, heads, channels = sizes.window.taps, *sizes.shape[4:]
     shape = (taps + 1 + heads, sizes.chunks * sizes.chunk, sizes.taps_padded)
     packed = call.query.new_empty(shape)
     pack_shift[(len(packed), sizes.chunks)](
@@ -191,8 +242,8 @@ def biases(call: Call) -> dict[str, bool]:
 def forward_into(output: Tensor, log_sum: Tensor, call: Call) -> None:
     """Compute a call; ``log_sum`` is not touched where the shift is deformed."""
     sizes = Sizes.of(call)
-    query, key, value, logit_bias = call.query, call.key, call.value, dense(call.logit_bias)
-    maps = (query, query.stride(), key, key.stride(), value, value.stride())
+    logit_bias = dense(call.logit_bias)
+    maps = [y for x in (call.query, call.key, call.value) for y in (x, sizes.strides(x))]
     if call.deformed:
         FORWARD_DEFORMED[sizes.grid](
             *maps, packed_shift(call, sizes), logit_bias, output, **sizes.map(), scale=call.scale,
@@ -200,6 +251,7 @@ def forward_into(output: Tensor, log_sum: Tensor, call: Call) -> None:
         )  # fmt: skip
         return
     FORWARD_PLAIN[sizes.grid](
-        *maps, dense(call.shift_bias), dense(call.key_bias), logit_bias, output, log_sum, **sizes.map(),
-        scale=call.scale, **sizes.plain(logit_bias), ZEROS=call.window.zeros,
+        *maps, bytes_of(call.key_mask), dense(call.shift_bias), dense(call.key_bias), logit_bias,
+        output, log_sum, **sizes.map(), scale=call.scale, **sizes.plain(logit_bias),
+        EXCLUDES=sizes.excludes(call.key_mask),
     )  # fmt: skip
