@@ -7,6 +7,7 @@ A program of its own, as Triton compiles and interprets in different processes:
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -21,20 +22,26 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
-from slideformer.ops.call import TENSORS, Call
+from slideformer.ops.call import MASK, TENSORS, Call
 from slideformer.ops.triton import gradients, launch
 from slideformer.ops.window import Window
 
 ALL = ("shift_weight", "shift_bias", "key_bias", "logit_bias")
 # Name, dtype, kernel size, channels, border, optional tensors.
-VARIANTS: tuple[tuple[str, torch.dtype, int, int, Any, tuple[str, ...]], ...] = (
-    ("deformed", torch.bfloat16, 3, 32, "zeros", ALL[:3]),
-    ("deformed half", torch.float16, 3, 20, "zeros", ALL),
-    ("deformed float32", torch.float32, 3, 32, "zeros", ALL[:3]),
-    ("deformed 5x5", torch.bfloat16, 5, 64, "zeros", ALL[:1]),
-    ("plain", torch.bfloat16, 3, 32, "zeros", ALL[1:]),
-    ("mask", torch.float32, 3, 32, "mask", ALL[2:]),
-    ("neighborhood", torch.bfloat16, 7, 32, "clamp", ("relative",)),
+VARIANTS: tuple[tuple[str, torch.dtype, tuple[int, ...], int, Any, tuple[str, ...]], ...] = (
+    ("deformed", torch.bfloat16, (3, 3), 32, "zeros", ALL[:3]),
+    ("deformed half", torch.float16, (3, 3), 20, "zeros", ALL),
+    ("deformed float32", torch.float32, (3, 3), 32, "zeros", ALL[:3]),
+    ("deformed 5x5", torch.bfloat16, (5, 5), 64, "zeros", ALL[:1]),
+    ("deformed 3x3x3", torch.bfloat16, (3, 3, 3), 32, "zeros", ALL[:1]),
+    ("deformed globe", torch.bfloat16, (3, 3), 32, ("zeros", "wrap"), ALL[:1]),
+    ("deformed sequence", torch.bfloat16, (13,), 32, "zeros", ALL[:1]),
+    ("plain", torch.bfloat16, (3, 3), 32, "zeros", ALL[1:]),
+    ("mask", torch.float32, (3, 3), 32, "mask", ALL[2:]),
+    ("neighborhood", torch.bfloat16, (7, 7), 32, "clamp", ("relative",)),
+    ("volume", torch.bfloat16, (3, 3, 3), 32, "clamp", ("relative",)),
+    ("globe", torch.bfloat16, (3, 3), 32, ("clamp", "wrap"), ("key_mask", "relative")),
+    ("sequence", torch.bfloat16, (13,), 32, "zeros", ()),
 )
 BINARIES = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -67,24 +74,26 @@ def usage(kernel: Any) -> str:
 
 
 def compile_variant(
-    name: str, dtype: torch.dtype, side: int, channels: int, border: Any, optional: Any
+    name: str, dtype: torch.dtype, sides: tuple[int, ...], channels: int, border: Any, optional: Any
 ) -> None:
     """Go through the launches of one call, forward and backward."""
-    heads, taps = 3, side * side
+    heads, taps, axes = 3, math.prod(sides), len(sides)
     shapes = {
         "shift_weight": (channels, taps, taps),
         "shift_bias": (channels, taps),
         "key_bias": (heads, taps),
         "logit_bias": (heads, taps),
-        "relative": (heads, 2 * side - 1, 2 * side - 1),
+        "relative": (heads, *(2 * side - 1 for side in sides)),
+        "key_mask": (1, *(8,) * axes),
     }
     parameters = {"logit_bias" if key == "relative" else key: torch.zeros(shapes[key]) for key in optional}
-    query, key, value = torch.zeros(1, 8, 8, 3 * heads, channels, dtype=dtype).chunk(3, 3)
-    call = Call(query, key, value, Window((side, side), (1, 1), (border, border)), 1.0, **parameters)
-    output, log_sum = torch.zeros(value.shape, dtype=dtype), torch.zeros(value.shape[:4])
+    query, key, value = torch.zeros(1, *(8,) * axes, 3 * heads, channels, dtype=dtype).chunk(3, -2)
+    borders = (border,) * axes if isinstance(border, str) else border
+    call = Call(query, key, value, Window(sides, (1,) * axes, borders), 1.0, **parameters)
+    output, log_sum = torch.zeros(value.shape, dtype=dtype), torch.zeros(value.shape[:-1])
     launch.forward_into(output, log_sum, call)
     given = zip(TENSORS, call.tensors(), strict=True)
-    grads = {name: torch.empty(x.shape, dtype=x.dtype) for name, x in given if x is not None}
+    grads = {name: torch.empty(x.shape, dtype=x.dtype) for name, x in given if x is not None and name != MASK}
     gradients.backward_into(grads, output, output, log_sum, call)
 
 

@@ -13,6 +13,7 @@ import triton.language as tl
 
 from slideformer.ops.triton.forward_plain import bias_of, exists, logit_of, relative_to
 from slideformer.ops.triton.taps import (
+    UNROLLED,
     around,
     axis_start,
     counts,
@@ -72,7 +73,7 @@ def backward_query_plain(
     share = tl.program_id(0).to(tl.int64) * T
     grad_q = tl.zeros((BLOCK_H * BLOCK_W, BLOCK), tl.float32)
     for line in tl.range(LINES, num_stages=1):
-        for j in tl.static_range(KW):
+        for j in (tl.static_range if KW <= UNROLLED or LINES > 1 else tl.range)(KW):
             tap = tap_of(line, j, KH, AXES)
             valid = reads(inside, start, tap, size, AXES)
             k = load_tap(key, key_offset, key_strides, start, tap, size, valid, 0, D, BLOCK, AXES)

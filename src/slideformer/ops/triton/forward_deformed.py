@@ -11,6 +11,7 @@ import triton.language as tl
 
 from slideformer.ops.triton.taps import (
     LOG2E,
+    UNROLLED,
     kernel,
     load_tap,
     load_tile,
@@ -79,8 +80,9 @@ def shifted_logits(
     """
     KH: tl.constexpr = AXES[1][0]
     KW: tl.constexpr = AXES[2][0]
-    for line in tl.range(AXES[0][0] * KH, num_stages=1):
-        for j in tl.static_range(KW):
+    LINES: tl.constexpr = AXES[0][0] * KH
+    for line in tl.range(LINES, num_stages=1):
+        for j in (tl.static_range if KW <= UNROLLED or LINES > 1 else tl.range)(KW):
             tap = tap_of(line, j, KH, AXES)
             valid = reads(inside, start, tap, size, AXES)
             seen = load_tap(pointer, offset, strides, start, tap, size, valid, chunk * BLOCK, D, BLOCK, AXES)
@@ -101,12 +103,13 @@ def spread(
     """``sum_u (y W_u^T) * m_u + y b^T`` for one chunk of channels: (P, T_PAD) -> (P, BLOCK), float32."""
     KH: tl.constexpr = AXES[1][0]
     KW: tl.constexpr = AXES[2][0]
+    LINES: tl.constexpr = AXES[0][0] * KH
     total = tl.zeros((y.shape[0], BLOCK), tl.float32)
     if bias is not None:
         matrix = matrix_of(packed, bias, chunk, CHUNKS, BLOCK, T_PAD)
         total = matmul(y, tl.trans(matrix), total, PRECISION)
-    for line in tl.range(AXES[0][0] * KH, num_stages=1):
-        for j in tl.static_range(KW):
+    for line in tl.range(LINES, num_stages=1):
+        for j in (tl.static_range if KW <= UNROLLED or LINES > 1 else tl.range)(KW):
             tap = tap_of(line, j, KH, AXES)
             valid = reads(inside, start, tap, size, AXES)
             seen = load_tap(pointer, offset, strides, start, tap, size, valid, chunk * BLOCK, D, BLOCK, AXES)

@@ -11,6 +11,7 @@ import triton.language as tl
 
 from slideformer.ops.triton.taps import (
     LOG2E,
+    UNROLLED,
     around,
     counts,
     dense_strides,
@@ -105,7 +106,7 @@ def forward_plain(
     total = tl.zeros((BLOCK_H * BLOCK_W,), tl.float32)
     out = tl.zeros((BLOCK_H * BLOCK_W, BLOCK_V), tl.float32)
     for line in tl.range(LINES, num_stages=1):
-        for j in tl.static_range(KW):
+        for j in (tl.static_range if KW <= UNROLLED or LINES > 1 else tl.range)(KW):
             tap = tap_of(line, j, KH, AXES)
             valid = reads(inside, start, tap, size, AXES)
             k = load_tap(key, key_offset, key_strides, start, tap, size, valid, 0, D, BLOCK, AXES)

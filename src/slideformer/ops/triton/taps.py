@@ -24,6 +24,8 @@ UNSPECIALISED = ("height", "width", "heads", "size_class", "planes", "parts")
 kernel = triton.jit(do_not_specialize=UNSPECIALISED, do_not_specialize_on_alignment=("depth",))
 # The factor of logits kept in powers of two.
 LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
+# Longest window of one line whose taps are written out: of more, registers do not hold what is loaded ahead.
+UNROLLED: tl.constexpr = tl.constexpr(7)
 # The interpreter holds bfloat16 as integers and can only convert it.
 EMULATED: tl.constexpr = tl.constexpr(INTERPRETED)
 
