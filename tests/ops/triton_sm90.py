@@ -23,7 +23,7 @@ from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
 from slideformer.ops.call import MASK, TENSORS, Call
-from slideformer.ops.triton import gradients, launch
+from slideformer.ops.triton import gradients, halves, launch
 from slideformer.ops.window import Window
 
 ALL = ("shift_weight", "shift_bias", "key_bias", "logit_bias")
@@ -43,6 +43,8 @@ VARIANTS: tuple[tuple[str, torch.dtype, tuple[int, ...], int, Any, tuple[str, ..
     ("globe", torch.bfloat16, (3, 3), 32, ("clamp", "wrap"), ("key_mask", "relative")),
     ("sequence", torch.bfloat16, (13,), 32, "zeros", ()),
 )
+# Variants of which the halves are compiled, too; the backward pass of one takes the kernels of the other.
+HALVES = ("deformed", "globe")
 BINARIES = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
@@ -87,6 +89,8 @@ def compile_variant(
         "key_mask": (1, *(8,) * axes),
     }
     parameters = {"logit_bias" if key == "relative" else key: torch.zeros(shapes[key]) for key in optional}
+    if MASK in parameters:
+        parameters[MASK] = parameters[MASK].bool()
     query, key, value = torch.zeros(1, *(8,) * axes, 3 * heads, channels, dtype=dtype).chunk(3, -2)
     borders = (border,) * axes if isinstance(border, str) else border
     call = Call(query, key, value, Window(sides, (1,) * axes, borders), 1.0, **parameters)
@@ -95,6 +99,10 @@ def compile_variant(
     given = zip(TENSORS, call.tensors(), strict=True)
     grads = {name: torch.empty(x.shape, dtype=x.dtype) for name, x in given if x is not None and name != MASK}
     gradients.backward_into(grads, output, output, log_sum, call)
+    if name in HALVES:
+        weights = torch.zeros(*value.shape[:-1], taps)
+        halves.logits_into(weights, call)
+        halves.logits_gradients_into(grads, weights, call)
 
 
 class Each:

@@ -116,14 +116,18 @@ def backward_map_deformed(
     TURN: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, WARPS: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of keys and values, ``sum_u (L W_u^T) * q`` and ``sum_u (A W_u^T) * grad`` at ``p - d_u``."""
+    """Gradients of keys and values, ``sum_u (L W_u^T) * q`` and ``sum_u (A W_u^T) * grad`` at ``p - d_u``.
+
+    Where query is None, of values alone.
+    """
     KH: tl.constexpr = AXES[1][0]
     KW: tl.constexpr = AXES[2][0]
     LINES: tl.constexpr = AXES[0][0] * KH
     batch, head, place, inside = tile_of_program(depth, height, width, heads, BLOCK_H, BLOCK_W)
     size = depth, height, width
     first = window_start(place, size, AXES)
-    query_offset = offset_of(batch, head, first, query_strides)
+    if query is not None:
+        query_offset = offset_of(batch, head, first, query_strides)
     grad_offset = offset_of(batch, head, first, grad_strides)
     position, strides = position_of(batch, head, first, size, heads), dense_strides(size, heads)
     dense = position_of(batch, head, place, size, heads) * D
@@ -144,25 +148,27 @@ def backward_map_deformed(
                 )
                 factor = matmul(rows_turned(a, TURN, WARPS), tl.trans(matrix), None, PRECISION)
                 grad_v += factor * turned(g, TURN, WARPS).to(tl.float32)
-                grad_l = load_tile(grad_logits, at * T_PAD, valid, 1, 0, T_PAD, T_PAD)
-                q = load_tap(
-                    query,
-                    query_offset,
-                    query_strides,
-                    first,
-                    step,
-                    size,
-                    valid,
-                    chunk * BLOCK,
-                    D,
-                    BLOCK,
-                    AXES,
-                )
-                factor = matmul(rows_turned(grad_l, TURN, WARPS), tl.trans(matrix), None, PRECISION)
-                grad_k += factor * turned(q, TURN, WARPS).to(tl.float32)
-        grad_k = turned_back(grad_k.to(grad_key.dtype.element_ty), TURN, WARPS)
+                if query is not None:
+                    grad_l = load_tile(grad_logits, at * T_PAD, valid, 1, 0, T_PAD, T_PAD)
+                    q = load_tap(
+                        query,
+                        query_offset,
+                        query_strides,
+                        first,
+                        step,
+                        size,
+                        valid,
+                        chunk * BLOCK,
+                        D,
+                        BLOCK,
+                        AXES,
+                    )
+                    factor = matmul(rows_turned(grad_l, TURN, WARPS), tl.trans(matrix), None, PRECISION)
+                    grad_k += factor * turned(q, TURN, WARPS).to(tl.float32)
+        if query is not None:
+            grad_k = turned_back(grad_k.to(grad_key.dtype.element_ty), TURN, WARPS)
+            store_tile(grad_key, dense, inside, grad_k, chunk * BLOCK, D, BLOCK)
         grad_v = turned_back(grad_v.to(grad_value.dtype.element_ty), TURN, WARPS)
-        store_tile(grad_key, dense, inside, grad_k, chunk * BLOCK, D, BLOCK)
         store_tile(grad_value, dense, inside, grad_v, chunk * BLOCK, D, BLOCK)
 
 
@@ -200,7 +206,8 @@ def backward_shift(
     """Each program's share of the shift's gradient, ``sum_p A (grad * v_u) + L (q * k_u)``.
 
     A program takes one row of taps, one chunk of channels and every ``parts``-th run of positions and heads;
-    it leaves (T', KW', BLOCK) numbers, the column KW of which belongs to the shift's bias.
+    it leaves (T', KW', BLOCK) numbers, the column KW of which belongs to the shift's bias. Where query
+    is None, the share is that of the values alone.
     """
     KH: tl.constexpr = AXES[1][0]
     LINES: tl.constexpr = AXES[0][0] * KH
@@ -226,7 +233,8 @@ def backward_shift(
             valid = valid & on_axis(start[1], height)
         position = (plane * each + pixel) * T_PAD
         a = load_tile(weights, position, inside, 1, 0, T_PAD, T_PAD)
-        grad_l = load_tile(grad_logits, position, inside, 1, 0, T_PAD, T_PAD)
+        if query is not None:
+            grad_l = load_tile(grad_logits, position, inside, 1, 0, T_PAD, T_PAD)
         g = load_tile(
             grad, offset_of(batch, head, place, grad_strides), inside, grad_strides[5], first, D, BLOCK
         )
@@ -236,15 +244,16 @@ def backward_shift(
         )  # fmt: skip
         product = times(g[:, None, :], v).reshape(PIXELS, KW_PAD * BLOCK)
         total = matmul(tl.trans(a), product, total, PRECISION)
-        q = load_tile(
-            query, offset_of(batch, head, place, query_strides), inside, query_strides[5], first, D, BLOCK
-        )
-        k = line_of_taps(
-            key, offset_of(batch, head, start, key_strides), key_strides, start, size, valid,
-            first, D, AXES, KW_PAD, BLOCK,
-        )  # fmt: skip
-        product = times(q[:, None, :], k).reshape(PIXELS, KW_PAD * BLOCK)
-        total = matmul(tl.trans(grad_l), product, total, PRECISION)
+        if query is not None:
+            q = load_tile(
+                query, offset_of(batch, head, place, query_strides), inside, query_strides[5], first, D, BLOCK
+            )
+            k = line_of_taps(
+                key, offset_of(batch, head, start, key_strides), key_strides, start, size, valid,
+                first, D, AXES, KW_PAD, BLOCK,
+            )  # fmt: skip
+            product = times(q[:, None, :], k).reshape(PIXELS, KW_PAD * BLOCK)
+            total = matmul(tl.trans(grad_l), product, total, PRECISION)
     share = program.to(tl.int64) * (T_PAD * KW_PAD * BLOCK)
     channel = tl.arange(0, KW_PAD * BLOCK)
     tl.store(partial + share + tap[:, None] * (KW_PAD * BLOCK) + channel[None, :], total)

@@ -112,7 +112,7 @@ def backward_query_plain(
 
 
 @triton.jit
-def first_query(place, AXIS: tl.constexpr):
+def first_on_axis(place, AXIS: tl.constexpr):
     """The first query, among those a dilation apart, whose window holds this place of one axis."""
     K: tl.constexpr = AXIS[0]
     DILATION: tl.constexpr = AXIS[1]
@@ -125,7 +125,17 @@ def first_query(place, AXIS: tl.constexpr):
 
 
 @triton.jit
-def last_query(place, size, AXIS: tl.constexpr):
+def first_query(place, AXES: tl.constexpr):
+    """The first query whose window holds this place."""
+    return (
+        first_on_axis(place[0], AXES[0]),
+        first_on_axis(place[1], AXES[1]),
+        first_on_axis(place[2], AXES[2]),
+    )
+
+
+@triton.jit
+def last_on_axis(place, size, AXIS: tl.constexpr):
     """The last of the queries whose window holds this place of one axis."""
     K: tl.constexpr = AXIS[0]
     DILATION: tl.constexpr = AXIS[1]
@@ -139,17 +149,31 @@ def last_query(place, size, AXIS: tl.constexpr):
 
 
 @triton.jit
-def queries_along(first, last, inside, AXIS: tl.constexpr):
-    """Number of queries along one axis, a dilation apart, that a tile must look at."""
-    queries = AXIS[0]
-    if AXIS[2] == "clamp":
-        # Near the ends, where windows slide inward, a position is seen from farther away.
-        queries = tl.max(tl.where(inside, (last - first) // AXIS[1] + 1, 0), 0)
-    return queries
+def last_query(place, size, AXES: tl.constexpr):
+    """The last query whose window holds this place."""
+    return (
+        last_on_axis(place[0], size[0], AXES[0]),
+        last_on_axis(place[1], size[1], AXES[1]),
+        last_on_axis(place[2], size[2], AXES[2]),
+    )
 
 
 @triton.jit
-def tap_seeing(number, query, place, size, AXIS: tl.constexpr):
+def queries_along(first, last, inside, AXES: tl.constexpr):
+    """Number of queries along each axis, a dilation apart, that a tile must look at."""
+    planes, rows, columns = AXES[0][0], AXES[1][0], AXES[2][0]
+    # Near the ends, where windows slide inward, a position is seen from farther away.
+    if AXES[0][2] == "clamp":
+        planes = tl.max(tl.where(inside, (last[0] - first[0]) // AXES[0][1] + 1, 0), 0)
+    if AXES[1][2] == "clamp":
+        rows = tl.max(tl.where(inside, (last[1] - first[1]) // AXES[1][1] + 1, 0), 0)
+    if AXES[2][2] == "clamp":
+        columns = tl.max(tl.where(inside, (last[2] - first[2]) // AXES[2][1] + 1, 0), 0)
+    return planes, rows, columns
+
+
+@triton.jit
+def seeing_on_axis(number, query, place, size, AXIS: tl.constexpr):
     """The tap by which the query of a number sees a place of one axis, and the distance + K - 1 in taps."""
     K: tl.constexpr = AXIS[0]
     DILATION: tl.constexpr = AXIS[1]
@@ -160,6 +184,19 @@ def tap_seeing(number, query, place, size, AXIS: tl.constexpr):
         tap = K - 1 - number
         relative = tap + K // 2
     return tap, relative
+
+
+@triton.jit
+def tap_seeing(seen, first, last, step, place, size, AXES: tl.constexpr):
+    """Whether a query on the map sees a place, by which tap (0 if not), and the distances + K - 1 in taps."""
+    z, y = first[0] + step[0] * AXES[0][1], first[1] + step[1] * AXES[1][1]
+    x = first[2] + step[2] * AXES[2][1]
+    seen = seen & (z <= last[0]) & (y <= last[1]) & (x <= last[2])
+    plane, relative_plane = seeing_on_axis(step[0], z, place[0], size[0], AXES[0])
+    row, relative_row = seeing_on_axis(step[1], y, place[1], size[1], AXES[1])
+    column, relative_column = seeing_on_axis(step[2], x, place[2], size[2], AXES[2])
+    tap = tl.where(seen, (plane * AXES[1][0] + row) * AXES[2][0] + column, 0)
+    return seen, tap, (relative_plane, relative_row, relative_column)
 
 
 @kernel
@@ -185,15 +222,8 @@ def backward_map_plain(
     if key_mask is not None:
         visible &= tl.load(key_mask + position_of(batch, 0, place, size, 1), mask=inside, other=0) != 0
 
-    first = first_query(place[0], AXES[0]), first_query(place[1], AXES[1]), first_query(place[2], AXES[2])
-    last = (
-        last_query(place[0], depth, AXES[0]),
-        last_query(place[1], height, AXES[1]),
-        last_query(place[2], width, AXES[2]),
-    )
-    planes = queries_along(first[0], last[0], inside, AXES[0])
-    rows = queries_along(first[1], last[1], inside, AXES[1])
-    columns = queries_along(first[2], last[2], inside, AXES[2])
+    first, last = first_query(place, AXES), last_query(place, size, AXES)
+    planes, rows, columns = queries_along(first, last, inside, AXES)
     query_offset = offset_of(batch, head, first, query_strides)
     grad_offset = offset_of(batch, head, first, grad_strides)
     position, strides = position_of(batch, head, first, size, heads), dense_strides(size, heads)
@@ -207,14 +237,7 @@ def backward_map_plain(
             seen = reads(visible, first, step, size, AXES)
             tap, relative = (planes * rows - 1 - line) * KW + KW - 1 - j, None
             if CLAMPS or RELATIVE:
-                z, y = first[0] + step[0] * AXES[0][1], first[1] + step[1] * AXES[1][1]
-                x = first[2] + step[2] * AXES[2][1]
-                seen = seen & (z <= last[0]) & (y <= last[1]) & (x <= last[2])
-                plane, relative_plane = tap_seeing(step[0], z, place[0], depth, AXES[0])
-                row, relative_row = tap_seeing(step[1], y, place[1], height, AXES[1])
-                column, relative_column = tap_seeing(step[2], x, place[2], width, AXES[2])
-                tap = tl.where(seen, (plane * KH + row) * KW + column, 0)
-                relative = relative_plane, relative_row, relative_column
+                seen, tap, relative = tap_seeing(seen, first, last, step, place, size, AXES)
             q = load_tap(query, query_offset, query_strides, first, step, size, seen, 0, D, BLOCK, AXES)
             g = load_tap(grad, grad_offset, grad_strides, first, step, size, seen, 0, DV, BLOCK_V, AXES)
             q, g = q.to(tl.float32), g.to(tl.float32)
@@ -237,3 +260,36 @@ def backward_map_plain(
     position = position_of(batch, head, place, size, heads)
     store_tile(grad_key, position * D, inside, grad_k * scale, 0, D, BLOCK)
     store_tile(grad_value, position * DV, inside, grad_v, 0, DV, BLOCK_V)
+
+
+@kernel
+def gather_plain(
+    weights, x, x_strides, output, depth, height, width, heads, size_class,
+    D: tl.constexpr, AXES: tl.constexpr, CLAMPS: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+):  # fmt: skip
+    """The transpose of `values_plain`: each position sums a map over the queries that see it, by weight."""
+    KH: tl.constexpr = AXES[1][0]
+    KW: tl.constexpr = AXES[2][0]
+    T: tl.constexpr = AXES[0][0] * KH * KW
+    batch, head, place, inside = tile_of_program(depth, height, width, heads, BLOCK_H, BLOCK_W)
+    size = depth, height, width
+    first, last = first_query(place, AXES), last_query(place, size, AXES)
+    planes, rows, columns = queries_along(first, last, inside, AXES)
+    x_offset = offset_of(batch, head, first, x_strides)
+    position, strides = position_of(batch, head, first, size, heads), dense_strides(size, heads)
+
+    out = tl.zeros((BLOCK_H * BLOCK_W, BLOCK), tl.float32)
+    for line in tl.range(planes * rows, num_stages=1):
+        for j in tl.range(columns, num_stages=1):
+            step = tap_of(line, j, rows, AXES)
+            seen = reads(inside, first, step, size, AXES)
+            tap = (planes * rows - 1 - line) * KW + KW - 1 - j
+            if CLAMPS:
+                seen, tap, _relative = tap_seeing(seen, first, last, step, place, size, AXES)
+            at = around(position, first, step, size, strides, AXES) + way(step, strides, AXES)
+            weight = tl.load(weights + at * T + tap, mask=seen, other=0.0)
+            seen_x = load_tap(x, x_offset, x_strides, first, step, size, seen, 0, D, BLOCK, AXES)
+            out += weight[:, None] * seen_x.to(tl.float32)
+    position = position_of(batch, head, place, size, heads)
+    store_tile(output, position * D, inside, out, 0, D, BLOCK)

@@ -19,6 +19,8 @@ from slideformer.ops.triton.taps import (
     offset_of,
     position_of,
     reads,
+    rows_turned,
+    rows_turned_back,
     store_tile,
     tap_of,
     tile_of_program,
@@ -175,3 +177,58 @@ def forward_deformed(
         )  # fmt: skip
         total = turned_back(total.to(output.dtype.element_ty), TURN, WARPS)
         store_tile(output, dense, inside, total, chunk * BLOCK, D, BLOCK)
+
+
+@kernel
+def logits_deformed(
+    query, query_strides, key, key_strides, packed, logit_bias, output,
+    depth, height, width, heads, scale, size_class,
+    D: tl.constexpr, AXES: tl.constexpr, T_PAD: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
+    TURN: tl.constexpr, KEY_BIAS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, WARPS: tl.constexpr,
+):  # fmt: skip
+    """The logits through a deformed shift alone, (B, Z, H, W, G, T)."""
+    T: tl.constexpr = AXES[0][0] * AXES[1][0] * AXES[2][0]
+    batch, head, place, inside = tile_of_program(depth, height, width, heads, BLOCK_H, BLOCK_W)
+    size = depth, height, width
+    start = window_start(place, size, AXES)
+    query_offset = offset_of(batch, head, place, query_strides)
+    key_offset = offset_of(batch, head, start, key_strides)
+
+    logits = tl.zeros((BLOCK_H * BLOCK_W, T_PAD), tl.float32)
+    key_bias = T + 1 + head if KEY_BIAS else None
+    for chunk in tl.static_range(CHUNKS):
+        q = load_tile(query, query_offset, inside, query_strides[5], chunk * BLOCK, D, BLOCK)
+        q = turned(q, TURN, WARPS)
+        logits = shifted_logits(
+            q, key, key_offset, key_strides, start, size, inside, packed, key_bias, logits,
+            chunk, D, AXES, CHUNKS, BLOCK, T_PAD, TURN, PRECISION, WARPS,
+        )  # fmt: skip
+    logits = finished_logits(logits, logit_bias, head, scale, T, T_PAD) / LOG2E
+    position = position_of(batch, head, place, size, heads)
+    store_tile(output, position * T, inside, rows_turned_back(logits, TURN, WARPS), 0, T, T_PAD)
+
+
+@kernel
+def values_deformed(
+    weights, value, value_strides, packed, output, depth, height, width, heads, size_class,
+    D: tl.constexpr, AXES: tl.constexpr, T_PAD: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
+    TURN: tl.constexpr, KEY_BIAS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, WARPS: tl.constexpr,
+):  # fmt: skip
+    """Sums of the shifted values with given weights, (B, Z, H, W, G, T'); their bias is that of the keys."""
+    T: tl.constexpr = AXES[0][0] * AXES[1][0] * AXES[2][0]
+    batch, head, place, inside = tile_of_program(depth, height, width, heads, BLOCK_H, BLOCK_W)
+    size = depth, height, width
+    start = window_start(place, size, AXES)
+    value_offset = offset_of(batch, head, start, value_strides)
+    position = position_of(batch, head, place, size, heads)
+    a = rows_turned(load_tile(weights, position * T_PAD, inside, 1, 0, T_PAD, T_PAD), TURN, WARPS)
+    bias = T + 1 + head if KEY_BIAS else None
+    for chunk in tl.static_range(CHUNKS):
+        total = spread(
+            a, value, value_offset, value_strides, start, size, inside, packed, bias,
+            chunk, D, AXES, CHUNKS, BLOCK, T_PAD, TURN, PRECISION, WARPS,
+        )  # fmt: skip
+        total = turned_back(total.to(output.dtype.element_ty), TURN, WARPS)
+        store_tile(output, position * D, inside, total, chunk * BLOCK, D, BLOCK)

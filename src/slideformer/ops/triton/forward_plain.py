@@ -137,3 +137,81 @@ def forward_plain(
     store_tile(output, position * DV, inside, out / total[:, None], 0, DV, BLOCK_V)
     # Infinite where nothing is seen: weights are zero there.
     tl.store(log_sum + position, tl.where(sees, largest + tl.log2(total), float("inf")), mask=inside)
+
+
+@kernel
+def logits_plain(
+    query, query_strides, key, key_strides, key_mask, shift_bias, key_bias, logit_bias,
+    logits, depth, height, width, heads, scale, size_class,
+    D: tl.constexpr, AXES: tl.constexpr, EXCLUDES: tl.constexpr, RELATIVE: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+):  # fmt: skip
+    """The logits alone, (B, Z, H, W, G, T), minus infinity where a tap is left out."""
+    KH: tl.constexpr = AXES[1][0]
+    KW: tl.constexpr = AXES[2][0]
+    LINES: tl.constexpr = AXES[0][0] * KH
+    T: tl.constexpr = LINES * KW
+    batch, head, place, inside = tile_of_program(depth, height, width, heads, BLOCK_H, BLOCK_W)
+    size = depth, height, width
+    start = window_start(place, size, AXES)
+    key_offset = offset_of(batch, head, start, key_strides)
+    position = position_of(batch, head, place, size, heads)
+    if key_mask is not None:
+        mask_strides = dense_strides(size, 1)
+        mask_offset = position_of(batch, 0, start, size, 1)
+
+    query_offset = offset_of(batch, head, place, query_strides)
+    q = load_tile(query, query_offset, inside, query_strides[5], 0, D, BLOCK).to(tl.float32)
+    query_sum = tl.sum(q, 1)
+    for line in tl.range(LINES, num_stages=1):
+        for j in (tl.static_range if KW <= UNROLLED or LINES > 1 else tl.range)(KW):
+            tap = tap_of(line, j, KH, AXES)
+            valid = reads(inside, start, tap, size, AXES)
+            k = load_tap(key, key_offset, key_strides, start, tap, size, valid, 0, D, BLOCK, AXES)
+            k, number = k.to(tl.float32), line * KW + j
+            if shift_bias is not None:
+                k += bias_of(shift_bias, number, T, D, BLOCK)
+            relative = relative_to(place, start, tap, AXES) if RELATIVE else None
+            logit = logit_of(
+                tl.sum(q * k, 1), query_sum, key_bias, logit_bias, head, number, relative, scale,
+                T, AXES, RELATIVE,
+            )  # fmt: skip
+            if EXCLUDES:
+                counted = counts(inside, start, tap, size, AXES)
+                if key_mask is not None:
+                    counted &= exists(key_mask, mask_offset, mask_strides, start, tap, size, valid, AXES)
+                logit = tl.where(counted, logit, -float("inf"))
+            tl.store(logits + position * T + number, logit / LOG2E, mask=inside)
+
+
+@kernel
+def values_plain(
+    weights, value, value_strides, shift_bias, key_bias, output,
+    depth, height, width, heads, size_class,
+    D: tl.constexpr, AXES: tl.constexpr, BLOCK: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+):  # fmt: skip
+    """Sums of the values at all taps with given weights, (B, Z, H, W, G, T) in float32."""
+    KH: tl.constexpr = AXES[1][0]
+    KW: tl.constexpr = AXES[2][0]
+    LINES: tl.constexpr = AXES[0][0] * KH
+    T: tl.constexpr = LINES * KW
+    batch, head, place, inside = tile_of_program(depth, height, width, heads, BLOCK_H, BLOCK_W)
+    size = depth, height, width
+    start = window_start(place, size, AXES)
+    value_offset = offset_of(batch, head, start, value_strides)
+    position = position_of(batch, head, place, size, heads)
+
+    out = tl.zeros((BLOCK_H * BLOCK_W, BLOCK), tl.float32)
+    for line in tl.range(LINES, num_stages=1):
+        for j in (tl.static_range if KW <= UNROLLED or LINES > 1 else tl.range)(KW):
+            tap = tap_of(line, j, KH, AXES)
+            valid = reads(inside, start, tap, size, AXES)
+            v = load_tap(value, value_offset, value_strides, start, tap, size, valid, 0, D, BLOCK, AXES)
+            v, number = v.to(tl.float32), line * KW + j
+            if shift_bias is not None:
+                v += bias_of(shift_bias, number, T, D, BLOCK)
+            if key_bias is not None:
+                v += tl.load(key_bias + head * T + number).to(tl.float32)
+            weight = tl.load(weights + position * T + number, mask=inside, other=0.0)
+            out += weight[:, None] * v
+    store_tile(output, position * D, inside, out, 0, D, BLOCK)

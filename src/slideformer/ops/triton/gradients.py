@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +122,7 @@ def deformed(grads: dict[str, Tensor], grad: Tensor, call: Call) -> None:
 
 
 def shift_gradients(
-    maps: list[Tensor | tuple[int, ...]], weights: Tensor, logits: Tensor, sizes: Sizes
+    maps: Sequence[Tensor | tuple[int, ...] | None], weights: Tensor, logits: Tensor | None, sizes: Sizes
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the shift's weight, ``(D, T, T)``, and bias, ``(D, T)``, in float32."""
     batch, depth, height, width, heads, channels = sizes.shape

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,9 +14,14 @@ from torch import Tensor
 from slideformer.ops.call import Call
 from slideformer.ops.triton import INTERPRETED
 from slideformer.ops.triton.backward_deformed import backward_map_deformed, backward_query_deformed
-from slideformer.ops.triton.backward_plain import backward_map_plain, backward_query_plain
-from slideformer.ops.triton.forward_deformed import forward_deformed, pack_shift
-from slideformer.ops.triton.forward_plain import forward_plain
+from slideformer.ops.triton.backward_plain import backward_map_plain, backward_query_plain, gather_plain
+from slideformer.ops.triton.forward_deformed import (
+    forward_deformed,
+    logits_deformed,
+    pack_shift,
+    values_deformed,
+)
+from slideformer.ops.triton.forward_plain import forward_plain, logits_plain, values_plain
 from slideformer.ops.window import Border, Window
 
 # Tiles of positions (rows, columns) and the warps that share one. 16 positions a warp leave each thread
@@ -84,6 +89,11 @@ BACKWARD_QUERY_PLAIN = tuned(backward_query_plain, PLAIN_WARPS)
 BACKWARD_QUERY_DEFORMED = tuned(backward_query_deformed, DEFORMED_WARPS)
 BACKWARD_MAP_PLAIN = tuned(backward_map_plain, PLAIN_TILES)
 BACKWARD_MAP_DEFORMED = tuned(backward_map_deformed, DEFORMED_TILES)
+LOGITS_PLAIN = tuned(logits_plain, PLAIN_TILES)
+LOGITS_DEFORMED = tuned(logits_deformed, DEFORMED_TILES)
+VALUES_PLAIN = tuned(values_plain, PLAIN_TILES)
+VALUES_DEFORMED = tuned(values_deformed, DEFORMED_TILES)
+GATHER_PLAIN = tuned(gather_plain, PLAIN_TILES)
 
 
 @dataclass(frozen=True)
@@ -101,12 +111,17 @@ class Sizes:
     @classmethod
     def of(cls, call: Call) -> Sizes:
         """The sizes of a call."""
-        (batch, *size, heads, channels), window = call.query.shape, call.window
+        return replace(cls.over(call.query, call.window), value_channels=call.value.shape[-1])
+
+    @classmethod
+    def over(cls, x: Tensor, window: Window) -> Sizes:
+        """The sizes of a window over a map that is all there is."""
+        batch, *size, heads, channels = x.shape
         ones = (1,) * (AXES - len(size))
         borders: tuple[Border, ...] = tuple("zeros" for _ in ones)
         window = Window((*ones, *window.kernel_size), (*ones, *window.dilation), (*borders, *window.border))
         shape = (batch, *ones, *size, heads, channels)
-        return cls(shape, call.value.shape[-1], window, call.query.dtype)
+        return cls(shape, channels, window, x.dtype)
 
     def strides(self, x: Tensor) -> tuple[int, ...]:
         """Strides of a map, (B, Z, H, W, G, D)."""
@@ -176,15 +191,20 @@ class Sizes:
         """Window and channels."""
         return {"D": self.shape[5], "AXES": self.axes}
 
+    def relative(self, logit_bias: Tensor | None) -> bool:
+        """Whether there is a logit bias by position relative to the query, and not by tap."""
+        return logit_bias is not None and tuple(logit_bias.shape[1:]) != (self.window.taps,)
+
+    def half(self) -> dict[str, Any]:
+        """Constants of the kernels for a half of the operator without a deformed shift."""
+        return {**self.constants(), "BLOCK": triton.next_power_of_2(self.shape[5])}
+
     def plain(self, logit_bias: Tensor | None) -> dict[str, Any]:
         """Constants of the kernels without a deformed shift."""
-        # By tap there is one dimension after the heads, which a table of a sequence has, too.
-        table = logit_bias is not None and tuple(logit_bias.shape[1:]) != (self.window.taps,)
         return {
-            **self.constants(),
+            **self.half(),
             "DV": self.value_channels,
-            "RELATIVE": table,
-            "BLOCK": triton.next_power_of_2(self.shape[5]),
+            "RELATIVE": self.relative(logit_bias),
             "BLOCK_V": triton.next_power_of_2(self.value_channels),
         }
 
@@ -225,7 +245,7 @@ def packed_shift(call: Call, sizes: Sizes) -> Tensor:
     assert call.shift_weight is not None
     taps, heads, channels = sizes.window.taps, *sizes.shape[4:]
     shape = (taps + 1 + heads, sizes.chunks * sizes.chunk, sizes.taps_padded)
-    packed = call.query.new_empty(shape)
+    packed = call.query.new_empty(shape, dtype=sizes.dtype)
     pack_shift[(len(packed), sizes.chunks)](
         dense(call.shift_weight), dense(call.shift_bias), dense(call.key_bias), packed, channels, taps,
         BLOCK=sizes.chunk, T_PAD=sizes.taps_padded, TURN=sizes.turn, **OPTIONS,
