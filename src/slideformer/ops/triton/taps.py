@@ -144,7 +144,7 @@ def way(tap, strides, AXES: tl.constexpr):
 
 @triton.jit
 def once_around(place, size, stride):
-    """What to add to the offset of a place outside a periodic axis, which no window goes around twice."""
+    """The way back onto a periodic axis, in elements, of a place one turn off it at most; 0 on the axis."""
     return tl.where(place < 0, size, tl.where(place < size, 0, -size)).to(tl.int64) * stride
 
 
