@@ -9,7 +9,7 @@ import torch
 
 import slideformer.models  # noqa: F401  # registers the models
 from slideformer.ops import explain, slide_attention
-from tests.ops.cases import CASES, SMALL, Case, assert_agrees, run
+from tests.ops.cases import CASES, OTHERS, SMALL, Case, assert_agrees, run
 
 if not torch.cuda.is_available():
     pytest.skip("needs a GPU", allow_module_level=True)
@@ -22,16 +22,21 @@ LARGE = (
     ),
     Case(7, 2, "clamp", (30, 41), 2, 32, ("relative",), False),
     Case(7, 1, "mask", (30, 41), 2, 128, ("key_bias", "logit_bias"), False),
+    Case(7, 2, ("clamp", "wrap"), (30, 41), 2, 32, ("relative",), False, masked=0.2),
+    Case(13, 1, "clamp", (1000,), 2, 32, ("relative",), False),
+    Case(13, 3, "wrap", (1000,), 2, 32, ("shift_weight", "shift_bias"), False),
+    Case(3, 1, ("zeros", "wrap", "wrap"), (5, 14, 15), 2, 32, ("shift_weight", "key_bias"), False),
+    Case(5, 1, ("mask", "clamp", "wrap"), (6, 14, 15), 2, 64, ("relative",), False, masked=0.2),
 )
 
 
-@pytest.mark.parametrize("case", CASES + LARGE, ids=str)
+@pytest.mark.parametrize("case", CASES + OTHERS + LARGE, ids=str)
 def test_values_and_gradients_agree_in_float32(case: Case) -> None:
     assert_agrees(case, "triton", torch.float32, "cuda")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("case", CASES + LARGE, ids=str)
+@pytest.mark.parametrize("case", CASES + OTHERS + LARGE, ids=str)
 def test_values_and_gradients_agree_in_half_precision(case: Case, dtype: torch.dtype) -> None:
     assert_agrees(case, "triton", dtype, "cuda")
 

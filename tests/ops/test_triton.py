@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,9 +26,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from slideformer.ops import explain, slide_attention
 from slideformer.ops import triton as package
 from slideformer.ops.call import TENSORS
+from slideformer.ops.window import BORDERS
 from tests.tiers import fast
 
-from .cases import Case, assert_agrees, run
+from .cases import OTHERS, Case, assert_agrees, of_axes, run
 from .forms import FORMS, assert_same, function_of, inputs_of
 
 pytestmark = [
@@ -60,6 +62,27 @@ CASES = (
     Case(5, (1, 3), "clamp", (7, 9), 1, 4, ("relative",), True, batch=1),
     Case(3, 9, "clamp", (2, 3), 1, 4, ("relative",), True, batch=1),
 )
+# Maps of one and three axes, mixed and periodic borders, masks; a tile of a map of one row is 1 x 32.
+SEQUENCE = Case(5, 2, "wrap", (9,), 2, 4, ("key_bias", "logit_bias"), False, batch=1, masked=0.4)
+VOLUME = Case(
+    (3, 1, 3), (1, 1, 2), ("mask", "clamp", "wrap"), (2, 2, 5), 1, 4, ("relative",), True, batch=1, masked=0.2
+)
+GLOBE = Case(3, 1, ("zeros", "wrap"), (3, 4), 1, 20, ALL, False, batch=1)
+MAPS = (
+    SEQUENCE,
+    VOLUME,
+    GLOBE,
+    Case(3, 1, ("clamp", "wrap"), (5, 9), 1, 4, ("relative", "key_bias"), False, batch=1, masked=0.1),
+    Case(3, (1, 2), ("mask", "zeros"), (4, 9), 1, 4, ("logit_bias",), False, batch=1, masked=1.0),
+    Case(7, 1, "clamp", (40,), 1, 4, ("relative",), True, batch=1),
+    Case(3, 2, "wrap", (40,), 2, 32, ("shift_weight", "shift_bias", "key_bias"), False, batch=1),
+    Case(17, 1, "zeros", (40,), 1, 4, ("shift_bias",), False, batch=1),
+    Case(3, 1, "clamp", (3, 4, 5), 1, 4, ("relative",), False, batch=1),
+    Case((1, 3, 3), 1, ("zeros", "wrap", "mask"), (2, 5, 6), 1, 20, (), True),
+    Case((3, 1, 3), 1, ("wrap", "zeros", "zeros"), (3, 2, 5), 2, 4, ALL, False, batch=1),
+    Case(3, 1, "wrap", (3, 3, 3), 1, 4, ("shift_weight",), True, batch=1),
+    *OTHERS[::16],
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -70,7 +93,9 @@ def _cpu_tensors_may_pass() -> Iterator[None]:
 
 
 # The interpreter is slow: of each kind of call one row is in the fast tier.
-@pytest.mark.parametrize("case", fast(CASES, PLAIN, *CASES[9:10], *CASES[11:12], *CASES[13:]), ids=str)
+@pytest.mark.parametrize(
+    "case", fast(CASES + MAPS, PLAIN, *CASES[11:12], *CASES[13:], SEQUENCE, VOLUME, GLOBE), ids=str
+)
 def test_values_and_gradients_agree_in_float32(case: Case) -> None:
     assert_agrees(case, "triton", torch.float32)
 
@@ -83,11 +108,17 @@ def test_values_and_gradients_agree_in_half_precision(case: Case, dtype: torch.d
 
 @st.composite
 def random_cases(draw: st.DrawFn) -> Case:
-    kernel, dilation = draw(st.sampled_from([1, 3, (3, 1), (1, 3)])), draw(st.integers(1, 5))
-    border = draw(st.sampled_from(["zeros", "mask", "clamp"]))
-    optional = draw(st.sampled_from([(), ALL])) if border == "zeros" else ("logit_bias",)
-    size = draw(st.integers(1, 9)), draw(st.integers(1, 9))
-    return Case(kernel, dilation, border, size, 1, draw(st.integers(1, 35)), optional, False, batch=1)
+    size = draw(
+        st.lists(st.integers(1, 9), min_size=1, max_size=3).filter(lambda size: math.prod(size) <= 90)
+    )
+    kernel = tuple(draw(st.sampled_from([1, 3])) for _ in size)
+    dilation = tuple(draw(st.integers(1, 5)) for _ in size)
+    periodic = (n > step * (side - 1) for n, side, step in zip(size, kernel, dilation, strict=True))
+    border = tuple(draw(st.sampled_from(BORDERS if fits else BORDERS[:-1])) for fits in periodic)
+    optional = draw(st.sampled_from([(), ALL])) if set(border) <= {"zeros", "wrap"} else ("logit_bias",)
+    masked = draw(st.sampled_from([0.0, 0.5])) if set(border) == {"zeros"} or optional != ALL else 0.0
+    channels = draw(st.integers(1, 35))
+    return Case(kernel, dilation, border, tuple(size), 1, channels, optional, False, batch=1, masked=masked)
 
 
 @pytest.mark.slow
@@ -97,7 +128,7 @@ def test_any_size_agrees(case: Case) -> None:
     assert_agrees(case, "triton", torch.float32)
 
 
-@pytest.mark.parametrize("case", fast([EVERYTHING, CLAMP]), ids=str)
+@pytest.mark.parametrize("case", fast([EVERYTHING, CLAMP, SEQUENCE, VOLUME], SEQUENCE), ids=str)
 def test_nothing_depends_on_memory_that_was_not_written(case: Case) -> None:
     # Deterministic mode fills fresh memory with NaN.
     torch.use_deterministic_algorithms(True)
@@ -108,23 +139,23 @@ def test_nothing_depends_on_memory_that_was_not_written(case: Case) -> None:
         torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize("case", fast([EVERYTHING, PLAIN, CLAMP], PLAIN), ids=str)
+@pytest.mark.parametrize("case", fast([EVERYTHING, PLAIN, CLAMP, GLOBE, SEQUENCE, VOLUME], SEQUENCE), ids=str)
 def test_nothing_around_the_maps_is_read(case: Case) -> None:
-    tensors = {name: x.detach() for name, x in case.tensors(torch.float32).items()}
-    framed = {name: frame(x) if x.ndim == 5 else x for name, x in tensors.items()}
+    tensors = {name: x.detach() for name, x in replace(case, masked=0).tensors(torch.float32).items()}
+    framed = {name: frame(x) if name in ("query", "key", "value") else x for name, x in tensors.items()}
     plain = slide_attention(**tensors, **case.window, backend="triton")
     assert torch.equal(plain, slide_attention(**framed, **case.window, backend="triton"))
 
 
 def frame(x: Tensor) -> Tensor:
     """The same map with every stride of its own, NaN all around it."""
-    batch, height, width, heads, channels = x.shape
-    room = x.new_full((batch, channels + 1, height + 4, width + 4, heads + 1), torch.nan)
-    inner = room.permute(0, 2, 3, 4, 1)[:, 2:-2, 2:-2, :heads, :channels]
-    return inner.copy_(x)
+    batch, *size, heads, channels = x.shape
+    room = x.new_full((batch, channels + 1, *(n + 4 for n in size), heads + 1), torch.nan)
+    inside = (slice(None), *(slice(2, -2) for _ in size), slice(heads), slice(channels))
+    return room.movedim(1, -1)[inside].copy_(x)
 
 
-@pytest.mark.parametrize("case", fast([EVERYTHING, PLAIN, CLAMP], PLAIN), ids=str)
+@pytest.mark.parametrize("case", fast([EVERYTHING, PLAIN, CLAMP, GLOBE], PLAIN), ids=str)
 def test_addresses_have_64_bits(case: Case, tmp_path: Path) -> None:
     # Rows that lie 2**30 elements apart, in a file of which only what is written takes room.
     tensors = replace(case, size=(4, 3), heads=1, channels=4).tensors(torch.float32)
@@ -142,7 +173,7 @@ def test_addresses_have_64_bits(case: Case, tmp_path: Path) -> None:
     assert all(torch.equal(x, y) for x, y in zip(grads, wanted, strict=True))
 
 
-@pytest.mark.parametrize("case", fast([EVERYTHING, PLAIN], PLAIN), ids=str)
+@pytest.mark.parametrize("case", fast([EVERYTHING, PLAIN, GLOBE], GLOBE), ids=str)
 def test_the_same_call_twice_is_equal_to_the_bit(case: Case) -> None:
     first, second = (run(case, "triton", torch.float32) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -192,14 +223,18 @@ COMPACT = replace(CLAMP, size=(2, 3), heads=1, contiguous=True)
 def arguments(case: Case) -> tuple[Any, ...]:
     """The forward operator's arguments for a case, in float32."""
     tensors = case.tensors(torch.float32)
-    kernel, dilation = ([x, x] if isinstance(x, int) else list(x) for x in (case.kernel_size, case.dilation))
-    return (*(tensors.get(name) for name in TENSORS), kernel, dilation, [case.border] * 2, 0.5)
+    mask = case.mask()
+    if mask is not None:
+        tensors = {**tensors, "key_mask": mask, "key": torch.ones_like(tensors["key"])}
+        tensors["value"] = tensors["key"]
+    options = (list(of_axes(option, len(case.size))) for option in case.window.values())
+    return (*(tensors.get(name) for name in TENSORS), *options, 0.5)
 
 
 # The check itself looks at gradients of tensors that have none.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize(
-    "case", fast([replace(SMALL, channels=20, contiguous=True), COMPACT], COMPACT), ids=str
+    "case", fast([replace(SMALL, channels=20, contiguous=True), COMPACT, VOLUME], COMPACT), ids=str
 )
 def test_the_operators_keep_torch_rules(case: Case) -> None:
     from slideformer.ops.triton import operators  # imports Triton
@@ -208,7 +243,7 @@ def test_the_operators_keep_torch_rules(case: Case) -> None:
     torch.library.opcheck(operators.triton_forward, forward)
     detached = [x.detach() if isinstance(x, Tensor) else x for x in forward]
     output, log_sum = operators.triton_forward(*detached)
-    wanted = [isinstance(x, Tensor) for x in detached[: len(TENSORS)]]
+    wanted = [isinstance(x, Tensor) and x.is_floating_point() for x in detached[: len(TENSORS)]]
     grad = torch.randn_like(output)
     torch.library.opcheck(operators.triton_backward, (grad, output, log_sum, *detached, wanted))
 
@@ -279,6 +314,12 @@ def test_a_gpu_that_triton_does_not_support_is_refused(monkeypatch: pytest.Monke
         explanation = explain(query, query, query)
     assert explanation.chosen == "matmul"
     assert "its GPU must have compute capability 8.0, got 7.5" in explanation.refused["triton"]
+
+
+def test_a_shift_too_long_for_shared_memory_is_refused() -> None:
+    query, weight = torch.zeros(1, 9, 1, 2), torch.zeros(2, 65, 65)
+    with pytest.raises(ValueError, match="at most 63 taps along the last axis, got 65; use 'matmul'"):
+        slide_attention(query, query, query, kernel_size=65, shift_weight=weight, backend="triton")
 
 
 def test_another_device_is_refused() -> None:

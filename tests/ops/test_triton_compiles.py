@@ -15,7 +15,7 @@ import pytest
 
 PROGRAM = Path(__file__).parent / "triton_sm90.py"
 # Bytes that may spill: none for windows of 3 x 3, a few numbers a thread for larger ones.
-SPILLED = {"deformed 5x5": 64, "neighborhood": 64}
+SPILLED = {"deformed 5x5": 64, "deformed globe": 64, "neighborhood": 64, "sequence": 64}
 # Shared memory that a block of a Hopper GPU may have, in bytes.
 SHARED = 227 * 1024
 
@@ -32,7 +32,7 @@ def test_every_kernel_compiles_for_hopper_and_fits(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     line = re.compile(r"(.{18})(\w+) .* spilled=(\d+) shared=(\d+)")
     rows = [found.groups() for found in map(line.fullmatch, done.stdout.splitlines()) if found]
-    assert len({kernel for _, kernel, _, _ in rows}) == 8
+    assert len({kernel for _, kernel, _, _ in rows}) == 13
     for variant, kernel, spilled, shared in rows:
         assert int(spilled) <= SPILLED.get(variant.strip(), 0), f"{variant}{kernel}"
         assert int(shared) <= SHARED, f"{variant}{kernel}"

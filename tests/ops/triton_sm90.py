@@ -7,6 +7,7 @@ A program of its own, as Triton compiles and interprets in different processes:
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -21,21 +22,29 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
-from slideformer.ops.call import TENSORS, Call
-from slideformer.ops.triton import gradients, launch
+from slideformer.ops.call import MASK, TENSORS, Call
+from slideformer.ops.triton import gradients, halves, launch
 from slideformer.ops.window import Window
 
 ALL = ("shift_weight", "shift_bias", "key_bias", "logit_bias")
 # Name, dtype, kernel size, channels, border, optional tensors.
-VARIANTS: tuple[tuple[str, torch.dtype, int, int, Any, tuple[str, ...]], ...] = (
-    ("deformed", torch.bfloat16, 3, 32, "zeros", ALL[:3]),
-    ("deformed half", torch.float16, 3, 20, "zeros", ALL),
-    ("deformed float32", torch.float32, 3, 32, "zeros", ALL[:3]),
-    ("deformed 5x5", torch.bfloat16, 5, 64, "zeros", ALL[:1]),
-    ("plain", torch.bfloat16, 3, 32, "zeros", ALL[1:]),
-    ("mask", torch.float32, 3, 32, "mask", ALL[2:]),
-    ("neighborhood", torch.bfloat16, 7, 32, "clamp", ("relative",)),
+VARIANTS: tuple[tuple[str, torch.dtype, tuple[int, ...], int, Any, tuple[str, ...]], ...] = (
+    ("deformed", torch.bfloat16, (3, 3), 32, "zeros", ALL[:3]),
+    ("deformed half", torch.float16, (3, 3), 20, "zeros", ALL),
+    ("deformed float32", torch.float32, (3, 3), 32, "zeros", ALL[:3]),
+    ("deformed 5x5", torch.bfloat16, (5, 5), 64, "zeros", ALL[:1]),
+    ("deformed 3x3x3", torch.bfloat16, (3, 3, 3), 32, "zeros", ALL[:1]),
+    ("deformed globe", torch.bfloat16, (3, 3), 32, ("zeros", "wrap"), ALL[:1]),
+    ("deformed sequence", torch.bfloat16, (13,), 32, "zeros", ALL[:1]),
+    ("plain", torch.bfloat16, (3, 3), 32, "zeros", ALL[1:]),
+    ("mask", torch.float32, (3, 3), 32, "mask", ALL[2:]),
+    ("neighborhood", torch.bfloat16, (7, 7), 32, "clamp", ("relative",)),
+    ("volume", torch.bfloat16, (3, 3, 3), 32, "clamp", ("relative",)),
+    ("globe", torch.bfloat16, (3, 3), 32, ("clamp", "wrap"), ("key_mask", "relative")),
+    ("sequence", torch.bfloat16, (13,), 32, "zeros", ()),
 )
+# Variants of which the halves are compiled, too; the backward pass of one takes the kernels of the other.
+HALVES = ("deformed", "globe")
 BINARIES = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
@@ -53,37 +62,47 @@ class Hopper:
 
 
 def usage(kernel: Any) -> str:
-    """Registers a thread and bytes that spill, as the assembler counts them; bytes of shared memory."""
+    """Instructions, registers a thread and bytes that spill, as the assembler counts them; shared memory."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        command = [str(BINARIES / "cuobjdump"), "-res-usage", file.name]
+        command = [str(BINARIES / "cuobjdump"), "-res-usage", "-sass", file.name]
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+)", printed)
     assert found is not None, printed
-    return f"registers={found[1]} spilled={found[2]} shared={kernel.metadata.shared}"
+    code = re.findall(r"^ +/\*[0-9a-f]{4,}\*/ +(?! |NOP).*;", printed, re.MULTILINE)
+    memory = f"spilled={found[2]} shared={kernel.metadata.shared}"
+    return f"instructions={len(code):<6}registers={found[1]:4} {memory}"
 
 
 def compile_variant(
-    name: str, dtype: torch.dtype, side: int, channels: int, border: Any, optional: Any
+    name: str, dtype: torch.dtype, sides: tuple[int, ...], channels: int, border: Any, optional: Any
 ) -> None:
     """Go through the launches of one call, forward and backward."""
-    heads, taps = 3, side * side
+    heads, taps, axes = 3, math.prod(sides), len(sides)
     shapes = {
         "shift_weight": (channels, taps, taps),
         "shift_bias": (channels, taps),
         "key_bias": (heads, taps),
         "logit_bias": (heads, taps),
-        "relative": (heads, 2 * side - 1, 2 * side - 1),
+        "relative": (heads, *(2 * side - 1 for side in sides)),
+        "key_mask": (1, *(8,) * axes),
     }
     parameters = {"logit_bias" if key == "relative" else key: torch.zeros(shapes[key]) for key in optional}
-    query, key, value = torch.zeros(1, 8, 8, 3 * heads, channels, dtype=dtype).chunk(3, 3)
-    call = Call(query, key, value, Window((side, side), (1, 1), (border, border)), 1.0, **parameters)
-    output, log_sum = torch.zeros(value.shape, dtype=dtype), torch.zeros(value.shape[:4])
+    if MASK in parameters:
+        parameters[MASK] = parameters[MASK].bool()
+    query, key, value = torch.zeros(1, *(8,) * axes, 3 * heads, channels, dtype=dtype).chunk(3, -2)
+    borders = (border,) * axes if isinstance(border, str) else border
+    call = Call(query, key, value, Window(sides, (1,) * axes, borders), 1.0, **parameters)
+    output, log_sum = torch.zeros(value.shape, dtype=dtype), torch.zeros(value.shape[:-1])
     launch.forward_into(output, log_sum, call)
     given = zip(TENSORS, call.tensors(), strict=True)
-    grads = {name: torch.empty(x.shape, dtype=x.dtype) for name, x in given if x is not None}
+    grads = {name: torch.empty(x.shape, dtype=x.dtype) for name, x in given if x is not None and name != MASK}
     gradients.backward_into(grads, output, output, log_sum, call)
+    if name in HALVES:
+        weights = torch.zeros(*value.shape[:-1], taps)
+        halves.logits_into(weights, call)
+        halves.logits_gradients_into(grads, weights, call)
 
 
 class Each:

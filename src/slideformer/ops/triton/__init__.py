@@ -22,6 +22,8 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICES = ("cuda",)
 # The oldest GPUs that Triton supports.
 CAPABILITY = (8, 0)
+# Longest line of taps, with a place for the bias, of which the gradient of a shift fits into shared memory.
+COLUMNS = 63
 
 
 # A graph of operations cannot contain this call.
@@ -45,10 +47,9 @@ def refusal(call: Call) -> str | None:
         return f"its GPU must have compute capability 8.0, got {found[0]}.{found[1]}; use backend='matmul'"
     if call.query.dtype == torch.float64:
         return f"its dtype must be float32, float16 or bfloat16, got {call.query.dtype}; use .float()"
-    if len(call.map_size) != 2 or len(set(call.window.border)) > 1 or "wrap" in call.window.border:
-        return "it takes maps of two axes with one border"
-    if call.key_mask is not None:
-        return "it takes no key_mask"
+    columns = call.window.kernel_size[-1]
+    if call.deformed and columns > COLUMNS:
+        return f"a shift must have at most {COLUMNS} taps along the last axis, got {columns}; use 'matmul'"
     return None
 
 

@@ -11,52 +11,58 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from slideformer.ops.triton.forward_plain import bias_of, logit_of
+from slideformer.ops.triton.forward_plain import bias_of, exists, logit_of, relative_to
 from slideformer.ops.triton.taps import (
-    UNSPECIALISED,
-    first_query,
-    last_query,
+    UNROLLED,
+    around,
+    axis_start,
+    counts,
+    dense_strides,
+    kernel,
+    load_tap,
     load_tile,
     offset_of,
-    on_axis,
     position_of,
+    reads,
     store_tile,
-    tap_seeing,
+    tap_of,
     tile_of_program,
-    wide,
+    way,
     window_start,
 )
 
 
-@triton.jit(do_not_specialize=UNSPECIALISED)
+@kernel
 def backward_query_plain(
     query, query_strides, key, key_strides, value, value_strides, grad, grad_strides,
-    shift_bias, key_bias, logit_bias, output, log_sum,
+    key_mask, shift_bias, key_bias, logit_bias, output, log_sum,
     grad_query, delta, grad_logits, partial_shift_bias, partial_key_bias, partial_logit_bias,
-    height, width, heads, scale, size_class,
-    D: tl.constexpr, DV: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
-    DILATION_H: tl.constexpr, DILATION_W: tl.constexpr, ZEROS: tl.constexpr, CLAMP: tl.constexpr,
-    RELATIVE: tl.constexpr, BLOCK: tl.constexpr, BLOCK_V: tl.constexpr,
-    BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+    depth, height, width, heads, scale, size_class,
+    D: tl.constexpr, DV: tl.constexpr, AXES: tl.constexpr, EXCLUDES: tl.constexpr, RELATIVE: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
 ):  # fmt: skip
     """Gradient of the queries, delta, and each program's share of the biases' gradients.
 
-    ``grad_logits``, (B, H, W, G, T), and the shares are written where they are not None.
+    ``grad_logits``, (B, Z, H, W, G, T), and the shares are written where they are not None.
     """
-    T: tl.constexpr = KH * KW
-    batch, head, y, x, inside = tile_of_program(height, width, heads, BLOCK_H, BLOCK_W)
-    row = window_start(y, height, KH, DILATION_H, CLAMP)
-    column = window_start(x, width, KW, DILATION_W, CLAMP)
-    key_offset = offset_of(batch, head, row, column, key_strides)
-    value_offset = offset_of(batch, head, row, column, value_strides)
-    key_down, key_across = wide(key_strides[1]) * DILATION_H, wide(key_strides[2]) * DILATION_W
-    value_down, value_across = wide(value_strides[1]) * DILATION_H, wide(value_strides[2]) * DILATION_W
-    position = position_of(batch, head, y, x, height, width, heads)
+    KH: tl.constexpr = AXES[1][0]
+    KW: tl.constexpr = AXES[2][0]
+    LINES: tl.constexpr = AXES[0][0] * KH
+    T: tl.constexpr = LINES * KW
+    batch, head, place, inside = tile_of_program(depth, height, width, heads, BLOCK_H, BLOCK_W)
+    size = depth, height, width
+    start = window_start(place, size, AXES)
+    key_offset = offset_of(batch, head, start, key_strides)
+    value_offset = offset_of(batch, head, start, value_strides)
+    position = position_of(batch, head, place, size, heads)
+    if key_mask is not None:
+        mask_strides = dense_strides(size, 1)
+        mask_offset = position_of(batch, 0, start, size, 1)
 
-    query_offset = offset_of(batch, head, y, x, query_strides)
-    q = load_tile(query, query_offset, inside, query_strides[4], 0, D, BLOCK).to(tl.float32)
-    grad_offset = offset_of(batch, head, y, x, grad_strides)
-    g = load_tile(grad, grad_offset, inside, grad_strides[4], 0, DV, BLOCK_V).to(tl.float32)
+    query_offset = offset_of(batch, head, place, query_strides)
+    q = load_tile(query, query_offset, inside, query_strides[5], 0, D, BLOCK).to(tl.float32)
+    grad_offset = offset_of(batch, head, place, grad_strides)
+    g = load_tile(grad, grad_offset, inside, grad_strides[5], 0, DV, BLOCK_V).to(tl.float32)
     o = load_tile(output, position * DV, inside, 1, 0, DV, BLOCK_V).to(tl.float32)
     query_sum = tl.sum(q, 1)
     d = tl.sum(g * o, 1)
@@ -66,122 +72,224 @@ def backward_query_plain(
 
     share = tl.program_id(0).to(tl.int64) * T
     grad_q = tl.zeros((BLOCK_H * BLOCK_W, BLOCK), tl.float32)
-    for i in tl.range(KH, num_stages=1):
-        row_inside = inside & on_axis(row + i * DILATION_H, height)
-        for j in tl.static_range(KW):
-            valid = row_inside & on_axis(column + j * DILATION_W, width)
-            k = load_tile(
-                key + (i * key_down + j * key_across), key_offset, valid, key_strides[4], 0, D, BLOCK
-            )
-            v = load_tile(
-                value + (i * value_down + j * value_across),
-                value_offset,
-                valid,
-                value_strides[4],
-                0,
-                DV,
-                BLOCK_V,
-            )
+    for line in tl.range(LINES, num_stages=1):
+        for j in (tl.static_range if KW <= UNROLLED or LINES > 1 else tl.range)(KW):
+            tap = tap_of(line, j, KH, AXES)
+            valid = reads(inside, start, tap, size, AXES)
+            k = load_tap(key, key_offset, key_strides, start, tap, size, valid, 0, D, BLOCK, AXES)
+            v = load_tap(value, value_offset, value_strides, start, tap, size, valid, 0, DV, BLOCK_V, AXES)
             k, v = k.to(tl.float32), v.to(tl.float32)
-            tap = i * KW + j
+            number = line * KW + j
             if shift_bias is not None:
-                bias = bias_of(shift_bias, tap, T, D, BLOCK)
+                bias = bias_of(shift_bias, number, T, D, BLOCK)
                 k, v = k + bias, v + bias
-            distance = (row - y) // DILATION_H + i + KH - 1, (column - x) // DILATION_W + j + KW - 1
+            relative = relative_to(place, start, tap, AXES) if RELATIVE else None
             logit = logit_of(
-                tl.sum(q * k, 1), query_sum, key_bias, logit_bias, head, tap, distance[0], distance[1], scale,
-                T, KH, KW, RELATIVE,
+                tl.sum(q * k, 1), query_sum, key_bias, logit_bias, head, number, relative, scale,
+                T, AXES, RELATIVE,
             )  # fmt: skip
             weight = tl.exp2(logit - logarithm)
-            if not ZEROS:
-                weight = tl.where(valid, weight, 0.0)
+            if EXCLUDES:
+                counted = counts(inside, start, tap, size, AXES)
+                if key_mask is not None:
+                    counted &= exists(key_mask, mask_offset, mask_strides, start, tap, size, valid, AXES)
+                weight = tl.where(counted, weight, 0.0)
             grad_logit = weight * (tl.sum(g * v, 1) - d)
             if key_bias is not None:
-                k += tl.load(key_bias + head * T + tap).to(tl.float32)
+                k += tl.load(key_bias + head * T + number).to(tl.float32)
             grad_q += grad_logit[:, None] * k
             if grad_logits is not None:
-                tl.store(grad_logits + position * T + tap, grad_logit, mask=inside)
+                tl.store(grad_logits + position * T + number, grad_logit, mask=inside)
             if partial_logit_bias is not None:
-                tl.store(partial_logit_bias + share + tap, tl.sum(grad_logit, 0))
+                tl.store(partial_logit_bias + share + number, tl.sum(grad_logit, 0))
             if partial_key_bias is not None:
-                tl.store(partial_key_bias + share + tap, tl.sum(grad_logit * query_sum, 0) * scale)
+                tl.store(partial_key_bias + share + number, tl.sum(grad_logit * query_sum, 0) * scale)
             if partial_shift_bias is not None:
                 part = tl.sum(weight[:, None] * g + (grad_logit * scale)[:, None] * q, 0)
                 channel = tl.arange(0, BLOCK)
-                tl.store(partial_shift_bias + (share + tap) * D + channel, part, mask=channel < D)
+                tl.store(partial_shift_bias + (share + number) * D + channel, part, mask=channel < D)
     store_tile(grad_query, position * D, inside, grad_q * scale, 0, D, BLOCK)
 
 
-@triton.jit(do_not_specialize=UNSPECIALISED)
+@triton.jit
+def first_on_axis(place, AXIS: tl.constexpr):
+    """The first query, among those a dilation apart, whose window holds this place of one axis."""
+    K: tl.constexpr = AXIS[0]
+    DILATION: tl.constexpr = AXIS[1]
+    if AXIS[2] == "clamp":
+        on_grid = place // DILATION
+        query = tl.where(on_grid > K - 1, on_grid - K // 2, 0) * DILATION + place % DILATION
+    else:
+        query = place - K // 2 * DILATION
+    return query
+
+
+@triton.jit
+def first_query(place, AXES: tl.constexpr):
+    """The first query whose window holds this place."""
+    return (
+        first_on_axis(place[0], AXES[0]),
+        first_on_axis(place[1], AXES[1]),
+        first_on_axis(place[2], AXES[2]),
+    )
+
+
+@triton.jit
+def last_on_axis(place, size, AXIS: tl.constexpr):
+    """The last of the queries whose window holds this place of one axis."""
+    K: tl.constexpr = AXIS[0]
+    DILATION: tl.constexpr = AXIS[1]
+    if AXIS[2] == "clamp":
+        remainder, on_grid = place % DILATION, place // DILATION
+        length = (size - remainder + DILATION - 1) // DILATION
+        query = tl.where(on_grid >= length - K, length - 1, on_grid + K // 2) * DILATION + remainder
+    else:
+        query = place + K // 2 * DILATION
+    return query
+
+
+@triton.jit
+def last_query(place, size, AXES: tl.constexpr):
+    """The last query whose window holds this place."""
+    return (
+        last_on_axis(place[0], size[0], AXES[0]),
+        last_on_axis(place[1], size[1], AXES[1]),
+        last_on_axis(place[2], size[2], AXES[2]),
+    )
+
+
+@triton.jit
+def queries_along(first, last, inside, AXES: tl.constexpr):
+    """Number of queries along each axis, a dilation apart, that a tile must look at."""
+    planes, rows, columns = AXES[0][0], AXES[1][0], AXES[2][0]
+    # Near the ends, where windows slide inward, a position is seen from farther away.
+    if AXES[0][2] == "clamp":
+        planes = tl.max(tl.where(inside, (last[0] - first[0]) // AXES[0][1] + 1, 0), 0)
+    if AXES[1][2] == "clamp":
+        rows = tl.max(tl.where(inside, (last[1] - first[1]) // AXES[1][1] + 1, 0), 0)
+    if AXES[2][2] == "clamp":
+        columns = tl.max(tl.where(inside, (last[2] - first[2]) // AXES[2][1] + 1, 0), 0)
+    return planes, rows, columns
+
+
+@triton.jit
+def seeing_on_axis(number, query, place, size, AXIS: tl.constexpr):
+    """The tap by which the query of a number sees a place of one axis, and the distance + K - 1 in taps."""
+    K: tl.constexpr = AXIS[0]
+    DILATION: tl.constexpr = AXIS[1]
+    if AXIS[2] == "clamp":
+        tap = (place - axis_start(query, size, AXIS)) // DILATION
+        relative = (place - query + (K - 1) * DILATION) // DILATION
+    else:
+        tap = K - 1 - number
+        relative = tap + K // 2
+    return tap, relative
+
+
+@triton.jit
+def tap_seeing(seen, first, last, step, place, size, AXES: tl.constexpr):
+    """Whether a query on the map sees a place, by which tap (0 if not), and the distances + K - 1 in taps."""
+    z, y = first[0] + step[0] * AXES[0][1], first[1] + step[1] * AXES[1][1]
+    x = first[2] + step[2] * AXES[2][1]
+    seen = seen & (z <= last[0]) & (y <= last[1]) & (x <= last[2])
+    plane, relative_plane = seeing_on_axis(step[0], z, place[0], size[0], AXES[0])
+    row, relative_row = seeing_on_axis(step[1], y, place[1], size[1], AXES[1])
+    column, relative_column = seeing_on_axis(step[2], x, place[2], size[2], AXES[2])
+    tap = tl.where(seen, (plane * AXES[1][0] + row) * AXES[2][0] + column, 0)
+    return seen, tap, (relative_plane, relative_row, relative_column)
+
+
+@kernel
 def backward_map_plain(
     query, query_strides, key, key_strides, value, value_strides, grad, grad_strides,
-    shift_bias, key_bias, logit_bias, log_sum, delta, grad_key, grad_value,
-    height, width, heads, scale, size_class,
-    D: tl.constexpr, DV: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
-    DILATION_H: tl.constexpr, DILATION_W: tl.constexpr, CLAMP: tl.constexpr, RELATIVE: tl.constexpr,
+    key_mask, shift_bias, key_bias, logit_bias, log_sum, delta, grad_key, grad_value,
+    depth, height, width, heads, scale, size_class,
+    D: tl.constexpr, DV: tl.constexpr, AXES: tl.constexpr, CLAMPS: tl.constexpr, RELATIVE: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
 ):  # fmt: skip
     """Gradients of keys and values: each position gathers from the queries whose window holds it."""
-    T: tl.constexpr = KH * KW
-    batch, head, y, x, inside = tile_of_program(height, width, heads, BLOCK_H, BLOCK_W)
-    k = load_tile(key, offset_of(batch, head, y, x, key_strides), inside, key_strides[4], 0, D, BLOCK)
+    KH: tl.constexpr = AXES[1][0]
+    KW: tl.constexpr = AXES[2][0]
+    T: tl.constexpr = AXES[0][0] * KH * KW
+    batch, head, place, inside = tile_of_program(depth, height, width, heads, BLOCK_H, BLOCK_W)
+    size = depth, height, width
+    k = load_tile(key, offset_of(batch, head, place, key_strides), inside, key_strides[5], 0, D, BLOCK)
     v = load_tile(
-        value, offset_of(batch, head, y, x, value_strides), inside, value_strides[4], 0, DV, BLOCK_V
+        value, offset_of(batch, head, place, value_strides), inside, value_strides[5], 0, DV, BLOCK_V
     )
     k, v = k.to(tl.float32), v.to(tl.float32)
+    visible = inside
+    if key_mask is not None:
+        visible &= tl.load(key_mask + position_of(batch, 0, place, size, 1), mask=inside, other=0) != 0
 
-    row, column = first_query(y, KH, DILATION_H, CLAMP), first_query(x, KW, DILATION_W, CLAMP)
-    rows, columns = KH, KW
-    if CLAMP:
-        # Near the edges, where windows slide inward, a position is seen from farther away.
-        last_row = last_query(y, height, KH, DILATION_H, CLAMP)
-        last_column = last_query(x, width, KW, DILATION_W, CLAMP)
-        rows = tl.max(tl.where(inside, (last_row - row) // DILATION_H + 1, 0), 0)
-        columns = tl.max(tl.where(inside, (last_column - column) // DILATION_W + 1, 0), 0)
-    query_offset = offset_of(batch, head, row, column, query_strides)
-    grad_offset = offset_of(batch, head, row, column, grad_strides)
-    position = position_of(batch, head, row, column, height, width, heads)
-    query_down, query_across = wide(query_strides[1]) * DILATION_H, wide(query_strides[2]) * DILATION_W
-    grad_down, grad_across = wide(grad_strides[1]) * DILATION_H, wide(grad_strides[2]) * DILATION_W
-    down, across = wide(width) * heads * DILATION_H, wide(heads) * DILATION_W
+    first, last = first_query(place, AXES), last_query(place, size, AXES)
+    planes, rows, columns = queries_along(first, last, inside, AXES)
+    query_offset = offset_of(batch, head, first, query_strides)
+    grad_offset = offset_of(batch, head, first, grad_strides)
+    position, strides = position_of(batch, head, first, size, heads), dense_strides(size, heads)
 
     grad_k = tl.zeros((BLOCK_H * BLOCK_W, BLOCK), tl.float32)
     grad_v = tl.zeros((BLOCK_H * BLOCK_W, BLOCK_V), tl.float32)
-    for i in tl.range(rows, num_stages=1):
-        query_row = row + i * DILATION_H
-        row_seen = inside & on_axis(query_row, height)
+    for line in tl.range(planes * rows, num_stages=1):
         for j in tl.range(columns, num_stages=1):
-            query_column = column + j * DILATION_W
-            seen = row_seen & on_axis(query_column, width)
-            if CLAMP:
-                seen = seen & (query_row <= last_row) & (query_column <= last_column)
-                tap_row, relative_row = tap_seeing(query_row, y, height, KH, DILATION_H, CLAMP)
-                tap_column, relative_column = tap_seeing(query_column, x, width, KW, DILATION_W, CLAMP)
-                tap = tl.where(seen, tap_row * KW + tap_column, 0)
-            else:
-                tap, relative_row, relative_column = (KH - 1 - i) * KW + KW - 1 - j, i, j
-            q = load_tile(
-                query + (i * query_down + j * query_across), query_offset, seen, query_strides[4], 0, D, BLOCK
-            ).to(tl.float32)
-            g = load_tile(
-                grad + (i * grad_down + j * grad_across), grad_offset, seen, grad_strides[4], 0, DV, BLOCK_V
-            ).to(tl.float32)
-            place = position + (i * down + j * across)
+            # The query's number along each axis: not a tap, but as far from the first as one.
+            step = tap_of(line, j, rows, AXES)
+            seen = reads(visible, first, step, size, AXES)
+            tap, relative = (planes * rows - 1 - line) * KW + KW - 1 - j, None
+            if CLAMPS or RELATIVE:
+                seen, tap, relative = tap_seeing(seen, first, last, step, place, size, AXES)
+            q = load_tap(query, query_offset, query_strides, first, step, size, seen, 0, D, BLOCK, AXES)
+            g = load_tap(grad, grad_offset, grad_strides, first, step, size, seen, 0, DV, BLOCK_V, AXES)
+            q, g = q.to(tl.float32), g.to(tl.float32)
+            at = around(position, first, step, size, strides, AXES) + way(step, strides, AXES)
             # Infinite where nothing sees: weights are zero there.
-            logarithm = tl.load(log_sum + place, mask=seen, other=float("inf"))
-            d = tl.load(delta + place, mask=seen, other=0.0)
+            logarithm = tl.load(log_sum + at, mask=seen, other=float("inf"))
+            d = tl.load(delta + at, mask=seen, other=0.0)
             shifted_k, shifted_v = k, v
             if shift_bias is not None:
                 bias = bias_of(shift_bias, tap, T, D, BLOCK)
                 shifted_k, shifted_v = k + bias, v + bias
             logit = logit_of(
-                tl.sum(q * shifted_k, 1), tl.sum(q, 1), key_bias, logit_bias, head, tap,
-                relative_row, relative_column, scale, T, KH, KW, RELATIVE,
+                tl.sum(q * shifted_k, 1), tl.sum(q, 1), key_bias, logit_bias, head, tap, relative, scale,
+                T, AXES, RELATIVE,
             )  # fmt: skip
             weight = tl.exp2(logit - logarithm)
             grad_logit = weight * (tl.sum(g * shifted_v, 1) - d)
             grad_k += grad_logit[:, None] * q
             grad_v += weight[:, None] * g
-    position = position_of(batch, head, y, x, height, width, heads)
+    position = position_of(batch, head, place, size, heads)
     store_tile(grad_key, position * D, inside, grad_k * scale, 0, D, BLOCK)
     store_tile(grad_value, position * DV, inside, grad_v, 0, DV, BLOCK_V)
+
+
+@kernel
+def gather_plain(
+    weights, x, x_strides, output, depth, height, width, heads, size_class,
+    D: tl.constexpr, AXES: tl.constexpr, CLAMPS: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+):  # fmt: skip
+    """The transpose of `values_plain`: each position sums a map over the queries that see it, by weight."""
+    KH: tl.constexpr = AXES[1][0]
+    KW: tl.constexpr = AXES[2][0]
+    T: tl.constexpr = AXES[0][0] * KH * KW
+    batch, head, place, inside = tile_of_program(depth, height, width, heads, BLOCK_H, BLOCK_W)
+    size = depth, height, width
+    first, last = first_query(place, AXES), last_query(place, size, AXES)
+    planes, rows, columns = queries_along(first, last, inside, AXES)
+    x_offset = offset_of(batch, head, first, x_strides)
+    position, strides = position_of(batch, head, first, size, heads), dense_strides(size, heads)
+
+    out = tl.zeros((BLOCK_H * BLOCK_W, BLOCK), tl.float32)
+    for line in tl.range(planes * rows, num_stages=1):
+        for j in tl.range(columns, num_stages=1):
+            step = tap_of(line, j, rows, AXES)
+            seen = reads(inside, first, step, size, AXES)
+            tap = (planes * rows - 1 - line) * KW + KW - 1 - j
+            if CLAMPS:
+                seen, tap, _relative = tap_seeing(seen, first, last, step, place, size, AXES)
+            at = around(position, first, step, size, strides, AXES) + way(step, strides, AXES)
+            weight = tl.load(weights + at * T + tap, mask=seen, other=0.0)
+            seen_x = load_tap(x, x_offset, x_strides, first, step, size, seen, 0, D, BLOCK, AXES)
+            out += weight[:, None] * seen_x.to(tl.float32)
+    position = position_of(batch, head, place, size, heads)
+    store_tile(output, position * D, inside, out, 0, D, BLOCK)

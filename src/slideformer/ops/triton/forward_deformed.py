@@ -11,18 +11,23 @@ import triton.language as tl
 
 from slideformer.ops.triton.taps import (
     LOG2E,
-    UNSPECIALISED,
+    UNROLLED,
+    kernel,
+    load_tap,
     load_tile,
     matmul,
     offset_of,
-    on_axis,
     position_of,
+    reads,
+    rows_turned,
+    rows_turned_back,
     store_tile,
+    tap_of,
     tile_of_program,
     times,
     turned,
     turned_back,
-    wide,
+    window_start,
 )
 
 
@@ -67,24 +72,23 @@ def matrix_of(
 
 @triton.jit
 def shifted_logits(
-    x, pointer, offset, strides, row, column, inside, height, width, packed, bias, logits,
-    chunk: tl.constexpr, D: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
-    DILATION_H: tl.constexpr, DILATION_W: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
+    x, pointer, offset, strides, start, size, inside, packed, bias, logits,
+    chunk: tl.constexpr, D: tl.constexpr, AXES: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
     T_PAD: tl.constexpr, TURN: tl.constexpr, PRECISION: tl.constexpr, WARPS: tl.constexpr,
 ):  # fmt: skip
     """Add ``sum_u (x * m_u) W_u + x b`` of one chunk of channels: (P, BLOCK) -> (P, T_PAD).
 
     ``bias`` is the number of b among the packed matrices, or None.
     """
-    down, across = wide(strides[1]) * DILATION_H, wide(strides[2]) * DILATION_W
-    for i in tl.range(KH, num_stages=1):
-        row_inside = inside & on_axis(row + i * DILATION_H, height)
-        for j in tl.static_range(KW):
-            valid = row_inside & on_axis(column + j * DILATION_W, width)
-            seen = load_tile(
-                pointer + (i * down + j * across), offset, valid, strides[4], chunk * BLOCK, D, BLOCK
-            )
-            matrix = matrix_of(packed, i * KW + j, chunk, CHUNKS, BLOCK, T_PAD)
+    KH: tl.constexpr = AXES[1][0]
+    KW: tl.constexpr = AXES[2][0]
+    LINES: tl.constexpr = AXES[0][0] * KH
+    for line in tl.range(LINES, num_stages=1):
+        for j in (tl.static_range if KW <= UNROLLED or LINES > 1 else tl.range)(KW):
+            tap = tap_of(line, j, KH, AXES)
+            valid = reads(inside, start, tap, size, AXES)
+            seen = load_tap(pointer, offset, strides, start, tap, size, valid, chunk * BLOCK, D, BLOCK, AXES)
+            matrix = matrix_of(packed, line * KW + j, chunk, CHUNKS, BLOCK, T_PAD)
             logits = matmul(times(x, turned(seen, TURN, WARPS)), matrix, logits, PRECISION)
     if bias is not None:
         matrix = matrix_of(packed, bias, chunk, CHUNKS, BLOCK, T_PAD)
@@ -94,25 +98,24 @@ def shifted_logits(
 
 @triton.jit
 def spread(
-    y, pointer, offset, strides, row, column, inside, height, width, packed, bias,
-    chunk: tl.constexpr, D: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
-    DILATION_H: tl.constexpr, DILATION_W: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
+    y, pointer, offset, strides, start, size, inside, packed, bias,
+    chunk: tl.constexpr, D: tl.constexpr, AXES: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
     T_PAD: tl.constexpr, TURN: tl.constexpr, PRECISION: tl.constexpr, WARPS: tl.constexpr,
 ):  # fmt: skip
     """``sum_u (y W_u^T) * m_u + y b^T`` for one chunk of channels: (P, T_PAD) -> (P, BLOCK), float32."""
-    down, across = wide(strides[1]) * DILATION_H, wide(strides[2]) * DILATION_W
+    KH: tl.constexpr = AXES[1][0]
+    KW: tl.constexpr = AXES[2][0]
+    LINES: tl.constexpr = AXES[0][0] * KH
     total = tl.zeros((y.shape[0], BLOCK), tl.float32)
     if bias is not None:
         matrix = matrix_of(packed, bias, chunk, CHUNKS, BLOCK, T_PAD)
         total = matmul(y, tl.trans(matrix), total, PRECISION)
-    for i in tl.range(KH, num_stages=1):
-        row_inside = inside & on_axis(row + i * DILATION_H, height)
-        for j in tl.static_range(KW):
-            valid = row_inside & on_axis(column + j * DILATION_W, width)
-            seen = load_tile(
-                pointer + (i * down + j * across), offset, valid, strides[4], chunk * BLOCK, D, BLOCK
-            )
-            matrix = matrix_of(packed, i * KW + j, chunk, CHUNKS, BLOCK, T_PAD)
+    for line in tl.range(LINES, num_stages=1):
+        for j in (tl.static_range if KW <= UNROLLED or LINES > 1 else tl.range)(KW):
+            tap = tap_of(line, j, KH, AXES)
+            valid = reads(inside, start, tap, size, AXES)
+            seen = load_tap(pointer, offset, strides, start, tap, size, valid, chunk * BLOCK, D, BLOCK, AXES)
+            matrix = matrix_of(packed, line * KW + j, chunk, CHUNKS, BLOCK, T_PAD)
             factor = matmul(y, tl.trans(matrix), None, PRECISION)
             total += factor * turned(seen, TURN, WARPS).to(tl.float32)
     return total
@@ -136,42 +139,96 @@ def softmax2(logits):
     return weights / tl.sum(weights, 1)[:, None]
 
 
-@triton.jit(do_not_specialize=UNSPECIALISED)
+@kernel
 def forward_deformed(
     query, query_strides, key, key_strides, value, value_strides, packed, logit_bias, output,
-    height, width, heads, scale, size_class,
-    D: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, DILATION_H: tl.constexpr, DILATION_W: tl.constexpr,
-    T_PAD: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr, TURN: tl.constexpr,
-    KEY_BIAS: tl.constexpr, VALUE_BIAS: tl.constexpr, PRECISION: tl.constexpr,
+    depth, height, width, heads, scale, size_class,
+    D: tl.constexpr, AXES: tl.constexpr, T_PAD: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
+    TURN: tl.constexpr, KEY_BIAS: tl.constexpr, VALUE_BIAS: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, WARPS: tl.constexpr,
 ):  # fmt: skip
     """Attention through a deformed shift: two matrix products an input tap, for the logits and the output."""
-    T: tl.constexpr = KH * KW
-    batch, head, y, x, inside = tile_of_program(height, width, heads, BLOCK_H, BLOCK_W)
-    row, column = y - KH // 2 * DILATION_H, x - KW // 2 * DILATION_W
-    query_offset = offset_of(batch, head, y, x, query_strides)
-    key_offset = offset_of(batch, head, row, column, key_strides)
+    T: tl.constexpr = AXES[0][0] * AXES[1][0] * AXES[2][0]
+    batch, head, place, inside = tile_of_program(depth, height, width, heads, BLOCK_H, BLOCK_W)
+    size = depth, height, width
+    start = window_start(place, size, AXES)
+    query_offset = offset_of(batch, head, place, query_strides)
+    key_offset = offset_of(batch, head, start, key_strides)
 
     logits = tl.zeros((BLOCK_H * BLOCK_W, T_PAD), tl.float32)
     key_bias = T + 1 + head if KEY_BIAS else None
     value_bias = T if VALUE_BIAS else None
     for chunk in tl.static_range(CHUNKS):
-        q = load_tile(query, query_offset, inside, query_strides[4], chunk * BLOCK, D, BLOCK)
+        q = load_tile(query, query_offset, inside, query_strides[5], chunk * BLOCK, D, BLOCK)
         q = turned(q, TURN, WARPS)
         logits = shifted_logits(
-            q, key, key_offset, key_strides, row, column, inside, height, width, packed, key_bias, logits,
-            chunk, D, KH, KW, DILATION_H, DILATION_W, CHUNKS, BLOCK, T_PAD, TURN, PRECISION, WARPS,
+            q, key, key_offset, key_strides, start, size, inside, packed, key_bias, logits,
+            chunk, D, AXES, CHUNKS, BLOCK, T_PAD, TURN, PRECISION, WARPS,
         )  # fmt: skip
     weights = softmax2(finished_logits(logits, logit_bias, head, scale, T, T_PAD))
     weights = weights.to(packed.dtype.element_ty)
 
-    value_offset = offset_of(batch, head, row, column, value_strides)
-    dense = position_of(batch, head, y, x, height, width, heads) * D
+    value_offset = offset_of(batch, head, start, value_strides)
+    dense = position_of(batch, head, place, size, heads) * D
     for chunk in tl.static_range(CHUNKS):
         total = spread(
-            weights, value, value_offset, value_strides, row, column, inside, height, width, packed,
-            value_bias, chunk, D, KH, KW, DILATION_H, DILATION_W, CHUNKS, BLOCK, T_PAD, TURN, PRECISION,
-            WARPS,
+            weights, value, value_offset, value_strides, start, size, inside, packed, value_bias,
+            chunk, D, AXES, CHUNKS, BLOCK, T_PAD, TURN, PRECISION, WARPS,
         )  # fmt: skip
         total = turned_back(total.to(output.dtype.element_ty), TURN, WARPS)
         store_tile(output, dense, inside, total, chunk * BLOCK, D, BLOCK)
+
+
+@kernel
+def logits_deformed(
+    query, query_strides, key, key_strides, packed, logit_bias, output,
+    depth, height, width, heads, scale, size_class,
+    D: tl.constexpr, AXES: tl.constexpr, T_PAD: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
+    TURN: tl.constexpr, KEY_BIAS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, WARPS: tl.constexpr,
+):  # fmt: skip
+    """The logits through a deformed shift alone, (B, Z, H, W, G, T)."""
+    T: tl.constexpr = AXES[0][0] * AXES[1][0] * AXES[2][0]
+    batch, head, place, inside = tile_of_program(depth, height, width, heads, BLOCK_H, BLOCK_W)
+    size = depth, height, width
+    start = window_start(place, size, AXES)
+    query_offset = offset_of(batch, head, place, query_strides)
+    key_offset = offset_of(batch, head, start, key_strides)
+
+    logits = tl.zeros((BLOCK_H * BLOCK_W, T_PAD), tl.float32)
+    key_bias = T + 1 + head if KEY_BIAS else None
+    for chunk in tl.static_range(CHUNKS):
+        q = load_tile(query, query_offset, inside, query_strides[5], chunk * BLOCK, D, BLOCK)
+        q = turned(q, TURN, WARPS)
+        logits = shifted_logits(
+            q, key, key_offset, key_strides, start, size, inside, packed, key_bias, logits,
+            chunk, D, AXES, CHUNKS, BLOCK, T_PAD, TURN, PRECISION, WARPS,
+        )  # fmt: skip
+    logits = finished_logits(logits, logit_bias, head, scale, T, T_PAD) / LOG2E
+    position = position_of(batch, head, place, size, heads)
+    store_tile(output, position * T, inside, rows_turned_back(logits, TURN, WARPS), 0, T, T_PAD)
+
+
+@kernel
+def values_deformed(
+    weights, value, value_strides, packed, output, depth, height, width, heads, size_class,
+    D: tl.constexpr, AXES: tl.constexpr, T_PAD: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
+    TURN: tl.constexpr, KEY_BIAS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, WARPS: tl.constexpr,
+):  # fmt: skip
+    """Sums of the shifted values with given weights, (B, Z, H, W, G, T'); their bias is that of the keys."""
+    T: tl.constexpr = AXES[0][0] * AXES[1][0] * AXES[2][0]
+    batch, head, place, inside = tile_of_program(depth, height, width, heads, BLOCK_H, BLOCK_W)
+    size = depth, height, width
+    start = window_start(place, size, AXES)
+    value_offset = offset_of(batch, head, start, value_strides)
+    position = position_of(batch, head, place, size, heads)
+    a = rows_turned(load_tile(weights, position * T_PAD, inside, 1, 0, T_PAD, T_PAD), TURN, WARPS)
+    bias = T + 1 + head if KEY_BIAS else None
+    for chunk in tl.static_range(CHUNKS):
+        total = spread(
+            a, value, value_offset, value_strides, start, size, inside, packed, bias,
+            chunk, D, AXES, CHUNKS, BLOCK, T_PAD, TURN, PRECISION, WARPS,
+        )  # fmt: skip
+        total = turned_back(total.to(output.dtype.element_ty), TURN, WARPS)
+        store_tile(output, position * D, inside, total, chunk * BLOCK, D, BLOCK)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,10 +14,15 @@ from torch import Tensor
 from slideformer.ops.call import Call
 from slideformer.ops.triton import INTERPRETED
 from slideformer.ops.triton.backward_deformed import backward_map_deformed, backward_query_deformed
-from slideformer.ops.triton.backward_plain import backward_map_plain, backward_query_plain
-from slideformer.ops.triton.forward_deformed import forward_deformed, pack_shift
-from slideformer.ops.triton.forward_plain import forward_plain
-from slideformer.ops.window import Window
+from slideformer.ops.triton.backward_plain import backward_map_plain, backward_query_plain, gather_plain
+from slideformer.ops.triton.forward_deformed import (
+    forward_deformed,
+    logits_deformed,
+    pack_shift,
+    values_deformed,
+)
+from slideformer.ops.triton.forward_plain import forward_plain, logits_plain, values_plain
+from slideformer.ops.window import Border, Window
 
 # Tiles of positions (rows, columns) and the warps that share one. 16 positions a warp leave each thread
 # the registers that a tile of 32 channels takes.
@@ -31,6 +37,8 @@ DEFORMED_WARPS = ((8, 8, 4), (8, 8, 2))
 PLAIN_WARPS = ((8, 8, 4), (8, 8, 8))
 # Programs that share the sum of the shift's gradient: enough to fill a large GPU, few enough to add up.
 PARTS = 96
+# Axes of a map as the kernels take it: planes, rows, columns.
+AXES = 3
 # A future release of Triton changes this default.
 OPTIONS = {"enable_fp_fusion": True}
 # Numbers of one map's tile that a thread may hold before registers spill, as the assembler says: more
@@ -40,7 +48,8 @@ PACKED_TILE_NUMBERS = 32
 
 
 def affordable(configs: list[Any], arguments: dict[str, Any], **options: Any) -> list[Any]:
-    """The configurations whose tiles fit into registers, or the one that comes closest."""
+    """The configurations whose tiles fit the map and the registers, or the one that comes closest."""
+    configs = [config for config in configs if (config.kwargs["BLOCK_H"] == 1) == (options["height"] == 1)]
     packed = options.get("TURN", False) and options["T_PAD"] == 16
     most = PACKED_TILE_NUMBERS if packed else TILE_NUMBERS
 
@@ -54,6 +63,10 @@ def affordable(configs: list[Any], arguments: dict[str, Any], **options: Any) ->
 
 def tuned(kernel: Any, tiles: tuple[tuple[int, int, int], ...]) -> Any:
     """The kernel, tuned at the first call for each size of head, window and map."""
+    # The interpreter has no time to compare.
+    tiles = tiles[:1] if INTERPRETED else tiles
+    # A map of one row is cut along it.
+    lines = ((1, rows * columns, warps) for rows, columns, warps in tiles)
     configs = [
         triton.Config(
             {
@@ -64,12 +77,9 @@ def tuned(kernel: Any, tiles: tuple[tuple[int, int, int], ...]) -> Any:
             num_warps=warps,
             num_stages=1,
         )
-        for rows, columns, warps in tiles
+        for rows, columns, warps in dict.fromkeys((*tiles, *lines))
     ]
-    wanted = ("D", "DV", "KH", "KW", "DILATION_H", "DILATION_W", "CLAMP", "size_class")
-    key = [name for name in wanted if name in kernel.arg_names]
-    # The interpreter has no time to compare.
-    configs = configs[:1] if INTERPRETED else configs
+    key = [name for name in ("D", "DV", "AXES", "size_class") if name in kernel.arg_names]
     return triton.autotune(configs, key=key, prune_configs_by={"early_config_prune": affordable})(kernel)
 
 
@@ -79,13 +89,21 @@ BACKWARD_QUERY_PLAIN = tuned(backward_query_plain, PLAIN_WARPS)
 BACKWARD_QUERY_DEFORMED = tuned(backward_query_deformed, DEFORMED_WARPS)
 BACKWARD_MAP_PLAIN = tuned(backward_map_plain, PLAIN_TILES)
 BACKWARD_MAP_DEFORMED = tuned(backward_map_deformed, DEFORMED_TILES)
+LOGITS_PLAIN = tuned(logits_plain, PLAIN_TILES)
+LOGITS_DEFORMED = tuned(logits_deformed, DEFORMED_TILES)
+VALUES_PLAIN = tuned(values_plain, PLAIN_TILES)
+VALUES_DEFORMED = tuned(values_deformed, DEFORMED_TILES)
+GATHER_PLAIN = tuned(gather_plain, PLAIN_TILES)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that all launches of one call share."""
+    """The sizes that all launches of one call share, of a map and a window of three axes.
 
-    shape: tuple[int, ...]  # (B, H, W, G, D)
+    A map of fewer axes has first ones of one position, along which the window has one tap.
+    """
+
+    shape: tuple[int, ...]  # (B, Z, H, W, G, D)
     value_channels: int
     window: Window
     dtype: torch.dtype
@@ -93,7 +111,46 @@ class Sizes:
     @classmethod
     def of(cls, call: Call) -> Sizes:
         """The sizes of a call."""
-        return cls(tuple(call.query.shape), call.value.shape[4], call.window, call.query.dtype)
+        return replace(cls.over(call.query, call.window), value_channels=call.value.shape[-1])
+
+    @classmethod
+    def over(cls, x: Tensor, window: Window) -> Sizes:
+        """The sizes of a window over a map that is all there is."""
+        batch, *size, heads, channels = x.shape
+        ones = (1,) * (AXES - len(size))
+        borders: tuple[Border, ...] = tuple("zeros" for _ in ones)
+        window = Window((*ones, *window.kernel_size), (*ones, *window.dilation), (*borders, *window.border))
+        shape = (batch, *ones, *size, heads, channels)
+        return cls(shape, channels, window, x.dtype)
+
+    def strides(self, x: Tensor) -> tuple[int, ...]:
+        """Strides of a map, (B, Z, H, W, G, D)."""
+        batch, *others = x.stride()
+        return (batch, *(0,) * (len(self.shape) - x.ndim), *others)
+
+    @property
+    def axes(self) -> tuple[tuple[int, int, str], ...]:
+        """Kernel size, dilation and border of each axis, as the kernels take them."""
+        # However large, a dilation beyond the map reads only what is outside; one tap is its own position.
+        return tuple(
+            (1, 1, "zeros") if axis.kernel_size == 1
+            else (axis.kernel_size, min(axis.dilation, axis.size), axis.border)
+            for axis in self.window.axes(self.shape[1:4])
+        )  # fmt: skip
+
+    @property
+    def clamps(self) -> bool:
+        """Whether the window slides inward along an axis."""
+        return any(border == "clamp" for _, _, border in self.axes)
+
+    def excludes(self, key_mask: Tensor | None) -> bool:
+        """Whether taps may have to be left out."""
+        return key_mask is not None or any(border in ("mask", "clamp") for _, _, border in self.axes)
+
+    @property
+    def tile(self) -> dict[str, int]:
+        """The tile of programs that store shares of a sum."""
+        return {"BLOCK_H": 1, "BLOCK_W": math.prod(TILE.values())} if self.shape[2] == 1 else TILE
 
     @property
     def taps_padded(self) -> int:
@@ -103,12 +160,12 @@ class Sizes:
     @property
     def chunk(self) -> int:
         """Channels of one matrix product."""
-        return 16 if self.shape[4] <= 16 else 32
+        return 16 if self.shape[5] <= 16 else 32
 
     @property
     def chunks(self) -> int:
         """Matrix products that cover all channels."""
-        return triton.cdiv(self.shape[4], self.chunk)
+        return triton.cdiv(self.shape[5], self.chunk)
 
     @property
     def turn(self) -> bool:
@@ -122,25 +179,32 @@ class Sizes:
 
     def map(self) -> dict[str, Any]:
         """The map's sizes, a class of sizes for which one configuration is good, and the options."""
-        _, height, width, heads, _ = self.shape
-        size_class = (height * width).bit_length()
-        return {"height": height, "width": width, "heads": heads, "size_class": size_class, **OPTIONS}
+        _, depth, height, width, heads, _ = self.shape
+        size_class = (depth * height * width).bit_length()
+        return {
+            "depth": depth, "height": height, "width": width, "heads": heads,
+            # The tiles of a map of one row are others.
+            "size_class": -size_class if height == 1 else size_class, **OPTIONS,
+        }  # fmt: skip
 
-    def constants(self) -> dict[str, int]:
+    def constants(self) -> dict[str, Any]:
         """Window and channels."""
-        rows, columns = self.window.kernel_size
-        # However large, a dilation beyond the map reads only zeros.
-        down, across = map(min, self.window.dilation, self.shape[1:3])
-        return {"D": self.shape[4], "KH": rows, "KW": columns, "DILATION_H": down, "DILATION_W": across}
+        return {"D": self.shape[5], "AXES": self.axes}
 
-    def plain(self, logit_bias: Tensor | None) -> dict[str, int]:
+    def relative(self, logit_bias: Tensor | None) -> bool:
+        """Whether there is a logit bias by position relative to the query, and not by tap."""
+        return logit_bias is not None and tuple(logit_bias.shape[1:]) != (self.window.taps,)
+
+    def half(self) -> dict[str, Any]:
+        """Constants of the kernels for a half of the operator without a deformed shift."""
+        return {**self.constants(), "BLOCK": triton.next_power_of_2(self.shape[5])}
+
+    def plain(self, logit_bias: Tensor | None) -> dict[str, Any]:
         """Constants of the kernels without a deformed shift."""
         return {
-            **self.constants(),
+            **self.half(),
             "DV": self.value_channels,
-            "CLAMP": self.window.border[0] == "clamp",
-            "RELATIVE": logit_bias is not None and self.window.is_table(logit_bias),
-            "BLOCK": triton.next_power_of_2(self.shape[4]),
+            "RELATIVE": self.relative(logit_bias),
             "BLOCK_V": triton.next_power_of_2(self.value_channels),
         }
 
@@ -156,8 +220,10 @@ class Sizes:
 
     def programs(self, tile: dict[str, int]) -> int:
         """Programs that cover every position and head."""
-        batch, height, width, heads, _ = self.shape
-        return batch * heads * triton.cdiv(height, tile["BLOCK_H"]) * triton.cdiv(width, tile["BLOCK_W"])
+        batch, depth, height, width, heads, _ = self.shape
+        return (
+            batch * depth * heads * triton.cdiv(height, tile["BLOCK_H"]) * triton.cdiv(width, tile["BLOCK_W"])
+        )
 
     def grid(self, tile: dict[str, int]) -> tuple[int]:
         """The launch's grid."""
@@ -169,12 +235,17 @@ def dense(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.contiguous()
 
 
+def bytes_of(mask: Tensor | None) -> Tensor | None:
+    """A mask as the kernels read it."""
+    return None if mask is None else mask.contiguous().view(torch.uint8)
+
+
 def packed_shift(call: Call, sizes: Sizes) -> Tensor:
     """The shift as the kernels read it: (T + 1 + G, D', T'), see `pack_shift`."""
     assert call.shift_weight is not None
-    taps, heads, channels = sizes.window.taps, *sizes.shape[3:]
+    taps, heads, channels = sizes.window.taps, *sizes.shape[4:]
     shape = (taps + 1 + heads, sizes.chunks * sizes.chunk, sizes.taps_padded)
-    packed = call.query.new_empty(shape)
+    packed = call.query.new_empty(shape, dtype=sizes.dtype)
     pack_shift[(len(packed), sizes.chunks)](
         dense(call.shift_weight), dense(call.shift_bias), dense(call.key_bias), packed, channels, taps,
         BLOCK=sizes.chunk, T_PAD=sizes.taps_padded, TURN=sizes.turn, **OPTIONS,
@@ -191,8 +262,8 @@ def biases(call: Call) -> dict[str, bool]:
 def forward_into(output: Tensor, log_sum: Tensor, call: Call) -> None:
     """Compute a call; ``log_sum`` is not touched where the shift is deformed."""
     sizes = Sizes.of(call)
-    query, key, value, logit_bias = call.query, call.key, call.value, dense(call.logit_bias)
-    maps = (query, query.stride(), key, key.stride(), value, value.stride())
+    logit_bias = dense(call.logit_bias)
+    maps = [y for x in (call.query, call.key, call.value) for y in (x, sizes.strides(x))]
     if call.deformed:
         FORWARD_DEFORMED[sizes.grid](
             *maps, packed_shift(call, sizes), logit_bias, output, **sizes.map(), scale=call.scale,
@@ -200,6 +271,7 @@ def forward_into(output: Tensor, log_sum: Tensor, call: Call) -> None:
         )  # fmt: skip
         return
     FORWARD_PLAIN[sizes.grid](
-        *maps, dense(call.shift_bias), dense(call.key_bias), logit_bias, output, log_sum, **sizes.map(),
-        scale=call.scale, **sizes.plain(logit_bias), ZEROS=call.window.zeros,
+        *maps, bytes_of(call.key_mask), dense(call.shift_bias), dense(call.key_bias), logit_bias,
+        output, log_sum, **sizes.map(), scale=call.scale, **sizes.plain(logit_bias),
+        EXCLUDES=sizes.excludes(call.key_mask),
     )  # fmt: skip

@@ -30,7 +30,7 @@ def empty_output(call: Call) -> tuple[Tensor, Tensor]:
 
     A deformed call, whose backward pass computes the softmax again, keeps no logarithms.
     """
-    log_sum_shape = (len(call.query), 0) if call.deformed else call.query.shape[:4]
+    log_sum_shape = (len(call.query), 0) if call.deformed else call.query.shape[:-1]
     return call.value.new_empty(call.value.shape), call.query.new_empty(log_sum_shape, dtype=torch.float32)
 
 
@@ -38,7 +38,7 @@ def empty_output(call: Call) -> tuple[Tensor, Tensor]:
     "slideformer::triton_forward", mutates_args=(), schema=f"({ARGUMENTS}) -> (Tensor, Tensor)"
 )
 def triton_forward(*arguments: Any) -> tuple[Tensor, Tensor]:
-    """The output ``(B, H, W, G, D')`` and the logarithms of the softmax's sums, ``(B, H, W, G)``."""
+    """The output ``(B, *map, G, D')`` and the logarithms of the softmax's sums, ``(B, *map, G)``."""
     call = call_of(*arguments)
     output, log_sum = empty_output(call)
     if output.numel() > 0:

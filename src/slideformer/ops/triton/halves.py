@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two halves of the operator by Triton kernels, as operators of torch.
+
+A half is a call in which one map has no channels: logits have no value; sums of values have no key, and for
+query the weights ``(B, *map, G, T)``. Their backward passes are halves again: with L the gradient of the
+logits, that of the queries is a sum of keys weighted by L, and with g the gradient of a sum of values, that
+of the weights are the logits of g and the values. What is left are the transposes: L with the queries, or the
+weights with g, summed over the queries that see a position (keys, values) or over all positions (shift).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from slideformer.ops.call import TENSORS, Call
+from slideformer.ops.flat import ARGUMENTS, COUNT, call_of, multiply_adds, no_second_derivative
+from slideformer.ops.triton import gradients, launch
+from slideformer.ops.triton.launch import Sizes, dense
+from slideformer.ops.triton.operators import empty_gradients
+
+
+def empty_logits(call: Call) -> Tensor:
+    """Allocate ``(B, *map, G, T)`` in float32."""
+    return call.query.new_empty((*call.query.shape[:-1], call.window.taps), dtype=torch.float32)
+
+
+def padded(weights: Tensor, sizes: Sizes) -> Tensor:
+    """Weights as kernels for a deformed shift read them: ``(B, *map, G, T')`` in the dtype of the maps."""
+    return F.pad(weights.to(sizes.dtype), (0, sizes.taps_padded - sizes.window.taps)).contiguous()
+
+
+def logits_into(logits: Tensor, call: Call, *, excludes: bool = True) -> None:
+    """Compute the logits of a call; those of taps that are left out are minus infinity, or products, too."""
+    sizes = Sizes.over(call.query, call.window)
+    maps = [y for x in (call.query, call.key) for y in (x, sizes.strides(x))]
+    constants = {**sizes.map(), "scale": call.scale}
+    if call.deformed:
+        launch.LOGITS_DEFORMED[sizes.grid](
+            *maps, launch.packed_shift(call, sizes), dense(call.logit_bias), logits,
+            **constants, **sizes.deformed(), TURN=sizes.turn, KEY_BIAS=launch.biases(call)["KEY_BIAS"],
+        )  # fmt: skip
+        return
+    launch.LOGITS_PLAIN[sizes.grid](
+        *maps, launch.bytes_of(call.key_mask), dense(call.shift_bias), dense(call.key_bias),
+        dense(call.logit_bias), logits, **constants, **sizes.half(), RELATIVE=sizes.relative(call.logit_bias),
+        EXCLUDES=excludes and sizes.excludes(call.key_mask),
+    )  # fmt: skip
+
+
+def values_into(output: Tensor, call: Call) -> None:
+    """Sum a call's values, and to each the bias of its keys if there is one, weighted by its query."""
+    sizes = Sizes.over(call.value, call.window)
+    maps = (call.value, sizes.strides(call.value))
+    if call.deformed:
+        launch.VALUES_DEFORMED[sizes.grid](
+            padded(call.query, sizes), *maps, launch.packed_shift(call, sizes), output,
+            **sizes.map(), **sizes.deformed(), TURN=sizes.turn, KEY_BIAS=launch.biases(call)["KEY_BIAS"],
+        )  # fmt: skip
+        return
+    launch.VALUES_PLAIN[sizes.grid](
+        call.query.float().contiguous(), *maps, dense(call.shift_bias), dense(call.key_bias), output,
+        **sizes.map(), **sizes.half(),
+    )  # fmt: skip
+
+
+def transposed_into(
+    grads: dict[str, Tensor], name: str, weights: Tensor, x: Tensor, seen: Tensor, call: Call
+) -> None:
+    """Fill the gradients of the map that was seen, which has this name, and of the shift.
+
+    Args:
+        grads: the gradients that are wanted, by name.
+        name: the map's, ``"key"`` or ``"value"``.
+        weights: w, the gradient of the logits or the weights, ``(B, *map, G, T)``.
+        x: the query or the gradient of the output.
+        seen: the map.
+        call: the half.
+    """
+    sizes = Sizes.over(seen, call.window)
+    constants = sizes.map()
+    maps = (x, sizes.strides(x))
+    if not call.deformed:
+        if name in grads:
+            launch.GATHER_PLAIN[sizes.grid](
+                weights.float().contiguous(), *maps, grads[name], **constants, **sizes.half(),
+                CLAMPS=sizes.clamps,
+            )  # fmt: skip
+        if "shift_bias" in grads:
+            total = torch.einsum("nt,nd->dt", weights.flatten(0, -2).float(), x.flatten(0, -2).float())
+            grads["shift_bias"].copy_(total)
+        return
+    narrow = padded(weights, sizes)
+    if name in grads:
+        launch.BACKWARD_MAP_DEFORMED[sizes.grid](
+            None, sizes.strides(x), *maps, launch.packed_shift(call, sizes), narrow, None, None, grads[name],
+            **constants, **sizes.deformed(), TURN=sizes.turn,
+        )  # fmt: skip
+    if "shift_weight" in grads or "shift_bias" in grads:
+        nothing = (None, sizes.strides(x))
+        pairs = [*nothing, *nothing, seen, sizes.strides(seen), *maps]
+        found = gradients.shift_gradients(pairs, narrow, None, sizes)
+        for parameter, total in zip(("shift_weight", "shift_bias"), found, strict=True):
+            if parameter in grads:
+                grads[parameter].copy_(total)
+
+
+def counted(grad_logits: Tensor, call: Call) -> Tensor:
+    """Gradient of the logits, zero where a tap is left out: there the logit is a constant."""
+    inside = call.window.inside(call.window.axes(call.map_size), grad_logits.device)
+    if inside is not None:
+        grad_logits = torch.where(inside, grad_logits, 0.0)
+    if call.key_mask is not None:
+        grad_logits = torch.where(call.window.masked(call.key_mask), 0.0, grad_logits)
+    return grad_logits
+
+
+def logits_gradients_into(grads: dict[str, Tensor], grad: Tensor, call: Call) -> None:
+    """Fill the gradients of the tensors of a call's logits that are wanted."""
+    sizes = Sizes.over(call.query, call.window)
+    grad = counted(grad, call)
+    scaled = grad * call.scale
+    if "query" in grads:
+        values_into(grads["query"], replace(call, query=scaled, value=call.key))
+    if "logit_bias" in grads:
+        total = (
+            gradients.by_relative_position(grad.view(*sizes.shape[:5], -1), sizes)
+            if sizes.relative(call.logit_bias)
+            else grad.flatten(0, -3).sum(0)
+        )
+        grads["logit_bias"].copy_(total.view_as(grads["logit_bias"]))
+    if "key_bias" in grads:
+        sums = call.query.float().sum(-1, keepdim=True)
+        grads["key_bias"].copy_((scaled * sums).flatten(0, -3).sum(0))
+    transposed_into(grads, "key", scaled, call.query, call.key, call)
+
+
+def values_gradients_into(grads: dict[str, Tensor], grad: Tensor, call: Call) -> None:
+    """Fill the gradients of the tensors of a call's sum of values that are wanted."""
+    if "query" in grads:
+        products = replace(call, query=grad, key=call.value, key_mask=None, scale=1.0)
+        logits_into(grads["query"], products, excludes=False)
+    transposed_into(grads, "value", call.query, grad, call.value, call)
+
+
+@torch.library.custom_op("slideformer::triton_logits", mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
+def triton_logits(*arguments: Any) -> Tensor:
+    """The logits ``(B, *map, G, T)`` in float32, minus infinity where a tap is left out."""
+    call = call_of(*arguments)
+    logits = empty_logits(call)
+    if logits.numel() > 0:
+        with torch.cuda.device_of(logits):
+            logits_into(logits, call)
+    return logits
+
+
+@torch.library.custom_op("slideformer::triton_values", mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
+def triton_values(*arguments: Any) -> Tensor:
+    """The sums of values ``(B, *map, G, D')``, whose weights are the call's query."""
+    call = call_of(*arguments)
+    output = call.value.new_empty(call.value.shape)
+    if output.numel() > 0:
+        with torch.cuda.device_of(output):
+            values_into(output, call)
+    return output
+
+
+@torch.library.custom_op(
+    "slideformer::triton_logits_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {ARGUMENTS}, bool[] wanted) -> Tensor[]",
+)
+def triton_logits_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    """Gradients of the tensors of a call of logits, in order; those not wanted have no elements."""
+    return found_gradients(logits_gradients_into, grad, *arguments)
+
+
+@torch.library.custom_op(
+    "slideformer::triton_values_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {ARGUMENTS}, bool[] wanted) -> Tensor[]",
+)
+def triton_values_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    """Gradients of the tensors of a call of a sum of values, in order; those not wanted have no elements."""
+    return found_gradients(values_gradients_into, grad, *arguments)
+
+
+def found_gradients(fill: Callable[..., None], grad: Tensor, *arguments: Any) -> list[Tensor]:
+    """Allocate the gradients that are wanted and fill them."""
+    call, wanted = call_of(*arguments[:-1]), arguments[-1]
+    grads = empty_gradients(call, wanted)
+    if grad.numel() == 0:
+        return [x.zero_() for x in grads]
+    with torch.cuda.device_of(grad):
+        # A map without channels has no gradient.
+        named = zip(TENSORS, grads, wanted, strict=True)
+        fill({name: x for name, x, here in named if here and x.numel() > 0}, grad, call)
+    return grads
+
+
+@triton_logits.register_fake
+def _(*arguments: Any) -> Tensor:
+    return empty_logits(call_of(*arguments))
+
+
+@triton_values.register_fake
+def _(*arguments: Any) -> Tensor:
+    value = call_of(*arguments).value
+    return value.new_empty(value.shape)
+
+
+def fake_gradients(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    """Gradients as a compiler sees them."""
+    return empty_gradients(call_of(*arguments[:-1]), arguments[-1])
+
+
+def differentiate(forward: Any, backward: Any, half: str) -> None:
+    """Teach the operator of a half, whose multiply-adds have this name, its derivative and its cost."""
+
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:COUNT])
+        ctx.options = inputs[COUNT:]
+
+    def derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors
+        wanted = [x is not None and here for x, here in zip(tensors, ctx.needs_input_grad, strict=False)]
+        found = zip(backward(grad, *tensors, *ctx.options, wanted), wanted, strict=True)
+        return (*(x if here else None for x, here in found), *(None for _ in ctx.options))
+
+    def forward_flops(*arguments: Any, **outputs: Any) -> int:
+        return 2 * int(getattr(multiply_adds(*arguments), half))
+
+    def backward_flops(grad: Any, *arguments: Any, **outputs: Any) -> int:
+        return (3 if multiply_adds(*arguments).deformed else 2) * forward_flops(*arguments)
+
+    forward.register_autograd(derive, setup_context=keep)
+    backward.register_fake(fake_gradients)
+    backward.register_autograd(no_second_derivative("triton"))
+    register_flop_formula(getattr(torch.ops.slideformer, forward._name))(forward_flops)
+    register_flop_formula(getattr(torch.ops.slideformer, backward._name))(backward_flops)
+
+
+differentiate(triton_logits, triton_logits_backward, "logits")
+differentiate(triton_values, triton_values_backward, "output")
