@@ -270,3 +270,13 @@ def test_a_map_of_other_axes_is_refused_with_what_to_do(build: Callable[..., Lay
 def test_a_periodic_axis_shorter_than_the_window_is_refused() -> None:
     with pytest.raises(ValueError, match="needs an axis at least as long as the window, 5 positions, got 4"):
         SlideAttention(8, 2, (5,), border="wrap")(torch.zeros(1, 4, 8))
+
+
+def test_an_exported_program_refuses_a_periodic_axis_shorter_than_its_window() -> None:
+    layer, open_size = NeighborhoodAttention(8, 2, (5,), border="wrap").eval(), torch.export.Dim.DYNAMIC
+    shapes = ({0: open_size, 1: open_size}, None)
+    program = torch.export.export(layer, (torch.randn(2, 12, 8), None), dynamic_shapes=shapes).module()
+    x = torch.randn(3, 5, 8)
+    torch.testing.assert_close(program(x, None), layer(x))
+    with pytest.raises(AssertionError, match=r"Guard failed: x.size\(\)\[1\] >= 5"):
+        program(x[:, :4], None)

@@ -161,6 +161,14 @@ def test_attention_dropout_acts_in_training_only() -> None:
     assert torch.equal(layer(x), layer(x))
 
 
+def test_a_named_backend_is_taken_or_refused_with_dropout_of_the_weights_too() -> None:
+    layer = SlideAttention(16, 4, 3, attn_drop=0.5, backend="conv")
+    x = torch.randn(1, 6, 6, 16)
+    with pytest.raises(ValueError, match="backend 'conv' cannot take this call"):
+        layer.train()(x)
+    assert layer.eval()(x).shape == x.shape
+
+
 def test_projection_dropout_acts_in_training_only() -> None:
     layer = SlideAttention(16, 4, 3, proj_drop=0.5)
     assert bool((layer(torch.randn(1, 5, 6, 16)) == 0).any())

@@ -212,6 +212,10 @@ def _other_maps() -> tuple[Case, ...]:
             rows.append(
                 Case(kernel, dilation, border, size, heads, channels, optional, contiguous, masked=masked)
             )
+    # Windows longer than the last axis, whose taps are cut off, with masks.
+    for border, size, kernel in itertools.product(("mask", "clamp"), (1, 2, 3), (5, 9)):
+        rows.append(Case(kernel, 1, border, (size,), 1, 4, ("logit_bias",), True, masked=0.4))
+        rows.append(Case((3, kernel), 1, ("zeros", border), (4, size), 2, 3, (), False, masked=0.4))
     # One of each border with each mask on a small map of two axes.
     for border, masked in itertools.product((*BORDERS, ("clamp", "wrap"), ("zeros", "mask")), (0.1, 1.0)):
         rows.append(Case(3, 1, border, (4, 5), 2, 20, ("key_bias", "logit_bias"), False, masked=masked))

@@ -120,6 +120,28 @@ def test_a_gradient_that_nobody_needs_is_not_required(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ON_CPU)
+def test_a_query_that_sees_nothing_gets_zeros_whatever_it_is(backend: str) -> None:
+    query, key, value = (x.requires_grad_() for x in torch.randn(3, 1, 6, 1, 8, dtype=FINEST[backend]))
+    with torch.no_grad():
+        query[0, 0] = torch.nan
+    exists = torch.tensor([[False] * 4 + [True, False]])
+    output = slide_attention(query, key, value, border="mask", key_mask=exists, backend=backend)
+    (grad,) = torch.autograd.grad(output.sum(), query)
+    assert not output[0, 0].any()
+    assert not grad[0, 0].any()
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_a_bias_that_leaves_out_the_only_key_leaves_zeros(backend: str) -> None:
+    maps = torch.randn(3, 1, 6, 1, 8, dtype=FINEST[backend])
+    bias = torch.tensor([[0.0, -torch.inf, 0.0]], dtype=FINEST[backend])
+    exists = torch.tensor([[True, False] * 3])
+    output = slide_attention(*maps, border="mask", key_mask=exists, logit_bias=bias, backend=backend)
+    assert not output[0, 2].any()
+    assert output[0, 1].all()
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_a_batch_of_none_gives_a_batch_of_none(backend: str) -> None:
     case = Case(3, 1, "zeros", (4, 4), 2, 4, ("shift_weight", "shift_bias", "key_bias"), True, batch=0)
     tensors = case.tensors(FINEST[backend])

@@ -62,7 +62,10 @@ VALUE_ERRORS = {
     "even kernel": ({"kernel_size": 4}, "kernel_size must be odd, got 4; use 5"),
     "even side": ({"kernel_size": (3, 2)}, r"kernel_size must be odd, got \(3, 2\); use 3"),
     "no kernel": ({"kernel_size": 0}, "kernel_size must be at least 1, got 0"),
-    "a kernel beyond 32 bits": ({"kernel_size": 2**32 + 1}, "kernel_size must be at most 2147483647, got 4294967297"),
+    "a kernel beyond 32 bits": (
+        {"kernel_size": 2**32 + 1},
+        "kernel_size must be at most 2147483647, got 4294967297",
+    ),
     "a dilation beyond 32 bits": ({"dilation": (1, 2**70)}, "dilation must be at most 2147483647, got"),
     "no dilation": ({"dilation": (1, 0)}, r"dilation must be at least 1, got \(1, 0\)"),
     "border": ({"border": "torus"}, "border must be one of 'zeros', 'mask', 'clamp', 'wrap', got 'torus'"),

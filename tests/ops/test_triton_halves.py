@@ -59,7 +59,7 @@ def values_call(case: Case, tensors: Named) -> Call:
 def checked(case: Case, query: Tensor, key: Tensor, value: Tensor, tensors: Named) -> Call:
     window = (case.kernel_size, case.dilation, case.border)
     parameters = [tensors.get(name) for name in PARAMETERS]
-    return functional.checked(query, key, value, window, parameters, key_mask=case.mask())
+    return functional.checked(query, key, value, window, parameters, key_mask=case.mask()).existing()
 
 
 def logits_tensors(case: Case, dtype: torch.dtype) -> Named:
@@ -74,27 +74,6 @@ def values_tensors(case: Case, dtype: torch.dtype) -> Named:
     return {"weights": weights.to(torch.promote_types(dtype, torch.float32)).requires_grad_(), **kept}
 
 
-def plain_logits(call: Call) -> Tensor:
-    """The logits by the formula, minus infinity, a constant, where a tap is left out."""
-    keys = reference.deform(reference.neighbours(call.key, call.window), call)
-    if call.key_bias is not None:
-        keys = keys + call.key_bias.T[:, :, None]
-    products = torch.einsum("bngd,bntgd->bngt", call.query.flatten(1, -3), keys)
-    logits = call.scale * products.unflatten(1, call.map_size)
-    offset = call.window.logit_offset(call.map_size, call.logit_bias, logits.detach())
-    logits = logits if offset is None else torch.where(offset == -torch.inf, offset, logits + offset)
-    return (
-        logits if call.key_mask is None else logits.masked_fill(call.window.masked(call.key_mask), -torch.inf)
-    )
-
-
-def plain_values(call: Call) -> Tensor:
-    """The weighted sums by the formula."""
-    values = reference.deform(reference.neighbours(call.value, call.window), call)
-    output = torch.einsum("bngt,bntgd->bngd", call.query.flatten(1, -3), values)
-    return output.unflatten(1, call.value.shape[1:-2])
-
-
 def fused(half: str) -> Callable[[Call], Tensor]:
     from slideformer.ops.triton import halves  # imports Triton
 
@@ -104,8 +83,8 @@ def fused(half: str) -> Callable[[Call], Tensor]:
 
 Half = tuple[Callable[[Case, Named], Call], Callable[[Case, torch.dtype], Named], Callable[[Call], Tensor]]
 HALVES: dict[str, Half] = {
-    "logits": (logits_call, logits_tensors, plain_logits),
-    "values": (values_call, values_tensors, plain_values),
+    "logits": (logits_call, logits_tensors, reference.logits),
+    "values": (values_call, values_tensors, reference.values),
 }
 
 

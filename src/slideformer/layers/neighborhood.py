@@ -43,7 +43,7 @@ class NeighborhoodAttention(nn.Module):
             one for all axes or one an axis.
         qkv_bias: whether the projection to query, key and value has a bias.
         attn_drop: dropout of the attention weights, a probability. Above 0 and in training the weights are
-            laid out in memory, T numbers a position and head, which is slow.
+            laid out in memory, T numbers a position and head.
         proj_drop: dropout of the output, a probability.
         backend: of the operator, see `slideformer.backends`.
 
@@ -107,8 +107,9 @@ class NeighborhoodAttention(nn.Module):
         query, key, value = self.heads(x)
         window, bias = self.window(key_mask), self.relative_position_bias_table
         if self.training and self.attn_drop > 0:
-            weights = slide_attention_weights(query, key, logit_bias=bias, **window)
-            out = slide_attention_values(F.dropout(weights, self.attn_drop), value, **window)
+            weights = slide_attention_weights(query, key, logit_bias=bias, backend=self.backend, **window)
+            weights = F.dropout(weights, self.attn_drop)
+            out = slide_attention_values(weights, value, backend=self.backend, **window)
         else:
             out = slide_attention(query, key, value, logit_bias=bias, backend=self.backend, **window)
         return self.proj_drop(self.proj(out.flatten(-2)))

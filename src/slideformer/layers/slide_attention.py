@@ -120,8 +120,11 @@ class SlideAttention(nn.Module):
         query, key, value = self.heads(x)
         shift = self.shift_options(key_mask)
         if self.training and self.attn_drop > 0:
-            weights = slide_attention_weights(query, key, key_bias=self.key_bias, **shift)
-            out = slide_attention_values(F.dropout(weights, self.attn_drop), value, **shift)
+            weights = slide_attention_weights(
+                query, key, key_bias=self.key_bias, backend=self.backend, **shift
+            )
+            weights = F.dropout(weights, self.attn_drop)
+            out = slide_attention_values(weights, value, backend=self.backend, **shift)
         else:
             out = slide_attention(query, key, value, key_bias=self.key_bias, backend=self.backend, **shift)
         return self.proj_drop(self.proj(out.flatten(-2)))

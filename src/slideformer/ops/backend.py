@@ -49,7 +49,17 @@ class Backend:
 
 # In the order in which "auto" asks them. A new backend is one file and one row.
 BACKENDS: tuple[Backend, ...] = (
-    Backend("triton", triton.attend, "fused GPU kernels, forward and backward", 0, 0, triton.refusal, True),
+    Backend(
+        "triton",
+        triton.attend,
+        "fused GPU kernels, forward and backward",
+        0,
+        0,
+        triton.refusal,
+        automatic=True,
+        logits=triton.logits,
+        values=triton.values,
+    ),
     Backend(
         "cpu",
         cpu.attend,

@@ -95,7 +95,8 @@ def periodic(window: Window, size: Sequence[int]) -> None:
             torch._check(axis.size > axis.span, lambda needs=needs: needs)
         elif isinstance(axis.size, int) and axis.size <= axis.span:
             raise ValueError(
-                f"{needs}, got {axis.size} along axis {place} of the map; use a smaller kernel_size or dilation"
+                f"{needs}, got {axis.size} along axis {place} of the map; "
+                "use a smaller kernel_size or dilation"
             )
 
 

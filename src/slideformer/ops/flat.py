@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
+import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from slideformer.ops.call import MAPS, MASK, TENSORS, Call
 from slideformer.ops.window import Window
@@ -56,6 +58,22 @@ def forward_flops(*arguments: Any, **outputs: Any) -> int:
     """Floating-point operations of the forward pass, a multiply-add counted as two."""
     found = multiply_adds(*arguments)
     return 2 * (found.logits + found.output)
+
+
+def count_half(forward: Any, backward: Any, half: str) -> None:
+    """Teach FLOP counters the operators of a half, whose multiply-adds have this name.
+
+    Backward, two gradients share one sum where the taps are deformed, and the shift has a third.
+    """
+
+    def forward_flops(*arguments: Any, **outputs: Any) -> int:
+        return 2 * int(getattr(multiply_adds(*arguments), half))
+
+    def backward_flops(grad: Any, *arguments: Any, **outputs: Any) -> int:
+        return (3 if multiply_adds(*arguments).deformed else 2) * forward_flops(*arguments)
+
+    register_flop_formula(getattr(torch.ops.slideformer, forward._name))(forward_flops)
+    register_flop_formula(getattr(torch.ops.slideformer, backward._name))(backward_flops)
 
 
 def no_second_derivative(backend: str) -> Callable[..., NoReturn]:

@@ -26,7 +26,7 @@ from slideformer.ops.cpu.operators import (
     readable_mask,
 )
 from slideformer.ops.derivatives import Kernels, Tensors
-from slideformer.ops.flat import ARGUMENTS, call_of, differentiable, flat, no_second_derivative
+from slideformer.ops.flat import ARGUMENTS, call_of, count_half, differentiable, flat, no_second_derivative
 
 # As in csrc/slideformer.h, where 0 is the operator as one.
 LOGITS, VALUES = 1, 2
@@ -154,8 +154,8 @@ def fake_gradients(grad: Tensor, *arguments: Any) -> list[Tensor]:
     return all_gradients(call_of(*arguments), {})
 
 
-def kernels_of(forward: Any, backward: Any, formula: Callable[[Call], Tensor]) -> Kernels:
-    """The passes of a half by its two operators, which learn their derivatives here."""
+def kernels_of(forward: Any, backward: Any, half: str, formula: Callable[[Call], Tensor]) -> Kernels:
+    """The passes of a half by its two operators, which learn their derivatives and their cost here."""
 
     def derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         tensors = ctx.saved_tensors
@@ -169,6 +169,7 @@ def kernels_of(forward: Any, backward: Any, formula: Callable[[Call], Tensor]) -
     backward.register_fake(fake_gradients)
     forward.register_autograd(derive, setup_context=keep_arguments)
     backward.register_autograd(no_second_derivative("cpu"))
+    count_half(forward, backward, half)
     return Kernels(
         "cpu",
         lambda call: (forward(*flat(call)),),
@@ -178,8 +179,8 @@ def kernels_of(forward: Any, backward: Any, formula: Callable[[Call], Tensor]) -
     )
 
 
-OF_LOGITS = kernels_of(cpu_logits, cpu_logits_backward, shift.logits)
-OF_VALUES = kernels_of(cpu_values, cpu_values_backward, shift.values)
+OF_LOGITS = kernels_of(cpu_logits, cpu_logits_backward, "logits", shift.logits)
+OF_VALUES = kernels_of(cpu_values, cpu_values_backward, "output", shift.values)
 
 
 def logits(call: Call) -> Tensor:

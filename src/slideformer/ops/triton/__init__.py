@@ -58,3 +58,17 @@ def attend(call: Call) -> Tensor:
     from slideformer.ops.triton import operators
 
     return operators.attend(call)
+
+
+def logits(call: Call) -> Tensor:
+    """The first half by fused kernels."""
+    from slideformer.ops.triton import halves
+
+    return halves.logits(call)
+
+
+def values(call: Call) -> Tensor:
+    """The second half by fused kernels."""
+    from slideformer.ops.triton import halves
+
+    return halves.values(call)

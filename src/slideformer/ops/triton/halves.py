@@ -10,17 +10,18 @@ weights with g, summed over the queries that see a position (keys, values) or ov
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
+from slideformer.ops import derivatives, shift
 from slideformer.ops.call import TENSORS, Call
-from slideformer.ops.flat import ARGUMENTS, COUNT, call_of, multiply_adds, no_second_derivative
+from slideformer.ops.derivatives import Kernels, Tensors
+from slideformer.ops.flat import ARGUMENTS, COUNT, call_of, count_half, flat, no_second_derivative
 from slideformer.ops.triton import gradients, launch
 from slideformer.ops.triton.launch import Sizes, dense
 from slideformer.ops.triton.operators import empty_gradients
@@ -220,8 +221,8 @@ def fake_gradients(grad: Tensor, *arguments: Any) -> list[Tensor]:
     return empty_gradients(call_of(*arguments[:-1]), arguments[-1])
 
 
-def differentiate(forward: Any, backward: Any, half: str) -> None:
-    """Teach the operator of a half, whose multiply-adds have this name, its derivative and its cost."""
+def kernels_of(forward: Any, backward: Any, half: str, formula: Callable[[Call], Tensor]) -> Kernels:
+    """The passes of a half by its two operators, which learn their derivatives and their cost here."""
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs[:COUNT])
@@ -233,18 +234,32 @@ def differentiate(forward: Any, backward: Any, half: str) -> None:
         found = zip(backward(grad, *tensors, *ctx.options, wanted), wanted, strict=True)
         return (*(x if here else None for x, here in found), *(None for _ in ctx.options))
 
-    def forward_flops(*arguments: Any, **outputs: Any) -> int:
-        return 2 * int(getattr(multiply_adds(*arguments), half))
-
-    def backward_flops(grad: Any, *arguments: Any, **outputs: Any) -> int:
-        return (3 if multiply_adds(*arguments).deformed else 2) * forward_flops(*arguments)
+    def wanted_gradients(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Sequence[Tensor]:
+        found = backward(grad, *flat(call), list(wanted))
+        return [x for x, here in zip(found, wanted, strict=True) if here]
 
     forward.register_autograd(derive, setup_context=keep)
     backward.register_fake(fake_gradients)
     backward.register_autograd(no_second_derivative("triton"))
-    register_flop_formula(getattr(torch.ops.slideformer, forward._name))(forward_flops)
-    register_flop_formula(getattr(torch.ops.slideformer, backward._name))(backward_flops)
+    count_half(forward, backward, half)
+    return Kernels(
+        "triton",
+        lambda call: (forward(*flat(call)),),
+        wanted_gradients,
+        lambda call: forward(*flat(call)),
+        formula=formula,
+    )
 
 
-differentiate(triton_logits, triton_logits_backward, "logits")
-differentiate(triton_values, triton_values_backward, "output")
+OF_LOGITS = kernels_of(triton_logits, triton_logits_backward, "logits", shift.logits)
+OF_VALUES = kernels_of(triton_values, triton_values_backward, "output", shift.values)
+
+
+def logits(call: Call) -> Tensor:
+    """The logits by the kernels."""
+    return derivatives.attend(call, OF_LOGITS)
+
+
+def values(call: Call) -> Tensor:
+    """The sums of values by the kernels."""
+    return derivatives.attend(call, OF_VALUES)
