@@ -80,6 +80,15 @@ def test_the_oldest_names_are_the_later_ones(axes: int) -> None:
     assert torch.equal(old("av")(weights, value, *window), new("av")(weights, value, *later))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_two_halves_keep_the_dtype_of_their_maps(dtype: torch.dtype) -> None:
+    query, key, value = (x.movedim(-2, 1).to(dtype) for x in maps(CASES["map"]))
+    logits = functional.na2d_qk(query, key, 3)
+    wanted = functional.na2d_qk(query.double(), key.double(), 3)
+    torch.testing.assert_close(logits, wanted.to(dtype))
+    assert functional.na2d_av(logits.softmax(-1), value, 3).dtype == dtype
+
+
 def test_attention_trains_on_this_device() -> None:
     maps = [x.requires_grad_() for x in torch.randn(3, 1, 5, 6, 2, 4, dtype=torch.float64)]
     assert torch.autograd.gradcheck(lambda *maps: functional.na2d(*maps, kernel_size=3), maps, fast_mode=True)

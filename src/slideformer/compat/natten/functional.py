@@ -82,7 +82,8 @@ def neighborhood_logits(
 ) -> Tensor:
     """Products of each query with its neighbours, not scaled: ``(B, G, *map, D)`` to ``(B, G, *map, T)``.
 
-    Arguments and errors are those of `neighborhood_attention`, but for the layout; ``rpb`` is added.
+    Arguments and errors are those of `neighborhood_attention`, but for the layout; ``rpb`` is added. The
+    result has the dtype of the query.
     """
     check_neutral({"additional_keys": additional_keys, "is_causal": is_causal})
     logits = slide_attention_logits(
@@ -94,7 +95,7 @@ def neighborhood_logits(
         logit_bias=rpb,
         scale=1.0,
     )
-    return logits.movedim(-2, 1)
+    return logits.movedim(-2, 1).to(query.dtype)
 
 
 def neighborhood_values(
