@@ -13,8 +13,9 @@ from functools import partial
 
 from torch import Tensor
 
+from slideformer.compat.natten.checks import check_attn, check_key, check_rank, check_rpb
 from slideformer.compat.natten.options import check_neutral
-from slideformer.ops import slide_attention, slide_attention_logits, slide_attention_values
+from slideformer.ops import checks, slide_attention, slide_attention_logits, slide_attention_values
 from slideformer.ops.functional import Size
 
 
@@ -57,6 +58,7 @@ def neighborhood_attention(
     """
     check_neutral({"stride": stride, "is_causal": is_causal, **options})
     check_rank("query", query, axes, "(B, *map, heads, D)")
+    check_rpb(rpb, query, checks.window(kernel_size, dilation, "clamp", axes=axes))
     return slide_attention(
         query,
         key,
@@ -86,9 +88,11 @@ def neighborhood_logits(
     result has the dtype of the query.
     """
     check_neutral({"additional_keys": additional_keys, "is_causal": is_causal})
+    maps = heads_last("query", query, axes), heads_last("key", key, axes)
+    check_key(key, query)
+    check_rpb(rpb, maps[0], checks.window(kernel_size, dilation, "clamp", axes=axes))
     logits = slide_attention_logits(
-        heads_last("query", query, axes),
-        heads_last("key", key, axes),
+        *maps,
         kernel_size=kernel_size,
         dilation=dilation,
         border="clamp",
@@ -113,9 +117,10 @@ def neighborhood_values(
     Arguments and errors are those of `neighborhood_attention`, but for the layout; ``attn`` are the weights.
     """
     check_neutral({"additional_values": additional_values, "is_causal": is_causal})
+    maps = heads_last("attn", attn, axes), heads_last("value", value, axes)
+    check_attn(attn, value, checks.window(kernel_size, dilation, "clamp", axes=axes))
     output = slide_attention_values(
-        heads_last("attn", attn, axes),
-        heads_last("value", value, axes),
+        *maps,
         kernel_size=kernel_size,
         dilation=dilation,
         border="clamp",
@@ -134,15 +139,6 @@ def heads_last(name: str, x: Tensor, axes: int) -> Tensor:
     """A view for the operator: ``(B, G, *map, D)`` to ``(B, *map, G, D)``."""
     check_rank(name, x, axes, "(B, heads, *map, channels or taps)")
     return x.movedim(1, -2)
-
-
-def check_rank(name: str, x: Tensor, axes: int, layout: str) -> None:
-    """Check that a tensor has a map of so many axes."""
-    if x.ndim != axes + 3:
-        raise ValueError(
-            f"{name} must have {axes + 3} dimensions, {layout}, got {tuple(x.shape)}; "
-            "use the function for as many axes as the map has"
-        )
 
 
 na1d, na2d, na3d = (partial(neighborhood_attention, axes) for axes in (1, 2, 3))
