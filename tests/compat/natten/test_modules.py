@@ -92,10 +92,15 @@ def test_the_scale_replaces_the_usual_one() -> None:
         (lambda: compat.NeighborhoodAttention2D(8, 2, (3, 3, 3)), "kernel_size must have one entry for all"),
         (
             lambda: compat.NeighborhoodAttention3D(8, 2, 3)(torch.zeros(1, 5, 5, 8)),
-            r"x must be \(B, \*map, C\) with 3 axes of the map and C = 8, got \(1, 5, 5, 8\)",
+            r"x must be a map \(B, Z, H, W, C\) with C = 8, got \(1, 5, 5, 8\); put channels last, and use",
         ),
     ],
 )
 def test_a_layer_that_cannot_be_says_why(build: type[nn.Module], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_layer_takes_tensors_alone() -> None:
+    with pytest.raises(TypeError, match="x must be a Tensor, got list"):
+        compat.NeighborhoodAttention1D(8, 2, 3)([[[0.0] * 8]])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from slideformer.compat.natten.options import check_neutral
 from slideformer.layers.linear import Linear
-from slideformer.layers.map_checks import check_heads
+from slideformer.layers.map_checks import check_heads, check_map
 from slideformer.ops import checks, slide_attention, slide_attention_values, slide_attention_weights
 from slideformer.ops.functional import Size
 from slideformer.ops.window import Border
@@ -22,6 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 # Names that arguments had in other releases: `dim` before 0.21, `bias` before 0.17.
 RENAMED = {"dim": "embed_dim", "bias": "rel_pos_bias"}
+ADVICE = "; put channels last, and use the layer for as many axes as the map has"
 
 
 def renaming(function: Callable[P, R]) -> Callable[P, R]:
@@ -112,11 +113,8 @@ class NeighborhoodAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: ``(B, *map, C) -> (B, *map, C)``."""
-        if x.ndim != self.axes + 2 or x.shape[-1] != self.embed_dim:
-            raise ValueError(
-                f"x must be (B, *map, C) with {self.axes} axes of the map and C = {self.embed_dim}, "
-                f"got {tuple(x.shape)}"
-            )
+        checks.strided("x", x)
+        check_map(x, self.embed_dim, self.axes, ADVICE)
         query, key, value = self.qkv(x).unflatten(-1, (3 * self.num_heads, -1)).chunk(3, dim=-2)
         if self.training and self.attn_drop > 0:
             weights = slide_attention_weights(
