@@ -104,3 +104,15 @@ def test_a_layer_that_cannot_be_says_why(build: type[nn.Module], message: str) -
 def test_a_layer_takes_tensors_alone() -> None:
     with pytest.raises(TypeError, match="x must be a Tensor, got list"):
         compat.NeighborhoodAttention1D(8, 2, 3)([[[0.0] * 8]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"embed_dim": 16, "dim": 8}, "embed_dim"),
+        ({"dim": 8, "bias": True, "rel_pos_bias": False}, "rel_pos_bias"),
+    ],
+)
+def test_two_values_of_one_argument_are_an_error(arguments: dict[str, int], name: str) -> None:
+    with pytest.raises(TypeError, match=f"got multiple values for argument '{name}', .*; give it once"):
+        compat.NeighborhoodAttention2D(num_heads=2, kernel_size=3, **arguments)

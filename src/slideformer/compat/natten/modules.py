@@ -30,6 +30,12 @@ def renaming(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for old, new in RENAMED.items():
+            if old in kwargs and new in kwargs:
+                raise TypeError(
+                    f"{function.__qualname__}() got multiple values for argument {new!r}, "
+                    f"also named {old!r}; give it once"
+                )
         named: Any = {RENAMED.get(name, name): value for name, value in kwargs.items()}
         return function(*args, **named)
 
