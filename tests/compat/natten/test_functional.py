@@ -100,6 +100,8 @@ def test_attention_trains_on_this_device() -> None:
     [
         (lambda: functional.na2d(MAP, MAP, MAP, 3, 2), "stride must be 1, got 2: .* give it by name"),
         (lambda: functional.na2d(MAP, MAP, MAP, 3, is_causal=(True, False)), "is_causal must be False, got"),
+        (lambda: functional.na2d(MAP, MAP, MAP, 3, (1, 1, 1)), r"stride .* or 2, one .*, got 3: \(1, 1, 1\)"),
+        (lambda: functional.na2d_qk(FIRST, FIRST, 3, is_causal=()), r"is_causal must have .*, got 0: \(\)"),
         (
             lambda: functional.na2d(MAP, MAP, MAP, 3, additional_keys=MAP),
             r"additional_keys must be None, got a tensor of the shape \(1, 6, 6, 2, 4\): .* use NATTEN",

@@ -89,6 +89,7 @@ def test_the_scale_replaces_the_usual_one() -> None:
         (lambda: compat.NeighborhoodAttention2D(8, 3, 3), "dim must be a multiple of num_heads"),
         (lambda: compat.NeighborhoodAttention2D(8, 2, 4), "kernel_size must be odd, got 4; use 5"),
         (lambda: compat.NeighborhoodAttention2D(8, 2, 3, stride=2), "stride must be 1, got 2"),
+        (lambda: compat.NeighborhoodAttention1D(8, 2, 3, stride=[1, 1]), "stride must have .*, got 2: "),
         (lambda: compat.NeighborhoodAttention2D(8, 2, (3, 3, 3)), "kernel_size must have one entry for all"),
         (
             lambda: compat.NeighborhoodAttention3D(8, 2, 3)(torch.zeros(1, 5, 5, 8)),

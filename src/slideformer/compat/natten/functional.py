@@ -56,7 +56,7 @@ def neighborhood_attention(
         ValueError: shapes, or an option that slideformer lacks.
         TypeError: dtypes, or an unknown option.
     """
-    check_neutral({"stride": stride, "is_causal": is_causal, **options})
+    check_neutral({"stride": stride, "is_causal": is_causal, **options}, axes)
     check_rank("query", query, axes, "(B, *map, heads, D)")
     check_rpb(rpb, query, checks.window(kernel_size, dilation, "clamp", axes=axes))
     return slide_attention(
@@ -87,7 +87,7 @@ def neighborhood_logits(
     Arguments and errors are those of `neighborhood_attention`, but for the layout; ``rpb`` is added. The
     result has the dtype of the query.
     """
-    check_neutral({"additional_keys": additional_keys, "is_causal": is_causal})
+    check_neutral({"additional_keys": additional_keys, "is_causal": is_causal}, axes)
     maps = heads_last("query", query, axes), heads_last("key", key, axes)
     check_key(key, query)
     check_rpb(rpb, maps[0], checks.window(kernel_size, dilation, "clamp", axes=axes))
@@ -116,7 +116,7 @@ def neighborhood_values(
 
     Arguments and errors are those of `neighborhood_attention`, but for the layout; ``attn`` are the weights.
     """
-    check_neutral({"additional_values": additional_values, "is_causal": is_causal})
+    check_neutral({"additional_values": additional_values, "is_causal": is_causal}, axes)
     maps = heads_last("attn", attn, axes), heads_last("value", value, axes)
     check_attn(attn, value, checks.window(kernel_size, dilation, "clamp", axes=axes))
     output = slide_attention_values(

@@ -97,7 +97,7 @@ class NeighborhoodAttention(nn.Module):
         **options: object,
     ) -> None:
         super().__init__()
-        check_neutral({"stride": stride, "is_causal": is_causal, **options})
+        check_neutral({"stride": stride, "is_causal": is_causal, **options}, self.axes)
         check_heads(embed_dim, num_heads)
         window = checks.window(kernel_size, dilation, "clamp", axes=self.axes)
         self.embed_dim = embed_dim
