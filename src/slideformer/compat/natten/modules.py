@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, ClassVar, ParamSpec, TypedDict, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from slideformer.compat.natten.options import check_neutral
 from slideformer.layers.linear import Linear
 from slideformer.layers.map_checks import check_heads, check_map
+from slideformer.layers.neighborhood import WindowOptions
 from slideformer.ops import checks, slide_attention, slide_attention_values, slide_attention_weights
 from slideformer.ops.functional import Size
-from slideformer.ops.window import Border
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,14 +40,6 @@ def renaming(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **named)
 
     return call
-
-
-class WindowOptions(TypedDict):
-    """The operator's arguments that say where neighbours are."""
-
-    kernel_size: tuple[int, ...]
-    dilation: tuple[int, ...]
-    border: Border
 
 
 class NeighborhoodAttention(nn.Module):
@@ -133,7 +125,12 @@ class NeighborhoodAttention(nn.Module):
 
     def window(self) -> WindowOptions:
         """The window, as the operator's arguments."""
-        return {"kernel_size": self.kernel_size, "dilation": self.dilation, "border": "clamp"}
+        return {
+            "kernel_size": self.kernel_size,
+            "dilation": self.dilation,
+            "border": "clamp",
+            "key_mask": None,
+        }
 
     def extra_repr(self) -> str:
         """Options, for ``print``."""
