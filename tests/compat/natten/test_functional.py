@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import pickle
+import pydoc
 from collections.abc import Callable
 
 import pytest
@@ -88,6 +91,25 @@ def test_the_two_halves_keep_the_dtype_of_their_maps(dtype: torch.dtype) -> None
     wanted = functional.na2d_qk(query.double(), key.double(), 3)
     torch.testing.assert_close(logits, wanted.to(dtype))
     assert functional.na2d_av(logits.softmax(-1), value, 3).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{name}{axes}d{part}"
+        for axes in (1, 2, 3)
+        for name, parts in (("na", ("", "_qk", "_av")), ("natten", ("qk", "qkrpb", "av")))
+        for part in parts
+    ],
+)
+def test_a_function_has_a_name_a_signature_and_a_docstring(name: str) -> None:
+    function = getattr(functional, name)
+    assert (function.__name__, function.__qualname__) == (name, name)
+    assert pickle.loads(pickle.dumps(function)) is function
+    assert next(iter(inspect.signature(function).parameters)) == ("attn" if "av" in name else "query")
+    shown = pydoc.plain(pydoc.render_doc(function))
+    assert f"{name}(" in shown
+    assert inspect.getdoc(function).splitlines()[0] in shown
 
 
 def test_attention_trains_on_this_device() -> None:
