@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from slideformer.errors import UserError
 from slideformer.layers import NeighborhoodAttention, SlideAttention
 from slideformer.models import warm_start
+from slideformer.models.warm_start import resized_table
 from tests.models.families import FAMILIES, small
 
 # Blocks that slide in each family's small model, and the tensors of each that its host lacks.
@@ -169,6 +170,27 @@ def test_a_table_of_no_square_is_new_and_not_an_accident() -> None:
     for odd in (torch.zeros(170, 4), torch.zeros(3), torch.zeros(1, 1, dtype=torch.int64)):
         report = warm_start(model, {**small("slide_swin_tiny").state_dict(), name: odd})
         assert f"{name} (want (169, 4), got {tuple(odd.shape)})" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("window", "given"),
+    [
+        ({"num_heads": 1, "kernel_size": (3,)}, (4, 5)),  # one axis; its heads are a square number
+        ({"num_heads": 2, "kernel_size": (5,)}, (2, 5)),
+        ({"num_heads": 4, "kernel_size": (5,)}, (4, 5)),
+        ({"num_heads": 4, "kernel_size": (5, 5), "border": "wrap"}, (4, 9)),  # a bias a tap
+        ({"num_heads": 1, "kernel_size": (3, 3), "border": "wrap"}, (4, 9)),
+    ],
+    ids=str,
+)
+def test_a_table_of_one_axis_or_by_tap_is_never_resized(window: dict, given: tuple[int, int]) -> None:
+    model = torch.nn.Sequential(*(NeighborhoodAttention(8, **window) for _ in range(3)))
+    name = "1.relative_position_bias_table"
+    report = warm_start(model, {**model.state_dict(), name: torch.ones(given)})
+    want = tuple(model.state_dict()[name].shape)
+    assert (dict(report.derived), list(report.new)) == ({}, [name])
+    assert f"{name} (want {want}, got {given})" in str(report)
+    assert resized_table({name: torch.ones(given)}, name, model.state_dict()[name]) is None
 
 
 def test_a_model_without_numbers_is_refused() -> None:

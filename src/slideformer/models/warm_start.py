@@ -29,14 +29,18 @@ def joined_projections(state: State, name: str, own: Tensor) -> Tensor | None:
 
 
 def resized_table(state: State, name: str, own: Tensor) -> Tensor | None:
-    """A table of relative positions, for a window of another size: interpolated over the positions."""
+    """A table of relative positions, for a window of another size: interpolated over two or three axes."""
     table = state.get(name)
     if table is None:
         return None
     if own.ndim in (3, 4):  # (heads, distance along each axis)
         mode = "bicubic" if own.ndim == 3 else "trilinear"
         return F.interpolate(table[None], own.shape[1:], mode=mode)[0]
-    before, after = (math.isqrt(len(x)) for x in (table, own))  # Swin: (rows x columns, heads)
+    # Swin: (rows x columns, heads), 2 K - 1 of each. Tables of one axis or by tap have the heads in front.
+    before, after = (math.isqrt(len(x)) for x in (table, own))
+    squares = all(side % 2 and side**2 == len(x) for side, x in ((before, table), (after, own)))
+    if own.ndim != 2 or table.shape[1] != own.shape[1] or not squares:
+        return None
     square = table.T.unflatten(1, (before, before))
     return F.interpolate(square[None], (after, after), mode="bicubic")[0].flatten(1).T
 

@@ -89,13 +89,31 @@ def test_the_scale_replaces_the_usual_one() -> None:
         (lambda: compat.NeighborhoodAttention2D(8, 3, 3), "dim must be a multiple of num_heads"),
         (lambda: compat.NeighborhoodAttention2D(8, 2, 4), "kernel_size must be odd, got 4; use 5"),
         (lambda: compat.NeighborhoodAttention2D(8, 2, 3, stride=2), "stride must be 1, got 2"),
+        (lambda: compat.NeighborhoodAttention1D(8, 2, 3, stride=[1, 1]), "stride must have .*, got 2: "),
         (lambda: compat.NeighborhoodAttention2D(8, 2, (3, 3, 3)), "kernel_size must have one entry for all"),
         (
             lambda: compat.NeighborhoodAttention3D(8, 2, 3)(torch.zeros(1, 5, 5, 8)),
-            r"x must be \(B, \*map, C\) with 3 axes of the map and C = 8, got \(1, 5, 5, 8\)",
+            r"x must be a map \(B, Z, H, W, C\) with C = 8, got \(1, 5, 5, 8\); put channels last, and use",
         ),
     ],
 )
 def test_a_layer_that_cannot_be_says_why(build: type[nn.Module], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_layer_takes_tensors_alone() -> None:
+    with pytest.raises(TypeError, match="x must be a Tensor, got list"):
+        compat.NeighborhoodAttention1D(8, 2, 3)([[[0.0] * 8]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"embed_dim": 16, "dim": 8}, "embed_dim"),
+        ({"dim": 8, "bias": True, "rel_pos_bias": False}, "rel_pos_bias"),
+    ],
+)
+def test_two_values_of_one_argument_are_an_error(arguments: dict[str, int], name: str) -> None:
+    with pytest.raises(TypeError, match=f"got multiple values for argument '{name}', .*; give it once"):
+        compat.NeighborhoodAttention2D(num_heads=2, kernel_size=3, **arguments)

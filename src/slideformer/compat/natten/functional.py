@@ -8,17 +8,23 @@ and weighted values by ``na?d_av``; before 0.17 ``natten?dqk``, ``natten?dqkrpb`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from inspect import signature
+from typing import Concatenate, ParamSpec
 
 from torch import Tensor
 
+from slideformer.compat.natten.checks import check_attn, check_key, check_rank, check_rpb
 from slideformer.compat.natten.options import check_neutral
-from slideformer.ops import slide_attention, slide_attention_logits, slide_attention_values
+from slideformer.ops import checks, slide_attention, slide_attention_logits, slide_attention_values
 from slideformer.ops.functional import Size
 
+P = ParamSpec("P")
 
-def neighborhood_attention(
+
+# `over_maps` binds the axes, and the docstring is that of the functions which it makes.
+def neighborhood_attention(  # noqa: D417
     axes: int,
     /,
     query: Tensor,
@@ -36,7 +42,6 @@ def neighborhood_attention(
     """Attend from every position to its nearest neighbours, in windows that stay inside the map.
 
     Args:
-        axes: of the map.
         query: ``(B, *map, G, D)``, as key and value are.
         key: likewise.
         value: likewise; it may have channels of its own.
@@ -54,9 +59,15 @@ def neighborhood_attention(
     Raises:
         ValueError: shapes, or an option that slideformer lacks.
         TypeError: dtypes, or an unknown option.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 1, 14, 14, 2, 32)
+        >>> na2d(q, k, v, kernel_size=7, dilation=2).shape
+        torch.Size([1, 14, 14, 2, 32])
     """
-    check_neutral({"stride": stride, "is_causal": is_causal, **options})
+    check_neutral({"stride": stride, "is_causal": is_causal, **options}, axes)
     check_rank("query", query, axes, "(B, *map, heads, D)")
+    check_rpb(rpb, query, checks.window(kernel_size, dilation, "clamp", axes=axes))
     return slide_attention(
         query,
         key,
@@ -82,19 +93,22 @@ def neighborhood_logits(
 ) -> Tensor:
     """Products of each query with its neighbours, not scaled: ``(B, G, *map, D)`` to ``(B, G, *map, T)``.
 
-    Arguments and errors are those of `neighborhood_attention`, but for the layout; ``rpb`` is added.
+    Arguments and errors are those of `na2d`, but for the layout; ``rpb`` is added. The
+    result has the dtype of the query.
     """
-    check_neutral({"additional_keys": additional_keys, "is_causal": is_causal})
+    check_neutral({"additional_keys": additional_keys, "is_causal": is_causal}, axes)
+    maps = heads_last("query", query, axes), heads_last("key", key, axes)
+    check_key(key, query)
+    check_rpb(rpb, maps[0], checks.window(kernel_size, dilation, "clamp", axes=axes))
     logits = slide_attention_logits(
-        heads_last("query", query, axes),
-        heads_last("key", key, axes),
+        *maps,
         kernel_size=kernel_size,
         dilation=dilation,
         border="clamp",
         logit_bias=rpb,
         scale=1.0,
     )
-    return logits.movedim(-2, 1)
+    return logits.movedim(-2, 1).to(query.dtype)
 
 
 def neighborhood_values(
@@ -109,12 +123,13 @@ def neighborhood_values(
 ) -> Tensor:
     """Sum of each query's neighbours, weighted: ``(B, G, *map, T)`` and ``(B, G, *map, D)`` to the latter.
 
-    Arguments and errors are those of `neighborhood_attention`, but for the layout; ``attn`` are the weights.
+    Arguments and errors are those of `na2d`, but for the layout; ``attn`` are the weights.
     """
-    check_neutral({"additional_values": additional_values, "is_causal": is_causal})
+    check_neutral({"additional_values": additional_values, "is_causal": is_causal}, axes)
+    maps = heads_last("attn", attn, axes), heads_last("value", value, axes)
+    check_attn(attn, value, checks.window(kernel_size, dilation, "clamp", axes=axes))
     output = slide_attention_values(
-        heads_last("attn", attn, axes),
-        heads_last("value", value, axes),
+        *maps,
         kernel_size=kernel_size,
         dilation=dilation,
         border="clamp",
@@ -125,7 +140,7 @@ def neighborhood_values(
 def biased_logits(
     axes: int, /, query: Tensor, key: Tensor, rpb: Tensor | None, kernel_size: Size, dilation: Size
 ) -> Tensor:
-    """`neighborhood_logits` with the bias in the third place."""
+    """Products of each query with its neighbours, as of ``na?d_qk``, with the bias in the third place."""
     return neighborhood_logits(axes, query, key, kernel_size, dilation, rpb=rpb)
 
 
@@ -135,22 +150,31 @@ def heads_last(name: str, x: Tensor, axes: int) -> Tensor:
     return x.movedim(1, -2)
 
 
-def check_rank(name: str, x: Tensor, axes: int, layout: str) -> None:
-    """Check that a tensor has a map of so many axes."""
-    if x.ndim != axes + 3:
-        raise ValueError(
-            f"{name} must have {axes + 3} dimensions, {layout}, got {tuple(x.shape)}; "
-            "use the function for as many axes as the map has"
-        )
+def over_maps(
+    name: str, function: Callable[Concatenate[int, P], Tensor], axes: Sequence[int] = (1, 2, 3)
+) -> list[Callable[P, Tensor]]:
+    """A function for maps of each number of axes, ``name`` with that number in it."""
+
+    def over(count: int) -> Callable[P, Tensor]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+            return function(count, *args, **kwargs)
+
+        call.__name__ = call.__qualname__ = name.format(count)
+        vars(call)["__signature__"] = signature(partial(function, count))
+        return call
+
+    return [over(count) for count in axes]
 
 
-na1d, na2d, na3d = (partial(neighborhood_attention, axes) for axes in (1, 2, 3))
-na1d_qk, na2d_qk, na3d_qk = (partial(neighborhood_logits, axes) for axes in (1, 2, 3))
-na1d_av, na2d_av, na3d_av = (partial(neighborhood_values, axes) for axes in (1, 2, 3))
+na1d, na2d, na3d = over_maps("na{}d", neighborhood_attention)
+na1d_qk, na2d_qk, na3d_qk = over_maps("na{}d_qk", neighborhood_logits)
+na1d_av, na2d_av, na3d_av = over_maps("na{}d_av", neighborhood_values)
 
 # The same by their names before 0.17.
-natten1dqk, natten1dqkrpb, natten1dav = na1d_qk, partial(biased_logits, 1), na1d_av
-natten2dqk, natten2dqkrpb, natten2dav = na2d_qk, partial(biased_logits, 2), na2d_av
+natten1dqk, natten2dqk = over_maps("natten{}dqk", neighborhood_logits, (1, 2))
+natten1dqkrpb, natten2dqkrpb = over_maps("natten{}dqkrpb", biased_logits, (1, 2))
+natten1dav, natten2dav = over_maps("natten{}dav", neighborhood_values, (1, 2))
 
 
 def natten3dqkrpb(

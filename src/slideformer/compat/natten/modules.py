@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, ClassVar, ParamSpec, TypedDict, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from slideformer.compat.natten.options import check_neutral
 from slideformer.layers.linear import Linear
-from slideformer.layers.map_checks import check_heads
+from slideformer.layers.map_checks import check_heads, check_map
+from slideformer.layers.neighborhood import WindowOptions
 from slideformer.ops import checks, slide_attention, slide_attention_values, slide_attention_weights
 from slideformer.ops.functional import Size
-from slideformer.ops.window import Border
 
 P = ParamSpec("P")
 R = TypeVar("R")
 # Names that arguments had in other releases: `dim` before 0.21, `bias` before 0.17.
 RENAMED = {"dim": "embed_dim", "bias": "rel_pos_bias"}
+ADVICE = "; put channels last, and use the layer for as many axes as the map has"
 
 
 def renaming(function: Callable[P, R]) -> Callable[P, R]:
@@ -29,18 +30,16 @@ def renaming(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for old, new in RENAMED.items():
+            if old in kwargs and new in kwargs:
+                raise TypeError(
+                    f"{function.__qualname__}() got multiple values for argument {new!r}, "
+                    f"also named {old!r}; give it once"
+                )
         named: Any = {RENAMED.get(name, name): value for name, value in kwargs.items()}
         return function(*args, **named)
 
     return call
-
-
-class WindowOptions(TypedDict):
-    """The operator's arguments that say where neighbours are."""
-
-    kernel_size: tuple[int, ...]
-    dilation: tuple[int, ...]
-    border: Border
 
 
 class NeighborhoodAttention(nn.Module):
@@ -90,7 +89,7 @@ class NeighborhoodAttention(nn.Module):
         **options: object,
     ) -> None:
         super().__init__()
-        check_neutral({"stride": stride, "is_causal": is_causal, **options})
+        check_neutral({"stride": stride, "is_causal": is_causal, **options}, self.axes)
         check_heads(embed_dim, num_heads)
         window = checks.window(kernel_size, dilation, "clamp", axes=self.axes)
         self.embed_dim = embed_dim
@@ -112,11 +111,8 @@ class NeighborhoodAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: ``(B, *map, C) -> (B, *map, C)``."""
-        if x.ndim != self.axes + 2 or x.shape[-1] != self.embed_dim:
-            raise ValueError(
-                f"x must be (B, *map, C) with {self.axes} axes of the map and C = {self.embed_dim}, "
-                f"got {tuple(x.shape)}"
-            )
+        checks.strided("x", x)
+        check_map(x, self.embed_dim, self.axes, ADVICE)
         query, key, value = self.qkv(x).unflatten(-1, (3 * self.num_heads, -1)).chunk(3, dim=-2)
         if self.training and self.attn_drop > 0:
             weights = slide_attention_weights(
@@ -129,7 +125,12 @@ class NeighborhoodAttention(nn.Module):
 
     def window(self) -> WindowOptions:
         """The window, as the operator's arguments."""
-        return {"kernel_size": self.kernel_size, "dilation": self.dilation, "border": "clamp"}
+        return {
+            "kernel_size": self.kernel_size,
+            "dilation": self.dilation,
+            "border": "clamp",
+            "key_mask": None,
+        }
 
     def extra_repr(self) -> str:
         """Options, for ``print``."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from slideformer.ops import checks
+
 ALONE = "slideformer attends to the neighbourhood alone; use NATTEN itself for this call"
 KERNELS = "it chooses between NATTEN's kernels, and slideformer has its own; leave it out"
 
@@ -38,11 +40,11 @@ LACKING: dict[str, tuple[bool | int | None, str]] = {
 }
 
 
-def check_neutral(options: Mapping[str, object]) -> None:
-    """Check that options which slideformer lacks ask for nothing.
+def check_neutral(options: Mapping[str, object], axes: int) -> None:
+    """Check that options which slideformer lacks ask for nothing, over a map of so many axes.
 
     Raises:
-        ValueError: one has another value than the neutral one.
+        ValueError: one has another value than the neutral one, or not one for each axis.
         TypeError: the option is unknown.
     """
     for name, value in options.items():
@@ -53,6 +55,8 @@ def check_neutral(options: Mapping[str, object]) -> None:
         values = value if isinstance(value, (tuple, list)) else (value,)
         if not all(one is None or (isinstance(one, int) and one == neutral) for one in values):
             raise ValueError(f"{name} must be {neutral}, got {shown(value)}: {reason}")
+        if isinstance(value, (tuple, list)):
+            checks.counted(name, value, axes)
 
 
 def shown(value: object) -> str:
