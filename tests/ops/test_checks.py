@@ -47,7 +47,7 @@ VALUE_ERRORS = {
     ),
     "mask shape": (
         {"key_mask": torch.ones(1, 4, 5, dtype=torch.bool)},
-        r"key_mask must have key's batch and map, \(1, 4, 4\), got \(1, 4, 5\)",
+        r"key_mask must have the shape \(B, \*map\) = \(1, 4, 4\), got \(1, 4, 5\)",
     ),
     "mask device": (
         {"key_mask": torch.ones(1, 4, 4, dtype=torch.bool, device="meta")},
@@ -116,7 +116,7 @@ TYPE_ERRORS = {
     "no tensor": ({"value": None}, "value must be a Tensor, got NoneType"),
     "bias dtype": (
         {"key_bias": torch.zeros(2, 9).half()},
-        "key_bias must have query's dtype torch.float32 or float32",
+        "key_bias must have the maps' dtype torch.float32 or float32",
     ),
     "bias no tensor": ({"key_bias": [0.0] * 9}, "key_bias must be a Tensor or None, got list"),
     "scale bool": ({"scale": True}, "scale must be a real number, a tensor of one or None, got True"),
@@ -291,7 +291,7 @@ OF_HALVES: dict[str, tuple[Callable[..., Tensor], tuple[Any, ...], dict[str, Any
         (WEIGHTS, VALUE),
         {"key_mask": torch.ones(1, 5, 4, dtype=torch.bool)},
         ValueError,
-        r"key_mask must have .*, \(1, 4, 5\), got \(1, 5, 4\)",
+        r"^key_mask must have the shape \(B, \*map\) = \(1, 4, 5\), got \(1, 5, 4\)$",
     ),
     "mask and shift": (
         slide_attention_values,
@@ -306,6 +306,14 @@ OF_HALVES: dict[str, tuple[Callable[..., Tensor], tuple[Any, ...], dict[str, Any
         {"shift_bias": torch.zeros(9, 8)},
         ValueError,
         r"shift_bias must have the shape \(channels, taps\) = \(8, 9\), got \(9, 8\)",
+    ),
+    # Arguments that this function lacks are not named.
+    "shift dtype": (
+        slide_attention_values,
+        (WEIGHTS, VALUE),
+        {"shift_bias": torch.zeros(8, 9).double()},
+        TypeError,
+        "^shift_bias must have the maps' dtype torch.float32 or float32, got torch.float64; use shift_b",
     ),
 }
 
