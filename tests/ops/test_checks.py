@@ -3,14 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from slideformer.ops import slide_attention, slide_attention_values, slide_attention_weights
+from slideformer.ops import (
+    slide_attention,
+    slide_attention_logits,
+    slide_attention_values,
+    slide_attention_weights,
+)
 from slideformer.ops.checks import window
 
 
@@ -40,7 +47,7 @@ VALUE_ERRORS = {
     ),
     "mask shape": (
         {"key_mask": torch.ones(1, 4, 5, dtype=torch.bool)},
-        r"key_mask must have key's batch and map, \(1, 4, 4\), got \(1, 4, 5\)",
+        r"key_mask must have the shape \(B, \*map\) = \(1, 4, 4\), got \(1, 4, 5\)",
     ),
     "mask device": (
         {"key_mask": torch.ones(1, 4, 4, dtype=torch.bool, device="meta")},
@@ -114,7 +121,7 @@ TYPE_ERRORS = {
     "no tensor": ({"value": None}, "value must be a Tensor, got NoneType"),
     "bias dtype": (
         {"key_bias": torch.zeros(2, 9).half()},
-        "key_bias must have query's dtype torch.float32 or float32",
+        "key_bias must have the maps' dtype torch.float32 or float32",
     ),
     "bias no tensor": ({"key_bias": [0.0] * 9}, "key_bias must be a Tensor or None, got list"),
     "scale bool": ({"scale": True}, "scale must be a real number, a tensor of one or None, got True"),
@@ -215,3 +222,116 @@ def test_autocast_leaves_float64_and_maps_of_one_dtype() -> None:
             slide_attention(**{**call, "key": call["key"].double()})
     with pytest.raises(TypeError, match="query, key and value must have one dtype"):
         slide_attention(**{**call, "key": call["key"].bfloat16()})
+
+
+WEIGHTS, VALUE = torch.zeros(1, 4, 5, 2, 9), torch.zeros(1, 4, 5, 2, 8)
+MASKED = {"key_mask": torch.ones(1, 4, 5, dtype=torch.bool)}
+OF_HALVES: dict[str, tuple[Callable[..., Tensor], tuple[Any, ...], dict[str, Any], type[Exception], str]] = {
+    "no halves": (
+        slide_attention_logits,
+        (VALUE, VALUE),
+        {"backend": "conv"},
+        ValueError,
+        r"backend 'conv' cannot take this call: .* not the logits alone; use 'auto' or one of ",
+    ),
+    "no values": (
+        slide_attention_values,
+        (WEIGHTS, VALUE),
+        {"backend": "unfold"},
+        ValueError,
+        "backend 'unfold' cannot take this call: .* not the values alone; use 'auto' or one of ",
+    ),
+    "no backend": (
+        slide_attention_weights,
+        (VALUE, VALUE),
+        {"backend": "cuda"},
+        ValueError,
+        "backend must be 'auto' or one of",
+    ),
+    "taps of a mask": (
+        slide_attention_values,
+        (WEIGHTS[..., :8], VALUE),
+        MASKED,
+        ValueError,
+        r"= \(1, 4, 5, 2, 9\), got \(1, 4, 5, 2, 8\)",
+    ),
+    "heads": (
+        slide_attention_values,
+        (WEIGHTS[..., :1, :], VALUE),
+        {},
+        ValueError,
+        r"= \(1, 4, 5, 2, 9\), got \(1, 4, 5, 1, 9\)",
+    ),
+    "device": (
+        slide_attention_values,
+        (WEIGHTS.to("meta"), VALUE),
+        {},
+        ValueError,
+        "all tensors must be on one device, got cpu and, for weights, meta",
+    ),
+    "weights type": (
+        slide_attention_values,
+        (None, VALUE),
+        {},
+        TypeError,
+        "weights must be a Tensor, got None",
+    ),
+    "value rank": (
+        slide_attention_values,
+        (WEIGHTS, VALUE[0, 0]),
+        {},
+        ValueError,
+        "value must have 4 to 6 dimensions",
+    ),
+    "value dtype": (slide_attention_values, (WEIGHTS, VALUE.int()), {}, TypeError, "value must be float64, "),
+    "key shape": (
+        slide_attention_logits,
+        (VALUE, VALUE[:, :3]),
+        {},
+        ValueError,
+        "query and key must have one shape",
+    ),
+    "mask shape": (
+        slide_attention_values,
+        (WEIGHTS, VALUE),
+        {"key_mask": torch.ones(1, 5, 4, dtype=torch.bool)},
+        ValueError,
+        r"^key_mask must have the shape \(B, \*map\) = \(1, 4, 5\), got \(1, 5, 4\)$",
+    ),
+    "mask and shift": (
+        slide_attention_values,
+        (WEIGHTS, VALUE),
+        {"shift_bias": torch.zeros(8, 9), "border": "wrap", **MASKED},
+        ValueError,
+        'a shift with a key_mask needs border="zeros"',
+    ),
+    "shift shape": (
+        slide_attention_values,
+        (WEIGHTS, VALUE),
+        {"shift_bias": torch.zeros(9, 8)},
+        ValueError,
+        r"shift_bias must have the shape \(channels, taps\) = \(8, 9\), got \(9, 8\)",
+    ),
+    # Arguments that this function lacks are not named.
+    "shift dtype": (
+        slide_attention_values,
+        (WEIGHTS, VALUE),
+        {"shift_bias": torch.zeros(8, 9).double()},
+        TypeError,
+        "^shift_bias must have the maps' dtype torch.float32 or float32, got torch.float64; use shift_b",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "options", "error", "message"), OF_HALVES.values(), ids=OF_HALVES
+)
+def test_what_does_not_fit_a_half_is_refused(
+    function: Callable[..., Tensor],
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(error, match=message):
+        function(*arguments, **options)

@@ -91,8 +91,7 @@ class ConvolutionAttention(nn.Module):
         super().__init__()
         self.layer, self.merged = layer, merged
         assert isinstance(layer.shift, DeformedShift)
-        assert isinstance(layer.kernel_size, int)
-        fixed = fixed_shift(layer.dim // layer.num_heads, layer.kernel_size)
+        fixed = fixed_shift(layer.dim // layer.num_heads, layer.sides[0])
         self.register_buffer("fixed", fixed)
         self.fixed: Tensor
 
@@ -118,8 +117,7 @@ class UnfoldAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Attend: ``(B, H, W, C) -> (B, H, W, C)``."""
         layer = self.layer
-        assert isinstance(layer.kernel_size, int)
-        out = by_unfold(*layer.heads(x), layer.kernel_size)
+        out = by_unfold(*layer.heads(x), layer.sides[0])
         return layer.proj_drop(layer.proj(out.flatten(3)))
 
 

@@ -23,7 +23,10 @@ Sees = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def sees(problem: Problem) -> Sees:
-    """Whether a query attends to a key, both given by their place in the flat map; as PyTorch asks for it."""
+    """Whether a query attends to a key, both given by their place in the flat map; as PyTorch asks for it.
+
+    Arithmetic, as its own examples: the places that `Axis` knows would be loads in its compiled kernel.
+    """
     axes = [(axis.size, axis.kernel_size, axis.border) for axis in problem.window.axes(problem.map_size)]
 
     def sees_key(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shlex
 import shutil
 import time
@@ -140,7 +139,7 @@ def draw_attention(model: Any, images: Tensor, out: Path) -> None:
     patch = picture.height // weights.shape[0]
     ink = torch.nn.functional.avg_pool2d(images[:1].mean(1, keepdim=True), patch)[0, 0]
     # Away from the border: the window does not reach beyond the image.
-    margin = math.isqrt(weights.shape[-1]) // 2
+    margin = max(layer.sides) // 2
     inner = ink[margin:-margin, margin:-margin]
     row, column = (place + margin for place in divmod(int(inner.argmax()), inner.shape[1]))
     attention_map(

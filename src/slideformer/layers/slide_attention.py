@@ -93,7 +93,7 @@ class SlideAttention(nn.Module):
         self.kernel_size = kernel_size
         self.dilation = dilation
         self.border = border
-        self.axes = len(window.kernel_size)
+        self.sides = window.kernel_size  # of the window along each axis
         self.backend = backend
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.shift: DeformedShift | MergedShift | None = (
@@ -150,7 +150,7 @@ class SlideAttention(nn.Module):
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Project to query, key and value, views of one tensor: ``(B, *map, C) -> 3 (B, *map, G, D)``."""
-        check_window_map(x, self.dim, self.axes)
+        check_window_map(x, self.dim, len(self.sides))
         # As few axes as can be, because some runtimes take 5 at most: the three are split along the heads.
         query, key, value = self.qkv(x).unflatten(-1, (3 * self.num_heads, -1)).chunk(3, dim=-2)
         return query, key, value

@@ -194,7 +194,7 @@ def parameter(name: str, x: Tensor | None, shapes: Shapes, query: Tensor) -> Non
         raise ValueError(f"{name} must have the shape {wanted}, got {tuple(x.shape)}")
     if x.dtype not in (query.dtype, torch.float32):
         raise TypeError(
-            f"{name} must have query's dtype {query.dtype} or float32, got {x.dtype}; use {name}.float()"
+            f"{name} must have the maps' dtype {query.dtype} or float32, got {x.dtype}; use {name}.float()"
         )
 
 
@@ -220,7 +220,7 @@ def mask(x: Tensor | None, key: Tensor) -> None:
         raise TypeError(f"key_mask must be bool, True where a key exists, got {x.dtype}; use key_mask.bool()")
     if x.shape != key.shape[:-2]:
         raise ValueError(
-            f"key_mask must have key's batch and map, {tuple(key.shape[:-2])}, got {tuple(x.shape)}"
+            f"key_mask must have the shape (B, *map) = {tuple(key.shape[:-2])}, got {tuple(x.shape)}"
         )
 
 

@@ -81,16 +81,20 @@ class Tiled(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of every tensor argument."""
         *tensors, offset = ctx.saved_tensors
-        grads = gradients(Call.of(tensors, ctx.window, ctx.scale), offset, grad_outputs[0], ctx.passes)
+        call, of_offset = Call.of(tensors, ctx.window, ctx.scale), ctx.needs_input_grad[len(TENSORS)]
+        grads = gradients(call, offset, grad_outputs[0], ctx.passes, of_offset=of_offset)
         needed = zip((*TENSORS, "offset"), ctx.needs_input_grad, strict=False)
         return (*(grads.get(name) if here else None for name, here in needed), None, None, None)
 
 
-def gradients(call: Call, offset: Tensor | None, grad_output: Tensor, passes: Passes) -> dict[str, Tensor]:
-    """Gradients of the tensors of a call and of its logit offset, by name, each in its own dtype."""
+def gradients(
+    call: Call, offset: Tensor | None, grad_output: Tensor, passes: Passes, *, of_offset: bool
+) -> dict[str, Tensor]:
+    """Gradients of a call's tensors and, if asked, of its logit offset, by name, each in its own dtype."""
     size = call.map_size
     query, key, value = (x.new_empty(x.shape) for x in (call.query, call.key, call.value))
-    total, grad_offset = None, None if offset is None else torch.zeros_like(offset)
+    # As large as the offset, which a mask or a table of biases makes T numbers a position.
+    total, grad_offset = None, torch.zeros_like(offset) if of_offset and offset is not None else None
     for maps, part, tiles in split_into_tiles(call):
         operands = Operands.of(part, of_maps(offset, maps))
         total = Gradients.zeros(operands, total, of_maps(grad_offset, maps))
@@ -120,13 +124,14 @@ def kernels_of(passes: Passes, formula: Callable[[Call], Tensor]) -> Kernels:
         return (tiled(call, passes.offset(call), passes),)
 
     def backward(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Sequence[Tensor]:
-        bias = call.logit_bias
+        names = [name for name, here in zip(TENSORS, wanted, strict=True) if here]
+        bias, of_bias = call.logit_bias, "logit_bias" in names
         with torch.enable_grad():
             bias = None if bias is None else bias.detach().requires_grad_()
             offset = passes.offset(replace(call, logit_bias=bias))
-        grads = gradients(call, None if offset is None else offset.detach(), grad, passes)
-        names = [name for name, here in zip(TENSORS, wanted, strict=True) if here]
-        if "logit_bias" in names and offset is not None and bias is not None:
+        detached = None if offset is None else offset.detach()
+        grads = gradients(call, detached, grad, passes, of_offset=of_bias)
+        if of_bias and offset is not None and bias is not None:
             (grads["logit_bias"],) = torch.autograd.grad(offset, bias, grads["offset"])
         return [grads[name] for name in names]
 

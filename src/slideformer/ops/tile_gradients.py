@@ -20,7 +20,7 @@ class Gradients:
     weight: Tensor | None  # (T, T, D) [input tap, output tap, channel]
     bias: Tensor | None  # (T, D)
     key_bias: Tensor | None
-    offset: Tensor | None  # (T, b, *map, G), a view of the sum for the whole batch
+    offset: Tensor | None  # (T, b, *map, G), a view of the sum for the whole batch; None where unwanted
 
     @classmethod
     def zeros(cls, operands: Operands, earlier: Gradients | None, offset: Tensor | None) -> Gradients:
@@ -29,7 +29,7 @@ class Gradients:
         Args:
             operands: of these maps.
             earlier: sums of earlier maps, where there are some.
-            offset: where the gradients of these maps' logit offset, ``(b, *map, G, T)``, are summed.
+            offset: where the gradients of these maps' logit offset, ``(b, *map, G, T)``, are summed, if any.
         """
         offset = None if offset is None else offset.movedim(-1, 0)
 
