@@ -12,11 +12,15 @@ static int64_t last_tap(const struct axis *axis, int64_t position) {
 
 /* Positions of one remainder form a grid of their own, in which the window slides inward. */
 static void slide_inward(struct axis *axis) {
+  int64_t remainder = 0, place = 0, whole = axis->size / axis->dilation, rest = axis->size % axis->dilation;
   for (int64_t position = 0; position < axis->size; position++) {
-    int64_t remainder = position % axis->dilation, place = position / axis->dilation;
-    int64_t length = (axis->size - remainder + axis->dilation - 1) / axis->dilation;
+    int64_t length = whole + (remainder < rest);
     int64_t first = larger_of(0, smaller_of(place - axis->taps / 2, length - axis->taps));
     axis->start[position] = first * axis->dilation + remainder;
+    if (++remainder == axis->dilation) {
+      remainder = 0;
+      place++;
+    }
   }
 }
 

@@ -29,8 +29,9 @@ static void clear_missing(const struct cache *cache, int64_t line) {
   int64_t first = line % cache->slots * cache->width;
   const struct split *split = cache->piece.box->axis[COLUMNS];
   for (int64_t column = first; column <= first + split->to - split->from; column++) {
-    clear_where(cache->missing[column] < 0, cache->grad_key + column * cache->keys, cache->keys);
-    clear_where(cache->missing[column] < 0, cache->grad_value + column * cache->values, cache->values);
+    if (cache->missing[column] == 0) continue;
+    clear(cache->grad_key + column * cache->keys, cache->keys);
+    clear(cache->grad_value + column * cache->values, cache->values);
   }
 }
 

@@ -151,7 +151,9 @@ static void load_line(const struct cache *cache, const struct slideformer_map *m
   }
   if (!cache->missing || !cache->lacks[line % cache->slots]) return;
   const float *missing = cache->missing + line % cache->slots * cache->width;
-  for (int64_t i = 0; i <= split->to - split->from; i++) clear_where(missing[i] < 0, first + i * pitch, pitch);
+  for (int64_t i = 0; i <= split->to - split->from; i++) {
+    if (missing[i] < 0) clear(first + i * pitch, pitch);
+  }
 }
 
 static void load_lines(struct cache *cache, int64_t highest) {

@@ -103,10 +103,9 @@ static inline void load_row(struct row row, int64_t width, int64_t channels, flo
   }
 }
 
-/* Zeros instead of whole vectors, NaN or not, without a branch, which could not be foreseen. */
-static inline void clear_where(int here, float *x, int64_t count) {
-  ivec keep = (ivec){0} - !here;
-  for (int64_t c = 0; c < count; c += LANES) store(x + c, (vec)((ivec)load(x + c) & keep));
+/* Zeros in whole vectors. */
+static inline void clear(float *x, int64_t count) {
+  for (int64_t c = 0; c < count; c += LANES) store(x + c, (vec){0});
 }
 
 static inline void store_row(const float *from, int64_t pitch, int64_t width, int64_t channels, struct row row) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "pages.h"
 #include "threads.h"
 
 struct isa {
@@ -55,6 +56,17 @@ static char *lay_out(struct plan *plan, struct arena *arena, int threads) {
   return take(arena, threads, plan->scratch_bytes);
 }
 
+static void prepare_memory(const struct slideformer_call *call, int backward, void *scratch, size_t bytes) {
+  use_huge_pages(scratch, bytes);
+  if (!backward) {
+    use_huge_pages_for_map(&call->output, call, call->value_channels);
+    return;
+  }
+  use_huge_pages_for_map(&call->grad_query, call, call->channels);
+  use_huge_pages_for_map(&call->grad_key, call, call->channels);
+  use_huge_pages_for_map(&call->grad_value, call, call->value_channels);
+}
+
 static int32_t run(const struct slideformer_call *call, int backward, int64_t *bytes) {
   if (call->version != SLIDEFORMER_VERSION) return SLIDEFORMER_WRONG_VERSION;
   const struct kernels *kernels = find_isa().kernels;
@@ -72,6 +84,7 @@ static int32_t run(const struct slideformer_call *call, int backward, int64_t *b
     } else if (!(memory = malloc(arena.used + 64))) {
       status = SLIDEFORMER_NO_MEMORY;
     } else {
+      prepare_memory(call, backward, memory, arena.used + 64);
       if (call->poison) memset(memory, 0xff, arena.used + 64);
       arena = (struct arena){memory + (64 - (uintptr_t)memory % 64), 0};
       char *scratch = lay_out(&plan, &arena, threads);
