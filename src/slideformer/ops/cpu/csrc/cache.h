@@ -46,7 +46,7 @@ struct cache {
   float *missing;            /* (slots, width): minus infinity where a key does not exist, else 0 */
   uint8_t *lacks;            /* (slots): whether a row lacks keys */
   const float **missing_tap; /* (T), as key_tap */
-  float *masked_offset;        /* (W, lanes): what is added to the logits of a row that a mask concerns */
+  float *masked_offset;        /* (W, lanes): what a mask adds to the logits of the row at hand */
   int is_masked;               /* whether one concerns the row at hand */
   float *shift_bias, *grad_shift_bias; /* (T padded, keys), or NULL */
   float *key_bias, *grad_key_bias;     /* (lanes), or NULL */
@@ -82,10 +82,10 @@ static inline struct start line_start(const struct plan *plan, struct piece piec
   return (struct start){{piece.batch, plane, row, axis_place(&axis[COLUMNS], column), piece.head}};
 }
 
-/* What is added to the logits of a position. */
-static inline const float *offset_of(const struct cache *cache, int64_t x) {
-  if (cache->is_masked) return cache->masked_offset + x * cache->lanes;
-  return cache->logit_offset + cache->variant[x] * cache->lanes;
+/* What is added to the logits of a position, from tap t on. */
+INLINE vec offset_at(const struct cache *cache, int64_t x, int64_t t) {
+  vec offset = load(cache->logit_offset + cache->variant[x] * cache->lanes + t);
+  return cache->is_masked ? offset + load(cache->masked_offset + x * cache->lanes + t) : offset;
 }
 
 /* Fetch a position of the rows ahead. A few lines at a time, between the sums: many at once wait for each other. */

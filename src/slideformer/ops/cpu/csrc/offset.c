@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is added to the logits: a bias, and minus infinity for taps that are left out. The same for all columns whose
- * taps have the same places, and so a small table; but where a mask concerns a row, by position. */
+ * taps have the same places, and so a small table; what a mask leaves out comes to it by position. */
 #include "cache.h"
 
 /* A position that stands for all of a variant, and the places of its taps in a logit bias by relative position. */
@@ -60,28 +60,25 @@ void NAMED(slideformer_offset_flush)(struct cache *cache) {
   memset(cache->grad_logit_offset, 0, (size_t)(plan->variants * cache->lanes) * sizeof(float));
 }
 
+typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
+
 /* Minus infinity for the taps of a position that read nothing. Taps of one row of the window lie side by side where
- * they are not dilated: whole vectors are copied, each over what the one before has too many of. */
-static void mask_position(const struct cache *cache, int64_t x, float *to) {
-  const struct axis *columns = &cache->plan->axis[COLUMNS];
+ * they are not dilated: they are copied by fours, each over what the one before has too many of. */
+static void mask_position(const struct cache *cache, int64_t x, int64_t together, float *to) {
   int64_t taps = cache->plan->taps, place = cache->place[x];
-  /* Where a window is longer than the map, its outermost offsets are cut to one. */
-  int side_by_side = columns->dilation == 1 && axis_reach(columns) == columns->taps - 1;
-  int64_t together = side_by_side ? columns->taps : 1;
   for (int64_t t = 0; t < taps; t += together) {
     const float *from = cache->missing_tap[t] + place;
-    for (int64_t i = 0; i < together; i += LANES) store(to + t + i, load(from + i));
+    for (int64_t i = 0; i < together; i += 4) *(four *)(to + t + i) = *(const four *)(from + i);
   }
-  store(to + taps, (vec){0});
+  for (int64_t t = taps; t < cache->lanes; t += 4) *(four *)(to + t) = (four){0};
 }
 
 static void mask_row(struct cache *cache) {
-  int64_t lanes = cache->lanes;
-  for (int64_t x = 0; x < cache->count; x++) mask_position(cache, x, cache->masked_offset + x * lanes);
+  const struct axis *columns = &cache->plan->axis[COLUMNS];
+  /* Where a window is longer than the map, its outermost offsets are cut to one. */
+  int side_by_side = columns->dilation == 1 && axis_reach(columns) == columns->taps - 1;
   for (int64_t x = 0; x < cache->count; x++) {
-    const float *from = cache->logit_offset + cache->variant[x] * lanes;
-    float *to = cache->masked_offset + x * lanes;
-    for (int64_t t = 0; t < lanes; t += LANES) store(to + t, load(to + t) + load(from + t));
+    mask_position(cache, x, side_by_side ? columns->taps : 1, cache->masked_offset + x * cache->lanes);
   }
 }
 

@@ -73,7 +73,6 @@ static inline void weights_of(const struct cache *cache, int64_t first, int64_t 
   int64_t lanes = cache->lanes;
   for (int64_t x = first; x < first + count; x++, y += lanes) {
     const float *query = cache->query.data + x * cache->query.pitch;
-    const float *offset = offset_of(cache, x);
     vec query_sum = {0}, most = splat(-INFINITY), sum = {0};
     if (cache->key_bias) {
       for (int64_t c = 0; c < cache->keys; c += LANES) query_sum += load(query + c);
@@ -82,7 +81,8 @@ static inline void weights_of(const struct cache *cache, int64_t first, int64_t 
     for (int64_t t = 0; t < lanes; t += LANES) {
       vec logit = load(y + t);
       if (cache->key_bias) logit += query_sum * load(cache->key_bias + t);
-      logit = or_minus_infinity(load(offset + t), logit * scale + load(offset + t));
+      vec offset = offset_at(cache, x, t);
+      logit = or_minus_infinity(offset, logit * scale + offset);
       store(y + t, logit);
       most = larger(logit, most);
     }

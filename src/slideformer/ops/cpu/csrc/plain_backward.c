@@ -55,7 +55,7 @@ static void logits_backward(const struct cache *cache, int64_t first, int64_t co
     query_sum = sum_lanes(query_sum);
     for (int64_t t = 0; t < lanes; t += LANES) {
       vec grad = load(grads + t);
-      grad = whole ? load(weights + t) * (grad - mean) : where_finite(load(offset_of(cache, x) + t), grad);
+      grad = whole ? load(weights + t) * (grad - mean) : where_finite(offset_at(cache, x, t), grad);
       store(offset + t, load(offset + t) + grad);
       grad *= scale;
       store(grads + t, grad);

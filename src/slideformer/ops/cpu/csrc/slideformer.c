@@ -58,10 +58,14 @@ static char *lay_out(struct plan *plan, struct arena *arena, int threads) {
 
 static void prepare_memory(const struct slideformer_call *call, int backward, void *scratch, size_t bytes) {
   use_huge_pages(scratch, bytes);
+  int64_t weights = call->part == SLIDEFORMER_WHOLE ? 0 : call->batch * call->heads * (int64_t)sizeof(float);
+  for (int a = 0; a < SLIDEFORMER_AXES; a++) weights *= call->size[a] * call->kernel_size[a];
   if (!backward) {
     use_huge_pages_for_map(&call->output, call, call->value_channels);
+    if (call->part == SLIDEFORMER_LOGITS) use_huge_pages(call->weights, (size_t)weights);
     return;
   }
+  if (call->part == SLIDEFORMER_VALUES) use_huge_pages(call->grad_weights, (size_t)weights);
   use_huge_pages_for_map(&call->grad_query, call, call->channels);
   use_huge_pages_for_map(&call->grad_key, call, call->channels);
   use_huge_pages_for_map(&call->grad_value, call, call->value_channels);
