@@ -150,15 +150,14 @@ def test_the_operators_keep_pytorchs_contract(case: Case) -> None:
 
 @needs_library
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the check's own
-@pytest.mark.parametrize("half", ["logits", "values"])
+@pytest.mark.parametrize("half", ["logits", "weights", "values"])
 def test_the_operators_of_the_halves_keep_pytorchs_contract(half: str) -> None:
     case = Case(3, 1, ("clamp", "wrap"), (3, 5), 2, 20, ("relative",), False, masked=0.3)
     tensors = case.tensors(torch.float32) | {"key_mask": case.mask()}
-    if half == "logits":
-        forward, backward = halves.cpu_logits, halves.cpu_logits_backward
+    forward, backward = getattr(halves, f"cpu_{half}"), getattr(halves, f"cpu_{half}_backward")
+    if half != "values":
         tensors["value"] = no_channels(tensors["value"])
     else:
-        forward, backward = halves.cpu_values, halves.cpu_values_backward
         weights = torch.rand(*tensors["query"].shape[:-1], 9, requires_grad=True)
         tensors |= {"query": weights, "key": no_channels(tensors["key"]), "logit_bias": None}
     arguments = [tensors.get(name) for name in TENSORS]

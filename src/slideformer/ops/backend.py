@@ -12,8 +12,8 @@ from torch import Tensor
 from slideformer.ops import conv, cpu, matmul, reference, shift, triton, unfold
 from slideformer.ops.call import Call
 
-# The operator or one of its halves: a field of `Backend`.
-Part = Literal["attend", "logits", "values"]
+# The operator or one of its halves, the first with its softmax or without: a field of `Backend`.
+Part = Literal["attend", "logits", "weights", "values"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Backend:
         one_hot: whether it multiplies by a one-hot kernel where nothing is deformed.
         masks: whether it takes what a mask hides as it is; others get zeros there.
         logits: computes the first half of the operator alone, None where it cannot.
+        weights: computes their softmax, too; None where that is taken of the logits.
         values: computes the second half alone, likewise.
     """
 
@@ -44,6 +45,7 @@ class Backend:
     one_hot: bool = False
     masks: bool = False
     logits: Callable[[Call], Tensor] | None = None
+    weights: Callable[[Call], Tensor] | None = None
     values: Callable[[Call], Tensor] | None = None
 
 
@@ -70,6 +72,7 @@ BACKENDS: tuple[Backend, ...] = (
         automatic=True,
         masks=True,
         logits=cpu.logits,
+        weights=cpu.weights,
         values=cpu.values,
     ),
     Backend(

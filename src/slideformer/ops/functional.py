@@ -213,6 +213,8 @@ def slide_attention_weights(
     options = (kernel_size, dilation, border)
     parameters = (shift_weight, shift_bias, key_bias, logit_bias)
     call = logits_call(query, key, options, parameters, scale, key_mask, backend)
+    if table.select(call, backend, "logits").weights is not None:
+        return computed(call, backend, "weights")
     logits = computed(call, backend, "logits")
     with own_precision(query):
         return call.softmax(logits)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two halves of the operator by the kernels in C, as PyTorch operators.
+"""The two halves of the operator by the kernels in C, as PyTorch operators; the first also with its softmax.
 
 A half is a call in which one map has no channels. Weights, logits and their gradients are dense arrays in
 float32, ``(B, *map, G, T)``; a gradient of the logit of a tap that is left out is not read.
@@ -29,30 +29,36 @@ from slideformer.ops.derivatives import Kernels, Tensors
 from slideformer.ops.flat import ARGUMENTS, call_of, count_half, differentiable, flat, no_second_derivative
 
 # As in csrc/slideformer.h, where 0 is the operator as one.
-LOGITS, VALUES = 1, 2
+LOGITS, VALUES, WEIGHTS = 1, 2, 3
 
 
 def run(
-    direction: str, call: Call, maps: dict[str, Tensor], arrays: dict[str, Tensor], grads: dict[str, Tensor]
+    direction: str,
+    part: int,
+    call: Call,
+    maps: dict[str, Tensor],
+    arrays: dict[str, Tensor],
+    grads: dict[str, Tensor],
 ) -> None:
     """Run the kernels of one half.
 
     Args:
         direction: ``"forward"`` or ``"backward"``.
+        part: `LOGITS`, `WEIGHTS` or `VALUES`.
         call: the half.
         maps: by name.
         arrays: weights and their gradient, by name, dense and in float32.
         grads: of the optional tensors, by name, in float32.
     """
-    parameters, has_values = float_parameters(call), call.value.shape[-1] > 0
+    parameters = float_parameters(call)
     pointers = {**arrays, **{f"grad_{name}": x for name, x in grads.items()}}
     numbers = {
-        "part": VALUES if has_values else LOGITS,
+        "part": part,
         **fields_of(call, parameters),
         **{name: x.data_ptr() for name, x in pointers.items()},
     }
     # The query of a sum of values are its weights: they have no say in dtype and channels.
-    sizes = readable_mask(replace(call, query=call.value) if has_values else call)
+    sizes = readable_mask(replace(call, query=call.value) if part == VALUES else call)
     library.run(direction, library.c_call(sizes, maps=maps, numbers=numbers))
 
 
@@ -81,30 +87,51 @@ def all_gradients(call: Call, found: dict[str, Tensor]) -> list[Tensor]:
     ]
 
 
-@torch.library.custom_op("slideformer::cpu_logits", mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
-def cpu_logits(*arguments: Any) -> Tensor:
-    """The logits ``(B, *map, G, T)``."""
+def first_half(part: int, arguments: tuple[Any, ...]) -> Tensor:
+    """The logits or the weights ``(B, *map, G, T)``."""
     call = call_of(*arguments)
-    logits = empty_weights(call.query, call.window.taps)
+    found = empty_weights(call.query, call.window.taps)
     maps = {"query": readable(call.query), "key": readable(call.key)}
-    run("forward", call, maps, {"weights": logits}, {})
-    return logits
+    run("forward", part, call, maps, {"weights": found}, {})
+    return found
 
 
-@torch.library.custom_op(
-    "slideformer::cpu_logits_backward",
-    mutates_args=(),
-    schema=f"(Tensor grad_logits, {ARGUMENTS}) -> Tensor[]",
-)
-def cpu_logits_backward(grad_logits: Tensor, *arguments: Any) -> list[Tensor]:
-    """Gradients of every tensor of a call of logits that is there, in order."""
+def first_half_backward(part: int, grad: Tensor, arguments: tuple[Any, ...]) -> list[Tensor]:
+    """Gradients of every tensor of a call of logits or weights that is there, in order."""
     call = call_of(*arguments)
     maps = {"query": readable(call.query), "key": readable(call.key)}
     grad_maps = {name: x.new_empty(x.shape) for name, x in maps.items()}
     grads = empty_gradients(call)
     maps |= {f"grad_{name}": x for name, x in grad_maps.items()}
-    run("backward", call, maps, {"grad_weights": dense(grad_logits)}, grads)
+    run("backward", part, call, maps, {"grad_weights": dense(grad)}, grads)
     return all_gradients(call, {**grad_maps, **grads})
+
+
+GRADIENTS = f"(Tensor grad, {ARGUMENTS}) -> Tensor[]"
+
+
+@torch.library.custom_op("slideformer::cpu_logits", mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
+def cpu_logits(*arguments: Any) -> Tensor:
+    """The logits."""
+    return first_half(LOGITS, arguments)
+
+
+@torch.library.custom_op("slideformer::cpu_logits_backward", mutates_args=(), schema=GRADIENTS)
+def cpu_logits_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    """Gradients of a call of logits."""
+    return first_half_backward(LOGITS, grad, arguments)
+
+
+@torch.library.custom_op("slideformer::cpu_weights", mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
+def cpu_weights(*arguments: Any) -> Tensor:
+    """The weights."""
+    return first_half(WEIGHTS, arguments)
+
+
+@torch.library.custom_op("slideformer::cpu_weights_backward", mutates_args=(), schema=GRADIENTS)
+def cpu_weights_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    """Gradients of a call of weights."""
+    return first_half_backward(WEIGHTS, grad, arguments)
 
 
 @torch.library.custom_op("slideformer::cpu_values", mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
@@ -113,16 +140,12 @@ def cpu_values(*arguments: Any) -> Tensor:
     call = call_of(*arguments)
     output = call.value.new_empty(call.value.shape)
     maps = {"value": readable(call.value), "output": output}
-    run("forward", call, maps, {"weights": dense(call.query)}, {})
+    run("forward", VALUES, call, maps, {"weights": dense(call.query)}, {})
     return output
 
 
-@torch.library.custom_op(
-    "slideformer::cpu_values_backward",
-    mutates_args=(),
-    schema=f"(Tensor grad_output, {ARGUMENTS}) -> Tensor[]",
-)
-def cpu_values_backward(grad_output: Tensor, *arguments: Any) -> list[Tensor]:
+@torch.library.custom_op("slideformer::cpu_values_backward", mutates_args=(), schema=GRADIENTS)
+def cpu_values_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     """Gradients of every tensor of a call of values that is there, in order."""
     call = call_of(*arguments)
     weights = dense(call.query)
@@ -130,14 +153,15 @@ def cpu_values_backward(grad_output: Tensor, *arguments: Any) -> list[Tensor]:
     grads = empty_gradients(call)
     maps = {
         "value": readable(call.value),
-        "grad_output": readable(grad_output),
+        "grad_output": readable(grad),
         "grad_value": grad_value,
     }
-    run("backward", call, maps, {"weights": weights, "grad_weights": grad_weights}, grads)
+    run("backward", VALUES, call, maps, {"weights": weights, "grad_weights": grad_weights}, grads)
     return all_gradients(call, {"query": grad_weights, "value": grad_value, **grads})
 
 
 @cpu_logits.register_fake
+@cpu_weights.register_fake
 def _(*arguments: Any) -> Tensor:
     call = call_of(*arguments)
     return empty_weights(call.query, call.window.taps)
@@ -180,12 +204,20 @@ def kernels_of(forward: Any, backward: Any, half: str, formula: Callable[[Call],
 
 
 OF_LOGITS = kernels_of(cpu_logits, cpu_logits_backward, "logits", shift.logits)
+OF_WEIGHTS = kernels_of(
+    cpu_weights, cpu_weights_backward, "logits", lambda call: call.softmax(shift.logits(call))
+)
 OF_VALUES = kernels_of(cpu_values, cpu_values_backward, "output", shift.values)
 
 
 def logits(call: Call) -> Tensor:
     """The logits by the kernels."""
     return derivatives.attend(call, OF_LOGITS)
+
+
+def weights(call: Call) -> Tensor:
+    """The softmax of the logits by the kernels."""
+    return derivatives.attend(call, OF_WEIGHTS)
 
 
 def values(call: Call) -> Tensor:

@@ -96,7 +96,7 @@ static inline void give_chunk(const struct cache *cache, const float *y, int64_t
   give_weights(cache, y, CHUNK, 1, first, count, given);
 }
 
-/* Finish the logits of a chunk and, where values are summed, make them weights, in place; 0 for the taps beyond T. */
+/* Finish the logits of a chunk and perhaps make them weights, in place; 0 for the taps beyond T. */
 static inline void weights_of(const struct cache *cache, struct line query, int64_t count, float *y) {
   int64_t taps = cache->plan->taps, padded = cache->plan->blocks * TAPS;
   float scale = (float)cache->plan->call->scale;
@@ -110,7 +110,7 @@ static inline void weights_of(const struct cache *cache, struct line query, int6
       store(y + t * CHUNK, logit);
       most = larger(logit, most);
     }
-    if (!cache->plan->values) continue;
+    if (!cache->plan->softmax) continue;
     for (int64_t t = 0; t < taps; t++) {
       vec e = exp_negative(load(y + t * CHUNK) - most);
       store(y + t * CHUNK, e);

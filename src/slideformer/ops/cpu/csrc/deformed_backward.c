@@ -11,18 +11,18 @@
 static void logits_backward(const struct cache *cache, struct line query, int64_t count, struct line grad_query) {
   float scale = (float)cache->plan->call->scale;
   int64_t taps = cache->plan->taps, padded = cache->plan->blocks * TAPS;
-  int whole = cache->plan->values; /* else the gradients are those of the logits */
+  int softmax = cache->plan->softmax; /* else the gradients are those of the logits */
   for (int64_t first = 0; first < count; first += LANES) {
     const float *weights = cache->weights + first;
     float *grads = cache->grad_logits + first;
     int64_t some = smaller_of(LANES, count - first);
     vec mean = {0}, from_bias = {0}, query_sum = {0};
     if (cache->key_bias) query_sum = query_sums(cache, line_from(query, first), some);
-    for (int64_t t = 0; t < taps && whole; t++) mean += load(weights + t * CHUNK) * load(grads + t * CHUNK);
+    for (int64_t t = 0; t < taps && softmax; t++) mean += load(weights + t * CHUNK) * load(grads + t * CHUNK);
     for (int64_t t = 0; t < taps; t++) {
       /* Lanes beyond the positions have no gradient: theirs are sums over no channel. */
       vec grad = load(grads + t * CHUNK);
-      if (whole) grad = load(weights + t * CHUNK) * (grad - mean);
+      if (softmax) grad = load(weights + t * CHUNK) * (grad - mean);
       if (cache->plan->call->logit_bias) cache->grad_logit_offset[t] += sum_lanes(grad)[0];
       grad *= scale;
       store(grads + t * CHUNK, grad);
@@ -100,7 +100,7 @@ void NAMED(slideformer_deformed_backward_row)(struct cache *cache) {
     int64_t count = smaller_of(CHUNK, cache->count - first), at = first * cache->keys;
     struct line query = line_from(cache->query, first), grad_query = line_from(cache->grad_query, first);
     struct line grad_output = line_from(cache->grad_output, first);
-    if (plan->logits && plan->values) {
+    if (plan->softmax) {
       contract_chunk(cache, query, cache->key_tap, at, count, first, weights);
       weights_of(cache, query, count, weights);
     }

@@ -67,7 +67,7 @@ INLINE vec or_minus_infinity(vec offset, vec x) {
   return (vec)(((ivec)offset & left_out) | ((ivec)x & ~left_out));
 }
 
-/* Finish the logits of a chunk of positions and, where values are summed, make them weights, in place. */
+/* Finish the logits of a chunk of positions and perhaps make them weights, in place. */
 static inline void weights_of(const struct cache *cache, int64_t first, int64_t count, float *y) {
   float scale = (float)cache->plan->call->scale;
   int64_t lanes = cache->lanes;
@@ -86,7 +86,7 @@ static inline void weights_of(const struct cache *cache, int64_t first, int64_t 
       store(y + t, logit);
       most = larger(logit, most);
     }
-    if (!cache->plan->values) continue;
+    if (!cache->plan->softmax) continue;
     most = largest_lane(most);
     if (cache->is_masked) most = larger(splat(-FLT_MAX), most); /* a position that sees nothing has no weights */
     for (int64_t t = 0; t < lanes; t += LANES) {

@@ -42,20 +42,20 @@ INLINE vec where_finite(vec other, vec x) { return (vec)((ivec)x & (other > spla
 static void logits_backward(const struct cache *cache, int64_t first, int64_t count) {
   float scale = (float)cache->plan->call->scale;
   int64_t lanes = cache->lanes;
-  int whole = cache->plan->values; /* else the gradients are those of the logits */
+  int softmax = cache->plan->softmax; /* else the gradients are those of the logits */
   for (int64_t x = first; x < first + count; x++) {
     const float *weights = cache->weights + (x - first) * lanes, *query = cache->query.data + x * cache->query.pitch;
     float *grads = cache->grad_logits + (x - first) * lanes;
     float *grad_query = cache->grad_query.data + x * cache->grad_query.pitch;
     float *offset = cache->grad_logit_offset + cache->variant[x] * lanes;
     vec mean = {0}, query_sum = {0}, from_bias = {0};
-    for (int64_t t = 0; t < lanes && whole; t += LANES) mean += load(weights + t) * load(grads + t);
+    for (int64_t t = 0; t < lanes && softmax; t += LANES) mean += load(weights + t) * load(grads + t);
     mean = sum_lanes(mean);
     for (int64_t c = 0; c < cache->keys && cache->key_bias; c += LANES) query_sum += load(query + c);
     query_sum = sum_lanes(query_sum);
     for (int64_t t = 0; t < lanes; t += LANES) {
       vec grad = load(grads + t);
-      grad = whole ? load(weights + t) * (grad - mean) : where_finite(offset_at(cache, x, t), grad);
+      grad = softmax ? load(weights + t) * (grad - mean) : where_finite(offset_at(cache, x, t), grad);
       store(offset + t, load(offset + t) + grad);
       grad *= scale;
       store(grads + t, grad);
@@ -108,7 +108,7 @@ static void chunk_backward(const struct cache *cache, int64_t first, int64_t cou
   for (int64_t x = first; x < first + count; x++, y += cache->lanes, grads += cache->lanes) {
     const float *bias = cache->shift_bias;
     fetch(cache, x);
-    if (plan->logits && plan->values) {
+    if (plan->softmax) {
       const float *query = cache->query.data + x * cache->query.pitch;
       dots_of_size(query, cache->key_tap, cache->place[x] * keys, bias, taps, keys / LANES, y);
     }
@@ -117,11 +117,9 @@ static void chunk_backward(const struct cache *cache, int64_t first, int64_t cou
       dots_of_size(grad_output, cache->value_tap, cache->place[x] * values, bias, taps, values / LANES, grads);
     }
   }
-  if (plan->logits && plan->values) {
-    weights_of(cache, first, count, cache->weights);
-  } else if (plan->logits) {
-    take_chunk(cache, cache->given_grads, first, count, cache->grad_logits);
-  } else {
+  if (plan->softmax) weights_of(cache, first, count, cache->weights);
+  if (!plan->values) take_chunk(cache, cache->given_grads, first, count, cache->grad_logits);
+  if (!plan->logits) {
     take_chunk(cache, cache->given_weights, first, count, cache->weights);
     give_chunk(cache, cache->grad_logits, first, count, cache->given_grads);
   }

@@ -174,7 +174,8 @@ void plan_add_partials(const struct plan *plan) {
 int plan_open(struct plan *plan, const struct slideformer_call *call, int backward, int64_t lanes) {
   *plan = (struct plan){.call = call, .backward = backward, .deformed = call->shift_weight != NULL};
   plan->logits = call->part != SLIDEFORMER_VALUES;
-  plan->values = call->part != SLIDEFORMER_LOGITS;
+  plan->values = call->part == SLIDEFORMER_WHOLE || call->part == SLIDEFORMER_VALUES;
+  plan->softmax = call->part == SLIDEFORMER_WHOLE || call->part == SLIDEFORMER_WEIGHTS;
   plan->taps = 1;
   for (int a = 0; a < AXES; a++) {
     plan->taps *= call->kernel_size[a];

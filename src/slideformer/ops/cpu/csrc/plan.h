@@ -34,6 +34,7 @@ struct plan {
   const struct slideformer_call *call;
   int backward, deformed;
   int logits, values; /* which halves are computed: both, or one */
+  int softmax;        /* whether logits become weights */
   int excludes;       /* whether keys that do not exist are left out of the softmax */
   int64_t taps, blocks; /* T, and blocks of TAPS that hold them */
   int64_t lanes, vectors; /* of a vector, and vectors that hold the D channels */

@@ -62,7 +62,7 @@ static void prepare_memory(const struct slideformer_call *call, int backward, vo
   for (int a = 0; a < SLIDEFORMER_AXES; a++) weights *= call->size[a] * call->kernel_size[a];
   if (!backward) {
     use_huge_pages_for_map(&call->output, call, call->value_channels);
-    if (call->part == SLIDEFORMER_LOGITS) use_huge_pages(call->weights, (size_t)weights);
+    if (call->part != SLIDEFORMER_VALUES) use_huge_pages(call->weights, (size_t)weights);
     return;
   }
   if (call->part == SLIDEFORMER_VALUES) use_huge_pages(call->grad_weights, (size_t)weights);

@@ -21,8 +21,8 @@
 
 enum { SLIDEFORMER_FLOAT32, SLIDEFORMER_FLOAT16, SLIDEFORMER_BFLOAT16 };
 enum { SLIDEFORMER_ZEROS, SLIDEFORMER_MASK, SLIDEFORMER_CLAMP, SLIDEFORMER_WRAP };
-/* The whole operator, its logits from queries and keys, or its output from weights and values. */
-enum { SLIDEFORMER_WHOLE, SLIDEFORMER_LOGITS, SLIDEFORMER_VALUES };
+/* The whole operator, its logits or weights from queries and keys, or its output from weights and values. */
+enum { SLIDEFORMER_WHOLE, SLIDEFORMER_LOGITS, SLIDEFORMER_VALUES, SLIDEFORMER_WEIGHTS };
 enum { SLIDEFORMER_OK, SLIDEFORMER_WRONG_VERSION, SLIDEFORMER_NO_MEMORY, SLIDEFORMER_UNKNOWN_ISA };
 enum { SLIDEFORMER_AXES = 3 };
 
