@@ -60,6 +60,12 @@ def forward_flops(*arguments: Any, **outputs: Any) -> int:
     return 2 * (found.logits + found.output)
 
 
+def keep_arguments(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Keep the arguments of a fused operator for its backward pass."""
+    ctx.save_for_backward(*inputs[:COUNT])
+    ctx.options = inputs[COUNT:]
+
+
 def count_half(forward: Any, backward: Any, half: str) -> None:
     """Teach FLOP counters the operators of a half, whose multiply-adds have this name.
 

@@ -21,12 +21,19 @@ from slideformer.ops.cpu.operators import (
     chosen,
     fields_of,
     float_parameters,
-    keep_arguments,
     readable,
     readable_mask,
 )
 from slideformer.ops.derivatives import Kernels, Tensors
-from slideformer.ops.flat import ARGUMENTS, call_of, count_half, differentiable, flat, no_second_derivative
+from slideformer.ops.flat import (
+    ARGUMENTS,
+    call_of,
+    count_half,
+    differentiable,
+    flat,
+    keep_arguments,
+    no_second_derivative,
+)
 
 # As in csrc/slideformer.h, where 0 is the operator as one.
 LOGITS, VALUES, WEIGHTS = 1, 2, 3

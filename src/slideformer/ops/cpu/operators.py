@@ -26,6 +26,7 @@ from slideformer.ops.flat import (
     differentiable,
     flat,
     forward_flops,
+    keep_arguments,
     multiply_adds,
     no_second_derivative,
 )
@@ -92,12 +93,6 @@ def _(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Tensor:
 def _(grad_output: Tensor, *arguments: Any) -> list[Tensor]:
     tensors = arguments[:COUNT]
     return [x.new_empty(x.shape) for x, here in zip(tensors, differentiable(tensors), strict=True) if here]
-
-
-def keep_arguments(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """Keep the arguments for the backward pass."""
-    ctx.save_for_backward(*inputs[:COUNT])
-    ctx.options = inputs[COUNT:]
 
 
 def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:

@@ -21,7 +21,14 @@ from torch import Tensor
 from slideformer.ops import derivatives, shift
 from slideformer.ops.call import TENSORS, Call
 from slideformer.ops.derivatives import Kernels, Tensors
-from slideformer.ops.flat import ARGUMENTS, COUNT, call_of, count_half, flat, no_second_derivative
+from slideformer.ops.flat import (
+    ARGUMENTS,
+    call_of,
+    count_half,
+    flat,
+    keep_arguments,
+    no_second_derivative,
+)
 from slideformer.ops.triton import gradients, launch
 from slideformer.ops.triton.launch import Sizes, dense
 from slideformer.ops.triton.operators import empty_gradients
@@ -224,10 +231,6 @@ def fake_gradients(grad: Tensor, *arguments: Any) -> list[Tensor]:
 def kernels_of(forward: Any, backward: Any, half: str, formula: Callable[[Call], Tensor]) -> Kernels:
     """The passes of a half by its two operators, which learn their derivatives and their cost here."""
 
-    def keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:COUNT])
-        ctx.options = inputs[COUNT:]
-
     def derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         tensors = ctx.saved_tensors
         wanted = [x is not None and here for x, here in zip(tensors, ctx.needs_input_grad, strict=False)]
@@ -238,7 +241,7 @@ def kernels_of(forward: Any, backward: Any, half: str, formula: Callable[[Call],
         found = backward(grad, *flat(call), list(wanted))
         return [x for x, here in zip(found, wanted, strict=True) if here]
 
-    forward.register_autograd(derive, setup_context=keep)
+    forward.register_autograd(derive, setup_context=keep_arguments)
     backward.register_fake(fake_gradients)
     backward.register_autograd(no_second_derivative("triton"))
     count_half(forward, backward, half)

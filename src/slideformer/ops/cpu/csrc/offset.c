@@ -3,7 +3,7 @@
  * taps have the same places, and so a small table; what a mask leaves out comes to it by position. */
 #include "cache.h"
 
-/* A position that stands for all of a variant, and the places of its taps in a logit bias by relative position. */
+/* A position that represents all of a variant, and the places of its taps in a logit bias by relative position. */
 struct stand_in {
   int64_t position[AXES], relative[AXES];
 };
