@@ -217,6 +217,18 @@ def test_large_logits_stay_finite_in_half_precision() -> None:
     torch.testing.assert_close(output, query)
 
 
+def test_a_query_that_sees_nothing_gets_zeros_whatever_it_is() -> None:
+    query, key, value = (x.requires_grad_() for x in torch.randn(3, 1, 6, 1, 16))
+    with torch.no_grad():
+        query[0, 0] = torch.nan
+    exists = torch.tensor([[False] * 4 + [True, False]])
+    output = slide_attention(query, key, value, border="mask", key_mask=exists, backend="triton")
+    grads = torch.autograd.grad(output.sum(), (query, key, value))
+    assert not output[0, 0].any()
+    assert not grads[0][0, 0].any()
+    assert all(grad.isfinite().all() for grad in grads)
+
+
 COMPACT = replace(CLAMP, size=(2, 3), heads=1, contiguous=True)
 
 
