@@ -5,31 +5,54 @@ static int in_place(const struct slideformer_call *call, int64_t channels) {
   return call->dtype == SLIDEFORMER_FLOAT32 && channels % LANES == 0;
 }
 
-static int64_t longest_row(const struct plan *plan, int padded) {
-  int64_t longest = 1;
-  for (int64_t s = 0; s < plan->axis[COLUMNS].splits; s++) {
-    const struct split *split = &plan->axis[COLUMNS].split[s];
-    longest = larger_of(longest, padded ? split->to - split->from + 1 : split->end - split->first);
+/* What is held of each head that a piece may have, head after head. */
+static void lay_out_heads(struct cache *cache, struct arena *arena) {
+  const struct plan *plan = cache->plan;
+  int64_t heads = plan->group, keys = cache->slots * cache->width * cache->keys;
+  int64_t values = cache->slots * cache->width * cache->values, table = plan->variants * cache->lanes;
+  struct head first = {0};
+  cache->heads = take(arena, heads, sizeof(struct head));
+  first.key = take_floats(arena, heads * keys);
+  first.value = take_floats(arena, heads * values);
+  first.logit_offset = take_floats(arena, heads * table);
+  first.key_bias = take_floats(arena, heads * cache->lanes);
+  if (plan->backward) {
+    first.grad_key = take_floats(arena, heads * keys);
+    first.grad_value = take_floats(arena, heads * values);
+    first.grad_logit_offset = take_floats(arena, heads * table);
+    first.grad_key_bias = take_floats(arena, heads * cache->lanes);
   }
-  return longest;
+  if (!arena->memory) return;
+  for (int64_t i = 0; i < heads; i++) {
+    struct head *head = &cache->heads[i];
+    *head = first;
+    head->key += i * keys;
+    head->value += i * values;
+    head->logit_offset += i * table;
+    head->key_bias = plan->call->key_bias ? first.key_bias + i * cache->lanes : NULL;
+    if (!plan->backward) continue;
+    head->grad_key += i * keys;
+    head->grad_value += i * values;
+    head->grad_logit_offset += i * table;
+    head->grad_key_bias += i * cache->lanes;
+  }
 }
 
 size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, char *scratch) {
   const struct slideformer_call *call = plan->call;
-  int64_t taps = plan->taps, padded = plan->blocks * TAPS, row = longest_row(plan, 0);
+  int64_t taps = plan->taps, padded = plan->blocks * TAPS, row = plan->row;
   *cache = (struct cache){.plan = plan};
   cache->keys = round_up(call->channels, LANES);
   cache->values = round_up(call->value_channels, LANES);
   cache->lanes = round_up(taps, LANES);
-  cache->width = longest_row(plan, 1);
+  cache->width = plan->width;
   cache->slots = plan->slots;
   cache->bytes = call->channels * (call->dtype == SLIDEFORMER_FLOAT32 ? 4 : 2);
-  int64_t keys = cache->width * cache->keys, values = cache->width * cache->values;
+  int64_t outside = cache->width * larger_of(cache->keys, cache->values);
 
   struct arena arena = {scratch, 0};
-  cache->key = take_floats(&arena, cache->slots * keys);
-  cache->value = take_floats(&arena, cache->slots * values);
-  cache->outside = take_floats(&arena, larger_of(keys, values));
+  lay_out_heads(cache, &arena);
+  cache->outside = take_floats(&arena, outside);
   int64_t query_copies = in_place(call, call->channels) ? 0 : row * cache->keys;
   int64_t value_copies = in_place(call, call->value_channels) ? 0 : row * cache->values;
   cache->place = take(&arena, row, sizeof(int64_t));
@@ -38,9 +61,7 @@ size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, ch
   cache->weights = take_floats(&arena, CHUNK * larger_of(cache->lanes, padded));
   cache->key_tap = take(&arena, taps, sizeof(float *));
   cache->value_tap = take(&arena, taps, sizeof(float *));
-  cache->logit_offset = take_floats(&arena, plan->variants * cache->lanes);
   cache->shift_bias = call->shift_bias ? take_floats(&arena, padded * cache->keys) : NULL;
-  cache->key_bias = call->key_bias ? take_floats(&arena, cache->lanes) : NULL;
   if (call->key_mask) {
     cache->missing = take_floats(&arena, cache->slots * cache->width + LANES);
     cache->lacks = take(&arena, cache->slots, 1);
@@ -48,36 +69,38 @@ size_t NAMED(slideformer_cache)(struct cache *cache, const struct plan *plan, ch
     cache->masked_offset = take_floats(&arena, row * cache->lanes + LANES);
   }
   if (plan->backward) {
-    cache->grad_key = take_floats(&arena, cache->slots * keys);
-    cache->grad_value = take_floats(&arena, cache->slots * values);
-    cache->grad_outside = take_floats(&arena, larger_of(keys, values));
+    cache->grad_outside = take_floats(&arena, outside);
     cache->grad_queries = take_floats(&arena, query_copies);
     cache->grad_outputs = take_floats(&arena, value_copies);
     cache->grad_logits = take_floats(&arena, CHUNK * larger_of(cache->lanes, padded));
     cache->grad_key_tap = take(&arena, taps, sizeof(float *));
     cache->grad_value_tap = take(&arena, taps, sizeof(float *));
-    cache->grad_logit_offset = take_floats(&arena, plan->variants * cache->lanes);
     cache->grad_shift_bias = call->shift_bias ? take_floats(&arena, taps * cache->keys) : NULL;
-    cache->grad_key_bias = call->key_bias ? take_floats(&arena, cache->lanes) : NULL;
   }
   if (!scratch) return arena.used;
-  memset(cache->outside, 0, (size_t)larger_of(keys, values) * sizeof(float));
-  if (plan->backward) {
-    memset(cache->grad_outside, 0, (size_t)larger_of(keys, values) * sizeof(float));
-  }
+  clear(cache->outside, outside);
+  if (plan->backward) clear(cache->grad_outside, outside);
   return arena.used;
 }
 
-static void take_head(struct cache *cache, int64_t head) {
+static void take_heads(struct cache *cache) {
   const struct slideformer_call *call = cache->plan->call;
   int64_t taps = cache->plan->taps, padded = cache->plan->blocks * TAPS;
-  for (int64_t t = 0; t < cache->lanes && call->key_bias; t++) {
-    cache->key_bias[t] = t < taps ? call->key_bias[head * taps + t] : 0;
+  for (int64_t i = 0; i < cache->piece.heads; i++) {
+    struct head *head = &cache->heads[i];
+    head->number = cache->piece.head + i;
+    for (int64_t t = 0; t < cache->lanes && call->key_bias; t++) {
+      head->key_bias[t] = t < taps ? call->key_bias[head->number * taps + t] : 0;
+    }
+    if (!cache->plan->backward) continue;
+    clear(head->grad_logit_offset, cache->plan->variants * cache->lanes);
+    clear(head->grad_key_bias, cache->lanes);
   }
   for (int64_t i = 0; i < padded * cache->keys && call->shift_bias; i++) {
     int64_t t = i / cache->keys, c = i % cache->keys;
     cache->shift_bias[i] = t < taps && c < call->channels ? call->shift_bias[c * taps + t] : 0;
   }
+  if (cache->grad_shift_bias) clear(cache->grad_shift_bias, taps * cache->keys);
 }
 
 void NAMED(slideformer_cache_piece)(struct cache *cache, int64_t unit, int64_t number) {
@@ -85,7 +108,6 @@ void NAMED(slideformer_cache_piece)(struct cache *cache, int64_t unit, int64_t n
   cache->unit = unit;
   cache->piece = unit_piece(plan, unit, number);
   cache->next = number + 1 < unit_pieces(plan, unit) ? unit_piece(plan, unit, number + 1) : (struct piece){0};
-  const struct slideformer_call *call = plan->call;
   const struct split *columns = cache->piece.box->axis[COLUMNS];
   cache->loaded = cache->stored = 0;
   cache->kind[0] = -1;
@@ -93,186 +115,72 @@ void NAMED(slideformer_cache_piece)(struct cache *cache, int64_t unit, int64_t n
   const int64_t *start = plan->axis[COLUMNS].start + columns->first;
   for (int64_t x = 0; x < cache->count; x++) cache->place[x] = start[x] - start[0];
   cache->variant = plan->variant + columns->first;
-  take_head(cache, cache->piece.head);
-  if (!plan->backward) return;
-  memset(cache->grad_logit_offset, 0, (size_t)(plan->variants * cache->lanes) * sizeof(float));
-  if (call->shift_bias) memset(cache->grad_shift_bias, 0, (size_t)(plan->taps * cache->keys) * sizeof(float));
-  if (call->key_bias) memset(cache->grad_key_bias, 0, (size_t)cache->lanes * sizeof(float));
+  take_heads(cache);
 }
 
-/* A run of a line's columns that lie side by side on the map, or out of it. */
-struct run {
-  int64_t end;
-  int is_there;
-};
-
-static struct run run_from(const struct cache *cache, int64_t x) {
-  const struct axis *columns = &cache->plan->axis[COLUMNS];
-  int64_t end = cache->piece.box->axis[COLUMNS]->to + 1;
-  if (axis_holds(columns, x)) return (struct run){smaller_of(end, x + columns->size - axis_place(columns, x)), 1};
-  return (struct run){x < 0 ? smaller_of(0, end) : end, 0};
-}
-
-static void load_missing(struct cache *cache, int64_t line) {
-  const struct axis *axis = cache->plan->axis;
-  const struct split *split = cache->piece.box->axis[COLUMNS];
-  float *to = cache->missing + line % cache->slots * cache->width;
-  uint8_t *lacks = cache->lacks + line % cache->slots;
-  *lacks = 0;
-  for (int64_t x = split->from; x <= split->to;) {
-    struct run run = run_from(cache, x);
-    int64_t count = run.end - x;
-    const int64_t *at = line_start(cache->plan, cache->piece, line, x).index;
-    const uint8_t *row = cache->plan->call->key_mask;
-    if (run.is_there) row += ((at[0] * axis[PLANES].size + at[1]) * axis[ROWS].size + at[2]) * axis[COLUMNS].size + at[3];
-    for (int64_t i = 0; i < count; i++) to[i] = run.is_there && !row[i] ? -INFINITY : 0;
-    *lacks |= run.is_there && memchr(row, 0, (size_t)count);
-    to += count;
-    x = run.end;
-  }
-}
-
-/* A line of a map as it is read: with the map's other end around a periodic axis, else with zeros, and with zeros
- * where nothing exists. */
-static void load_line(const struct cache *cache, const struct slideformer_map *map, int64_t line, int64_t channels,
-                      int64_t pitch, float *to) {
-  const struct split *split = cache->piece.box->axis[COLUMNS];
-  float *first = to;
-  for (int64_t x = split->from; x <= split->to;) {
-    struct run run = run_from(cache, x);
-    if (run.is_there) {
-      struct row row = row_of(map, cache->plan->call->dtype, line_start(cache->plan, cache->piece, line, x));
-      load_row(row, run.end - x, channels, to, pitch);
-    } else {
-      memset(to, 0, (size_t)((run.end - x) * pitch) * sizeof(float));
-    }
-    to += (run.end - x) * pitch;
-    x = run.end;
-  }
-  if (!cache->missing || !cache->lacks[line % cache->slots]) return;
-  const float *missing = cache->missing + line % cache->slots * cache->width;
-  for (int64_t i = 0; i <= split->to - split->from; i++) {
-    if (missing[i] < 0) clear(first + i * pitch, pitch);
-  }
-}
-
-static void load_lines(struct cache *cache, int64_t highest) {
-  const struct plan *plan = cache->plan;
-  const struct slideformer_call *call = plan->call;
-  int64_t keys = cache->width * cache->keys, values = cache->width * cache->values;
-  for (; cache->loaded <= highest; cache->loaded++) {
-    int64_t line = cache->loaded, slot = line % cache->slots;
-    if (cache->missing) load_missing(cache, line);
-    if (plan->logits) load_line(cache, &call->key, line, call->channels, cache->keys, cache->key + slot * keys);
-    if (plan->values) {
-      load_line(cache, &call->value, line, call->value_channels, cache->values, cache->value + slot * values);
-    }
-    if (plan->backward && plan->logits) memset(cache->grad_key + slot * keys, 0, (size_t)keys * sizeof(float));
-    if (plan->backward && plan->values) memset(cache->grad_value + slot * values, 0, (size_t)values * sizeof(float));
-  }
+/* A row of the window in the rings: its slot, or -1 where it is outside of the map. */
+static int64_t slot_of(const struct cache *cache, int64_t i, int64_t j) {
+  const struct axis *planes = &cache->plan->axis[PLANES], *rows = &cache->plan->axis[ROWS];
+  int64_t plane = planes->start[cache->plane] + planes->offset[i], row = rows->start[cache->row] + rows->offset[j];
+  if (!axis_holds(planes, plane) || !axis_holds(rows, row)) return -1;
+  return line_of(cache->piece.box, plane, row) % cache->slots;
 }
 
 /* Where the taps of one row of the window read, from tap t on. */
-static void aim_tap_row(struct cache *cache, int64_t plane, int64_t row, int64_t t) {
-  const struct axis *axis = cache->plan->axis, *columns = &axis[COLUMNS];
+static void aim_tap_row(struct cache *cache, int64_t slot, int64_t t) {
+  const struct axis *columns = &cache->plan->axis[COLUMNS];
   const struct split *split = cache->piece.box->axis[COLUMNS];
-  int here = axis_holds(&axis[PLANES], plane) && axis_holds(&axis[ROWS], row);
-  int64_t slot = here ? line_of(cache->piece.box, plane, row) % cache->slots : 0;
-  if (here && cache->plan->excludes) cache->is_masked |= cache->lacks[slot];
+  const struct head *head = &cache->head;
+  int here = slot >= 0;
   for (int64_t tap = 0; tap < columns->taps; tap++, t++) {
-    int64_t column = slot * cache->width + columns->start[split->first] + columns->offset[tap] - split->from;
-    cache->key_tap[t] = (here ? cache->key : cache->outside) + column * cache->keys;
-    cache->value_tap[t] = (here ? cache->value : cache->outside) + column * cache->values;
+    int64_t column = columns->start[split->first] + columns->offset[tap] - split->from;
+    if (here) column += slot * cache->width;
+    cache->key_tap[t] = (here ? head->key : cache->outside) + column * cache->keys;
+    cache->value_tap[t] = (here ? head->value : cache->outside) + column * cache->values;
     if (cache->missing) cache->missing_tap[t] = (here ? cache->missing : cache->outside) + column;
     if (cache->plan->backward) {
-      cache->grad_key_tap[t] = (here ? cache->grad_key : cache->grad_outside) + column * cache->keys;
-      cache->grad_value_tap[t] = (here ? cache->grad_value : cache->grad_outside) + column * cache->values;
+      cache->grad_key_tap[t] = (here ? head->grad_key : cache->grad_outside) + column * cache->keys;
+      cache->grad_value_tap[t] = (here ? head->grad_value : cache->grad_outside) + column * cache->values;
     }
   }
 }
 
 static void aim_taps(struct cache *cache) {
-  const struct axis *planes = &cache->plan->axis[PLANES], *rows = &cache->plan->axis[ROWS];
+  const struct axis *axis = cache->plan->axis;
   cache->is_masked = 0;
-  for (int64_t i = 0, t = 0; i < planes->taps; i++) {
-    for (int64_t j = 0; j < rows->taps; j++, t += cache->plan->axis[COLUMNS].taps) {
-      aim_tap_row(cache, planes->start[cache->plane] + planes->offset[i], rows->start[cache->row] + rows->offset[j], t);
+  for (int64_t i = 0, t = 0; i < axis[PLANES].taps; i++) {
+    for (int64_t j = 0; j < axis[ROWS].taps; j++, t += axis[COLUMNS].taps) {
+      int64_t slot = slot_of(cache, i, j);
+      if (slot >= 0 && cache->plan->excludes) cache->is_masked |= cache->lacks[slot];
+      aim_tap_row(cache, slot, t);
     }
   }
+}
+
+/* The row of the head at hand in a map. */
+static struct row row_at_hand(const struct cache *cache, const struct slideformer_map *map) {
+  struct start start = position_start(cache->piece, cache->plane, cache->row);
+  start.index[4] = cache->head.number;
+  return row_of(map, cache->plan->call->dtype, start);
 }
 
 /* A row of a map, to read or to write: in place, or in `copy`, to which it is loaded if it is to be read. */
 static struct line aim_row(const struct cache *cache, const struct slideformer_map *map, int64_t channels, float *copy,
                            int is_read) {
-  const struct slideformer_call *call = cache->plan->call;
-  struct row row = row_of(map, call->dtype, position_start(cache->piece, cache->plane, cache->row));
-  if (in_place(call, channels)) return (struct line){(float *)row.data, map->stride[3]};
+  struct row row = row_at_hand(cache, map);
+  if (in_place(cache->plan->call, channels)) return (struct line){(float *)row.data, map->stride[3]};
   int64_t pitch = round_up(channels, LANES);
-  if (is_read) load_row(row, cache->count, channels, copy, pitch);
+  if (is_read) load_row(row, cache->count, channels, 1, copy, pitch, 0);
   return (struct line){copy, pitch};
 }
 
-static void store_row_of(const struct cache *cache, struct line line, const struct slideformer_map *map,
-                         int64_t channels) {
-  const struct slideformer_call *call = cache->plan->call;
-  if (in_place(call, channels)) return;
-  struct row row = row_of(map, call->dtype, position_start(cache->piece, cache->plane, cache->row));
-  store_row(line.data, line.pitch, cache->count, channels, row);
+static void store_line(const struct cache *cache, struct line line, const struct slideformer_map *map,
+                       int64_t channels) {
+  if (in_place(cache->plan->call, channels)) return;
+  store_row(line.data, line.pitch, 0, cache->count, channels, 1, row_at_hand(cache, map));
 }
 
-static void look_ahead(struct cache *cache, const struct slideformer_map *map, struct start start) {
-  cache->ahead.row[cache->ahead.rows++] = row_of(map, cache->plan->call->dtype, start);
-}
-
-/* What is read next: rows of keys and values, and of positions, of this piece or the next. */
-static void aim_reads(struct cache *cache) {
-  const struct plan *plan = cache->plan;
-  const struct slideformer_call *call = plan->call;
-  struct piece piece = cache->piece;
-  int64_t line = cache->loaded, plane = cache->plane, row = cache->row + 1;
-  if (line == box_lines(piece.box)) {
-    piece = cache->next;
-    line = 0;
-  }
-  if (piece.box) {
-    struct start start = line_start(plan, piece, line, piece.box->axis[COLUMNS]->lowest);
-    if (plan->logits) look_ahead(cache, &call->key, start);
-    if (plan->values) look_ahead(cache, &call->value, start);
-  }
-  piece = cache->piece;
-  if (row == piece.box->axis[ROWS]->end) {
-    row = piece.box->axis[ROWS]->first;
-    plane++;
-  }
-  if (plane == piece.box->axis[PLANES]->end) {
-    piece = cache->next;
-    plane = piece.box ? piece.box->axis[PLANES]->first : 0;
-    row = piece.box ? piece.box->axis[ROWS]->first : 0;
-  }
-  if (piece.box) {
-    struct start start = position_start(piece, plane, row);
-    if (plan->logits) look_ahead(cache, &call->query, start);
-    if (plan->backward && plan->values) look_ahead(cache, &call->grad_output, start);
-  }
-}
-
-/* Take aim at what the next row of positions loads, and at what this one stores. */
-static void aim_ahead(struct cache *cache) {
-  const struct plan *plan = cache->plan;
-  const struct slideformer_call *call = plan->call;
-  struct start here = position_start(cache->piece, cache->plane, cache->row);
-  int64_t lowest = cache->piece.box->axis[COLUMNS]->lowest;
-  struct start stored = line_start(plan, cache->piece, cache->stored, lowest);
-  cache->ahead.rows = 0;
-  aim_reads(cache);
-  cache->ahead.reads = cache->ahead.rows;
-  if (!plan->backward && plan->values) look_ahead(cache, &call->output, here);
-  if (plan->backward && plan->logits) look_ahead(cache, &call->grad_query, here);
-  if (plan->backward && plan->logits) look_ahead(cache, &call->grad_key, stored);
-  if (plan->backward && plan->values) look_ahead(cache, &call->grad_value, stored);
-}
-
-/* The row at hand in the dense weights of the call, or in their gradients. */
+/* The row and head at hand in the dense weights of the call, or in their gradients. */
 static float *aim_weights(const struct cache *cache, float *weights) {
   if (!weights) return NULL;
   const struct plan *plan = cache->plan;
@@ -280,17 +188,24 @@ static float *aim_weights(const struct cache *cache, float *weights) {
   place = place * plan->axis[PLANES].size + cache->plane;
   place = place * plan->axis[ROWS].size + cache->row;
   place = place * plan->axis[COLUMNS].size + cache->piece.box->axis[COLUMNS]->first;
-  return weights + (place * plan->call->heads + cache->piece.head) * plan->taps;
+  return weights + (place * plan->call->heads + cache->head.number) * plan->taps;
 }
 
 void NAMED(slideformer_cache_row)(struct cache *cache, int64_t plane, int64_t row) {
-  const struct plan *plan = cache->plan;
-  const struct slideformer_call *call = plan->call;
   cache->plane = plane;
   cache->row = row;
-  load_lines(cache, box_highest(plan, cache->piece.box, plane, row));
+  NAMED(slideformer_load_lines)(cache, box_highest(cache->plan, cache->piece.box, plane, row));
+  NAMED(slideformer_look_ahead)(cache);
+  cache->head = cache->heads[0];
   aim_taps(cache);
-  if (plan->logits) NAMED(slideformer_offset_row)(cache);
+  if (cache->plan->logits) NAMED(slideformer_offset_row)(cache);
+}
+
+void NAMED(slideformer_cache_head)(struct cache *cache, int64_t head) {
+  const struct plan *plan = cache->plan;
+  const struct slideformer_call *call = plan->call;
+  cache->head = cache->heads[head];
+  if (head) aim_taps(cache);
   if (plan->logits) cache->query = aim_row(cache, &call->query, call->channels, cache->queries, 1);
   if (plan->backward) {
     if (plan->logits) cache->grad_query = aim_row(cache, &call->grad_query, call->channels, cache->grad_queries, 0);
@@ -302,15 +217,14 @@ void NAMED(slideformer_cache_row)(struct cache *cache, int64_t plane, int64_t ro
   }
   cache->given_weights = aim_weights(cache, call->weights);
   cache->given_grads = aim_weights(cache, call->grad_weights);
-  aim_ahead(cache);
 }
 
 void NAMED(slideformer_cache_store)(struct cache *cache) {
   const struct plan *plan = cache->plan;
   const struct slideformer_call *call = plan->call;
   if (plan->backward) {
-    if (plan->logits) store_row_of(cache, cache->grad_query, &call->grad_query, call->channels);
+    if (plan->logits) store_line(cache, cache->grad_query, &call->grad_query, call->channels);
   } else if (plan->values) {
-    store_row_of(cache, cache->output, &call->output, call->value_channels);
+    store_line(cache, cache->output, &call->output, call->value_channels);
   }
 }

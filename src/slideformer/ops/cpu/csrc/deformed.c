@@ -15,7 +15,7 @@ void NAMED(slideformer_deformed_row)(struct cache *cache) {
     int64_t count = smaller_of(CHUNK, cache->count - first), at = first * cache->keys;
     struct line query = line_from(cache->query, first), output = line_from(cache->output, first);
     if (plan->logits) {
-      contract_chunk(cache, query, cache->key_tap, at, count, first, y);
+      contract_chunk(cache, query, cache->key_tap, at, count, &cache->ahead, y);
       weights_of(cache, query, count, y);
     }
     if (!plan->logits) take_chunk(cache, cache->given_weights, first, count, y);

@@ -12,10 +12,12 @@ static inline struct line line_from(struct line line, int64_t x) {
   return line;
 }
 
-/* sum_u W[c, t, u] x_c m_c(+ u) + x_c bias[t, c], lane by lane and so not yet summed over them, of `pixels`
- * positions in a row, for TAPS output taps. A weight is loaded once for all of these positions. */
+enum { FOLDED = LANES / PIXELS };
+
+/* sum_u W[c, t, u] x_c m_c(+ u) + x_c bias[t, c], folded but not yet summed over all lanes, of `pixels` positions
+ * in a row, for TAPS output taps. A weight is loaded once for all of these positions. */
 INLINE void contract(int pixels, int64_t taps, int64_t vectors, struct line x, const float *const *tap, int64_t at,
-                     const float *weight, const float *bias, vec (*part)[LANES]) {
+                     const float *weight, const float *bias, vec (*part)[FOLDED]) {
   int64_t pitch = vectors * LANES;
   vec sum[PIXELS][TAPS];
   UNROLL for (int i = 0; i < pixels; i++) UNROLL for (int t = 0; t < TAPS; t++) sum[i][t] = (vec){0};
@@ -38,12 +40,17 @@ INLINE void contract(int pixels, int64_t taps, int64_t vectors, struct line x, c
       }
     }
   }
-  UNROLL for (int t = 0; t < TAPS; t++) UNROLL for (int i = 0; i < pixels; i++) part[t][i] = sum[i][t];
+  UNROLL for (int t = 0; t < TAPS; t++) {
+    vec pair[PIXELS];
+    UNROLL for (int i = 0; i < pixels; i++) pair[i] = sum[i][t];
+    part[t][0] = fold(pixels, pair);
+  }
 }
 
-/* y_t = sum_c x_c (sum_u W[c, t, u] m_c(+ u) + bias[t, c]) of a chunk of positions: (T padded, CHUNK). */
+/* y_t = sum_c x_c (sum_u W[c, t, u] m_c(+ u) + bias[t, c]) of a chunk of positions: (T padded, CHUNK). Fetches rows
+ * ahead, if any. */
 INLINE void contract_chunk(const struct cache *cache, struct line x, const float *const *tap, int64_t at,
-                           int64_t count, int64_t column, float *y) {
+                           int64_t count, struct ahead *ahead, float *y) {
   const struct plan *plan = cache->plan;
   int64_t taps = plan->taps, keys = cache->keys;
   for (int64_t block = 0; block < plan->blocks; block++) {
@@ -51,12 +58,12 @@ INLINE void contract_chunk(const struct cache *cache, struct line x, const float
     const float *bias = cache->shift_bias ? cache->shift_bias + block * TAPS * keys : NULL;
     for (int64_t first = 0; first < count; first += LANES) {
       int64_t i = 0, some = smaller_of(LANES, count - first);
-      vec part[TAPS][LANES];
+      vec part[TAPS][FOLDED];
       for (; i + PIXELS <= some; i += PIXELS) {
         struct line here = line_from(x, first + i);
         int64_t place = at + (first + i) * keys;
-        if (column >= 0) UNROLL for (int64_t p = 0; p < PIXELS; p++) fetch(cache, column + first + i + p);
-        vec(*to)[LANES] = (vec(*)[LANES])(&part[0][i]);
+        if (ahead) UNROLL for (int p = 0; p < PIXELS; p++) fetch(ahead, cache->piece.heads, cache->bytes);
+        vec(*to)[FOLDED] = (vec(*)[FOLDED])(&part[0][i / PIXELS]);
         if (taps == 9 && keys == HEAD32 * LANES) {
           contract(PIXELS, 9, HEAD32, here, tap, place, weight, bias, to);
         } else {
@@ -66,11 +73,11 @@ INLINE void contract_chunk(const struct cache *cache, struct line x, const float
       for (; i < some; i++) {
         struct line here = line_from(x, first + i);
         int64_t place = at + (first + i) * keys;
-        contract(1, taps, keys / LANES, here, tap, place, weight, bias, (vec(*)[LANES])(&part[0][i]));
+        contract(1, taps, keys / LANES, here, tap, place, weight, bias, (vec(*)[FOLDED])(&part[0][i / PIXELS]));
       }
       for (int t = 0; t < TAPS; t++) {
-        for (i = some; i < LANES; i++) part[t][i] = (vec){0};
-        store(y + (block * TAPS + t) * CHUNK + first, sums(part[t]));
+        for (i = ceil_div(some, PIXELS); i < FOLDED; i++) part[t][i] = (vec){0};
+        store(y + (block * TAPS + t) * CHUNK + first, sums(PIXELS, part[t]));
       }
     }
   }
@@ -83,7 +90,7 @@ static inline vec query_sums(const struct cache *cache, struct line query, int64
     sum[i] = (vec){0};
     for (int64_t c = 0; i < count && c < cache->keys; c += LANES) sum[i] += load(query.data + i * query.pitch + c);
   }
-  return sums(sum);
+  return sums(1, sum);
 }
 
 /* A chunk's weights are held tap by tap: y[tap][position]; 0 for the taps beyond T and beyond the positions. */
@@ -102,11 +109,11 @@ static inline void weights_of(const struct cache *cache, struct line query, int6
   float scale = (float)cache->plan->call->scale;
   for (int64_t first = 0; first < count; first += LANES, y += LANES) {
     vec query_sum = {0}, most = splat(-INFINITY), sum = {0};
-    if (cache->key_bias) query_sum = query_sums(cache, line_from(query, first), count - first);
+    if (cache->head.key_bias) query_sum = query_sums(cache, line_from(query, first), count - first);
     for (int64_t t = 0; t < taps; t++) {
       vec logit = load(y + t * CHUNK);
-      if (cache->key_bias) logit += query_sum * cache->key_bias[t];
-      logit = logit * scale + cache->logit_offset[t];
+      if (cache->head.key_bias) logit += query_sum * cache->head.key_bias[t];
+      logit = logit * scale + cache->head.logit_offset[t];
       store(y + t * CHUNK, logit);
       most = larger(logit, most);
     }
@@ -125,13 +132,13 @@ static inline void weights_of(const struct cache *cache, struct line query, int6
 /* With f_u = sum_t y_t W[c, t, u], for some input taps and one vector of channels: adds f_u m_c(+ u) to
  * out, and f_u x_c to the gradient of m_c(+ u). */
 INLINE void spread_taps(int pixels, int some, int64_t pitch, const float *y, const float *weight,
-                        const float *const *tap, float *const *grad_tap, int64_t at, const vec x[PAIR],
-                        vec out[PAIR]) {
-  vec f[TOGETHER][PAIR];
+                        const float *const *tap, float *const *grad_tap, int64_t at, const vec x[SPREAD_PIXELS],
+                        vec out[SPREAD_PIXELS]) {
+  vec f[TOGETHER][SPREAD_PIXELS];
   UNROLL for (int u = 0; u < some; u++) UNROLL for (int i = 0; i < pixels; i++) f[u][i] = (vec){0};
   /* Unrolled, compilers load all first and run out of registers. */
   KEEP_LOOP for (int t = 0; t < TAPS; t++) {
-    vec factor[PAIR];
+    vec factor[SPREAD_PIXELS];
     UNROLL for (int i = 0; i < pixels; i++) factor[i] = broadcast(y + t * CHUNK + i);
     UNROLL for (int u = 0; u < some; u++) {
       vec shared = load_once(weight + (u * TAPS + t) * LANES);
@@ -155,7 +162,7 @@ INLINE void spread(int pixels, int64_t taps, int64_t vectors, const float *y, co
                    int fresh) {
   int64_t pitch = vectors * LANES;
   for (int64_t c = 0; c < pitch; c += LANES) {
-    vec total[PAIR], factor[PAIR];
+    vec total[SPREAD_PIXELS], factor[SPREAD_PIXELS];
     UNROLL for (int i = 0; i < pixels; i++) {
       total[i] = !out.data || fresh ? (vec){0} : load(out.data + i * out.pitch + c);
       factor[i] = x.data ? load(x.data + i * x.pitch + c) : (vec){0};
@@ -189,13 +196,13 @@ INLINE void spread_chunk(const struct cache *cache, const float *y, const float 
     const float *weight = plan->weight + weight_place(plan, block * TAPS, 0, 0);
     const float *bias = out.data && cache->shift_bias ? cache->shift_bias + block * TAPS * keys : NULL;
     int64_t i = 0;
-    for (; i + PAIR <= count; i += PAIR) {
+    for (; i + SPREAD_PIXELS <= count; i += SPREAD_PIXELS) {
       struct line from = line_from(x, i), to = line_from(out, i);
       int64_t place = at + i * keys;
       if (taps == 9 && keys == HEAD32 * LANES) {
-        spread(PAIR, 9, HEAD32, y + i, weight, bias, tap, grad_tap, place, from, to, fresh);
+        spread(SPREAD_PIXELS, 9, HEAD32, y + i, weight, bias, tap, grad_tap, place, from, to, fresh);
       } else {
-        spread(PAIR, taps, keys / LANES, y + i, weight, bias, tap, grad_tap, place, from, to, fresh);
+        spread(SPREAD_PIXELS, taps, keys / LANES, y + i, weight, bias, tap, grad_tap, place, from, to, fresh);
       }
     }
     for (; i < count; i++) {

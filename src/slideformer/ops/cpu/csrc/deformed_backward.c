@@ -17,18 +17,18 @@ static void logits_backward(const struct cache *cache, struct line query, int64_
     float *grads = cache->grad_logits + first;
     int64_t some = smaller_of(LANES, count - first);
     vec mean = {0}, from_bias = {0}, query_sum = {0};
-    if (cache->key_bias) query_sum = query_sums(cache, line_from(query, first), some);
+    if (cache->head.key_bias) query_sum = query_sums(cache, line_from(query, first), some);
     for (int64_t t = 0; t < taps && softmax; t++) mean += load(weights + t * CHUNK) * load(grads + t * CHUNK);
     for (int64_t t = 0; t < taps; t++) {
       /* Lanes beyond the positions have no gradient: theirs are sums over no channel. */
       vec grad = load(grads + t * CHUNK);
       if (softmax) grad = load(weights + t * CHUNK) * (grad - mean);
-      if (cache->plan->call->logit_bias) cache->grad_logit_offset[t] += sum_lanes(grad)[0];
+      if (cache->plan->call->logit_bias) cache->head.grad_logit_offset[t] += sum_lanes(grad)[0];
       grad *= scale;
       store(grads + t * CHUNK, grad);
-      if (cache->key_bias) {
-        cache->grad_key_bias[t] += sum_lanes(grad * query_sum)[0];
-        from_bias += grad * cache->key_bias[t];
+      if (cache->head.key_bias) {
+        cache->head.grad_key_bias[t] += sum_lanes(grad * query_sum)[0];
+        from_bias += grad * cache->head.key_bias[t];
       }
     }
     for (int64_t t = taps; t < padded; t++) store(grads + t * CHUNK, (vec){0});
@@ -101,12 +101,12 @@ void NAMED(slideformer_deformed_backward_row)(struct cache *cache) {
     struct line query = line_from(cache->query, first), grad_query = line_from(cache->grad_query, first);
     struct line grad_output = line_from(cache->grad_output, first);
     if (plan->softmax) {
-      contract_chunk(cache, query, cache->key_tap, at, count, first, weights);
+      contract_chunk(cache, query, cache->key_tap, at, count, &cache->ahead, weights);
       weights_of(cache, query, count, weights);
     }
     if (!plan->logits) take_chunk(cache, cache->given_weights, first, count, weights);
     if (!plan->values) take_chunk(cache, cache->given_grads, first, count, grads);
-    if (plan->values) contract_chunk(cache, grad_output, cache->value_tap, at, count, -1, grads);
+    if (plan->values) contract_chunk(cache, grad_output, cache->value_tap, at, count, NULL, grads);
     if (!plan->logits) give_chunk(cache, grads, first, count, cache->given_grads);
     if (plan->logits) {
       logits_backward(cache, query, count, grad_query);

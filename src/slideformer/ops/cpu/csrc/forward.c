@@ -11,8 +11,11 @@ void NAMED(slideformer_forward)(const struct plan *plan, int64_t unit, char *scr
     for (int64_t plane = planes->first; plane < planes->end; plane++) {
       for (int64_t row = rows->first; row < rows->end; row++) {
         NAMED(slideformer_cache_row)(&cache, plane, row);
-        (plan->deformed ? NAMED(slideformer_deformed_row) : NAMED(slideformer_plain_row))(&cache);
-        NAMED(slideformer_cache_store)(&cache);
+        for (int64_t head = 0; head < cache.piece.heads; head++) {
+          NAMED(slideformer_cache_head)(&cache, head);
+          (plan->deformed ? NAMED(slideformer_deformed_row) : NAMED(slideformer_plain_row))(&cache);
+          NAMED(slideformer_cache_store)(&cache);
+        }
       }
     }
   }

@@ -43,8 +43,8 @@ static void join(const struct plan *plan, int64_t map, char *scratch) {
       struct start start = {{batch, plane, row, x, head}};
       struct row key = row_of(&call->grad_key, call->dtype, start);
       struct row value = row_of(&call->grad_value, call->dtype, start);
-      if (plan->logits) store_row(total, 0, 1, call->channels, key);
-      if (plan->values) store_row(total + call->channels, 0, 1, call->value_channels, value);
+      if (plan->logits) store_row(total, 0, 0, 1, call->channels, 1, key);
+      if (plan->values) store_row(total + call->channels, 0, 0, 1, call->value_channels, 1, value);
     }
   }
 }

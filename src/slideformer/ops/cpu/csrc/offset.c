@@ -31,11 +31,11 @@ static int is_there(const struct plan *plan, const struct stand_in *it, int64_t 
   return 1;
 }
 
-static void fill_table(struct cache *cache) {
+static void fill_table(const struct cache *cache, const struct head *head) {
   const struct plan *plan = cache->plan;
   const float *bias = plan->call->logit_bias;
-  if (bias) bias += cache->piece.head * plan_bias_size(plan);
-  float *to = cache->logit_offset;
+  if (bias) bias += head->number * plan_bias_size(plan);
+  float *to = head->logit_offset;
   for (int64_t variant = 0; variant < plan->variants; variant++, to += cache->lanes) {
     struct stand_in it = stand_in(cache, variant);
     for (int64_t t = 0; t < cache->lanes; t++) {
@@ -45,19 +45,23 @@ static void fill_table(struct cache *cache) {
   }
 }
 
-void NAMED(slideformer_offset_flush)(struct cache *cache) {
+static void flush_table(const struct cache *cache, const struct head *head) {
   const struct plan *plan = cache->plan;
-  if (cache->kind[0] < 0 || !plan->backward || !plan->call->logit_bias) return;
   float *partial = plan->partials + cache->unit * plan->partial.size + plan->partial.logit_bias;
-  partial += cache->piece.head * plan->partial.table;
-  float *from = cache->grad_logit_offset;
+  partial += head->number * plan->partial.table;
+  float *from = head->grad_logit_offset;
   for (int64_t variant = 0; variant < plan->variants; variant++, from += cache->lanes) {
     struct stand_in it = stand_in(cache, variant);
     for (int64_t t = 0; t < plan->taps; t++) {
       if (is_there(plan, &it, t)) partial[bias_place(plan, &it, t)] += from[t];
     }
   }
-  memset(cache->grad_logit_offset, 0, (size_t)(plan->variants * cache->lanes) * sizeof(float));
+  clear(head->grad_logit_offset, plan->variants * cache->lanes);
+}
+
+void NAMED(slideformer_offset_flush)(struct cache *cache) {
+  if (cache->kind[0] < 0 || !cache->plan->backward || !cache->plan->call->logit_bias) return;
+  for (int64_t head = 0; head < cache->piece.heads; head++) flush_table(cache, &cache->heads[head]);
 }
 
 typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
@@ -92,7 +96,7 @@ void NAMED(slideformer_offset_row)(struct cache *cache) {
     cache->kind[1] = row;
     cache->table_plane = cache->plane;
     cache->table_row = cache->row;
-    fill_table(cache);
+    for (int64_t head = 0; head < cache->piece.heads; head++) fill_table(cache, &cache->heads[head]);
   }
   if (cache->is_masked) mask_row(cache);
 }

@@ -20,11 +20,11 @@ INLINE void mix(const float *y, const float *const *tap, int64_t at, const float
   UNROLL for (int v = 0; v < vectors; v++) store(out + v * LANES, sum[v]);
 }
 
-static void logits_chunk(const struct cache *cache, int64_t first, int64_t count, float *y) {
+static void logits_chunk(struct cache *cache, int64_t first, int64_t count, float *y) {
   int64_t taps = cache->plan->taps, keys = cache->keys;
   for (int64_t x = first; x < first + count; x++, y += cache->lanes) {
     const float *query = cache->query.data + x * cache->query.pitch;
-    fetch(cache, x);
+    fetch(&cache->ahead, cache->piece.heads, cache->bytes);
     dots_of_size(query, cache->key_tap, cache->place[x] * keys, cache->shift_bias, taps, keys / LANES, y);
   }
 }

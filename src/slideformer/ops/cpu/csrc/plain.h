@@ -24,7 +24,7 @@ INLINE void dots(const float *x, const float *const *tap, int64_t at, const floa
         }
       }
     }
-    store(y + group, sums(sum));
+    store(y + group, sums(1, sum));
   }
 }
 
@@ -74,13 +74,13 @@ static inline void weights_of(const struct cache *cache, int64_t first, int64_t 
   for (int64_t x = first; x < first + count; x++, y += lanes) {
     const float *query = cache->query.data + x * cache->query.pitch;
     vec query_sum = {0}, most = splat(-INFINITY), sum = {0};
-    if (cache->key_bias) {
+    if (cache->head.key_bias) {
       for (int64_t c = 0; c < cache->keys; c += LANES) query_sum += load(query + c);
       query_sum = sum_lanes(query_sum);
     }
     for (int64_t t = 0; t < lanes; t += LANES) {
       vec logit = load(y + t);
-      if (cache->key_bias) logit += query_sum * load(cache->key_bias + t);
+      if (cache->head.key_bias) logit += query_sum * load(cache->head.key_bias + t);
       vec offset = offset_at(cache, x, t);
       logit = or_minus_infinity(offset, logit * scale + offset);
       store(y + t, logit);

@@ -47,11 +47,11 @@ static void logits_backward(const struct cache *cache, int64_t first, int64_t co
     const float *weights = cache->weights + (x - first) * lanes, *query = cache->query.data + x * cache->query.pitch;
     float *grads = cache->grad_logits + (x - first) * lanes;
     float *grad_query = cache->grad_query.data + x * cache->grad_query.pitch;
-    float *offset = cache->grad_logit_offset + cache->variant[x] * lanes;
+    float *offset = cache->head.grad_logit_offset + cache->variant[x] * lanes;
     vec mean = {0}, query_sum = {0}, from_bias = {0};
     for (int64_t t = 0; t < lanes && softmax; t += LANES) mean += load(weights + t) * load(grads + t);
     mean = sum_lanes(mean);
-    for (int64_t c = 0; c < cache->keys && cache->key_bias; c += LANES) query_sum += load(query + c);
+    for (int64_t c = 0; c < cache->keys && cache->head.key_bias; c += LANES) query_sum += load(query + c);
     query_sum = sum_lanes(query_sum);
     for (int64_t t = 0; t < lanes; t += LANES) {
       vec grad = load(grads + t);
@@ -59,9 +59,9 @@ static void logits_backward(const struct cache *cache, int64_t first, int64_t co
       store(offset + t, load(offset + t) + grad);
       grad *= scale;
       store(grads + t, grad);
-      if (cache->key_bias) {
-        store(cache->grad_key_bias + t, load(cache->grad_key_bias + t) + grad * query_sum);
-        from_bias += grad * load(cache->key_bias + t);
+      if (cache->head.key_bias) {
+        store(cache->head.grad_key_bias + t, load(cache->head.grad_key_bias + t) + grad * query_sum);
+        from_bias += grad * load(cache->head.key_bias + t);
       }
     }
     from_bias = sum_lanes(from_bias);
@@ -101,13 +101,13 @@ static void bias_backward(const struct cache *cache, const float *y, const float
 }
 
 /* Weights of a chunk, or those that are given, and gradients of weights, or of logits. */
-static void chunk_backward(const struct cache *cache, int64_t first, int64_t count) {
+static void chunk_backward(struct cache *cache, int64_t first, int64_t count) {
   const struct plan *plan = cache->plan;
   int64_t taps = plan->taps, keys = cache->keys, values = cache->values;
   float *y = cache->weights, *grads = cache->grad_logits;
   for (int64_t x = first; x < first + count; x++, y += cache->lanes, grads += cache->lanes) {
     const float *bias = cache->shift_bias;
-    fetch(cache, x);
+    fetch(&cache->ahead, cache->piece.heads, cache->bytes);
     if (plan->softmax) {
       const float *query = cache->query.data + x * cache->query.pitch;
       dots_of_size(query, cache->key_tap, cache->place[x] * keys, bias, taps, keys / LANES, y);

@@ -7,24 +7,40 @@
 #include "box.h"
 
 /* No split is so short that the sources around it cost more than an eighth. */
-enum { TARGET_PIECES = 32, UNITS = 64, MIN_UNITS = 8, UNITS_PER_THREAD = 6 };
-/* What is held at a time is to stay in a core's cache: columns of a row, and bytes of the planes of a volume. */
-enum { LONG_ROW = 512, PLANES_BYTES = 1 << 20 };
-static const int64_t MIN_SPLIT[AXES] = {16, 16, 256};
+enum { TARGET_PIECES = 24, UNITS = 64, MIN_UNITS = 8, UNITS_PER_THREAD = 6 };
+/* What is held at a time is to stay in a core's cache: the rows of all heads if rows need not be short for it, else
+ * those of some heads; of a volume, the planes of one head. */
+enum { ROWS_BYTES = 1 << 19, SHORT_ROW = 128, LONG_ROW = 512, PLANES_BYTES = 1 << 20 };
+static const int64_t MIN_SPLIT[AXES] = {16, 16, 64};
+
+/* Bytes that a position of one head takes where it is held. */
+static int64_t position_bytes(const struct plan *plan) {
+  int64_t channels = round_up(plan->call->channels, plan->lanes) + round_up(plan->call->value_channels, plan->lanes);
+  return channels * (int64_t)sizeof(float) * (plan->backward ? 2 : 1);
+}
 
 static int64_t splits_for_cache(const struct plan *plan, int a) {
   const struct slideformer_call *call = plan->call;
-  if (a == COLUMNS) return ceil_div(call->size[COLUMNS], LONG_ROW);
-  int64_t planes = axis_reach(&plan->axis[PLANES]) + 1;
+  int64_t planes = axis_reach(&plan->axis[PLANES]) + 1, rows = axis_reach(&plan->axis[ROWS]) + 1;
+  if (a == COLUMNS) {
+    int64_t columns = ROWS_BYTES / larger_of(1, rows * call->heads * position_bytes(plan));
+    return ceil_div(call->size[COLUMNS], smaller_of(LONG_ROW, larger_of(SHORT_ROW, columns)));
+  }
   if (a == PLANES || planes == 1) return 1;
   int64_t row = smaller_of(call->size[COLUMNS], LONG_ROW) * (call->channels + call->value_channels);
   return ceil_div(planes * call->size[ROWS] * row * (int64_t)sizeof(float), PLANES_BYTES);
 }
 
-/* Enough boxes to keep many threads busy where maps and heads are few: cut along planes first, then rows. */
+/* Without sums the threads may split the work in any way; sums of parameter gradients are split by the shapes
+ * only. */
+static int64_t wanted_pieces(const struct plan *plan) {
+  return plan->backward ? TARGET_PIECES : UNITS_PER_THREAD * larger_of(1, plan->call->threads);
+}
+
+/* Enough boxes to keep the threads busy where maps are few: cut along planes first, then rows. */
 static int cut_axes(struct plan *plan) {
   const struct slideformer_call *call = plan->call;
-  int64_t wanted = ceil_div(TARGET_PIECES, larger_of(1, call->batch * call->heads));
+  int64_t wanted = ceil_div(wanted_pieces(plan), larger_of(1, call->batch));
   plan->boxes = 1;
   for (int a = 0; a < AXES; a++) {
     struct axis *axis = &plan->axis[a];
@@ -65,6 +81,28 @@ static int fill_boxes(struct plan *plan) {
   return 1;
 }
 
+static int64_t longest_row(const struct plan *plan, int padded) {
+  int64_t longest = 1;
+  for (int64_t s = 0; s < plan->axis[COLUMNS].splits; s++) {
+    const struct split *split = &plan->axis[COLUMNS].split[s];
+    longest = larger_of(longest, padded ? split->to - split->from + 1 : split->end - split->first);
+  }
+  return longest;
+}
+
+/* Fewer heads a piece where their rows do not fit, or where there would be fewer pieces than wanted. */
+static void group_heads(struct plan *plan) {
+  const struct slideformer_call *call = plan->call;
+  plan->row = longest_row(plan, 0);
+  plan->width = longest_row(plan, 1);
+  int64_t fit = larger_of(1, ROWS_BYTES / larger_of(1, plan->slots * plan->width * position_bytes(plan)));
+  int64_t wanted = ceil_div(wanted_pieces(plan), larger_of(1, call->batch * plan->boxes));
+  plan->groups = smaller_of(call->heads, larger_of(ceil_div(call->heads, fit), wanted));
+  plan->groups = larger_of(1, plan->groups);
+  plan->group = ceil_div(call->heads, plan->groups);
+  plan->groups = ceil_div(call->heads, larger_of(1, plan->group));
+}
+
 static int fill_variants(struct plan *plan) {
   const struct axis *columns = &plan->axis[COLUMNS];
   plan->variant = malloc((size_t)(2 * columns->size) * sizeof(int64_t));
@@ -98,22 +136,18 @@ static void size_partial(struct plan *plan) {
   partial->size = at;
 }
 
-static int64_t pieces(const struct plan *plan) { return plan->call->batch * plan->boxes * plan->call->heads; }
+static int64_t pieces(const struct plan *plan) { return plan->call->batch * plan->boxes * plan->groups; }
 
 static int64_t positions(const struct slideformer_call *call) {
   return call->batch * call->size[PLANES] * call->size[ROWS] * call->size[COLUMNS] * call->heads;
 }
 
-/* Without sums the threads may split the work in any way; sums of parameter gradients are split by the shapes
- * only, into few enough parts to be small compared with the maps. */
+/* Sums of parameter gradients are few enough to be small compared with the maps. */
 static void count_units(struct plan *plan) {
-  int64_t units = UNITS_PER_THREAD * larger_of(1, plan->call->threads);
-  if (plan->backward) {
-    units = UNITS;
-    if (plan->partial.size) {
-      const struct slideformer_call *call = plan->call;
-      units = larger_of(MIN_UNITS, smaller_of(units, positions(call) * call->channels / 4 / plan->partial.size));
-    }
+  int64_t units = plan->backward ? UNITS : wanted_pieces(plan);
+  if (plan->partial.size) {
+    const struct slideformer_call *call = plan->call;
+    units = larger_of(MIN_UNITS, smaller_of(units, positions(call) * call->channels / 4 / plan->partial.size));
   }
   plan->units = larger_of(1, smaller_of(pieces(plan), units));
 }
@@ -125,9 +159,10 @@ int64_t unit_pieces(const struct plan *plan, int64_t unit) {
 }
 
 struct piece unit_piece(const struct plan *plan, int64_t unit, int64_t number) {
-  int64_t heads = plan->call->heads, piece = unit_first(plan, unit) + number;
-  int64_t box = piece / heads;
-  return (struct piece){box / plan->boxes, piece % heads, &plan->box[box % plan->boxes]};
+  int64_t piece = unit_first(plan, unit) + number, head = piece % plan->groups * plan->group;
+  int64_t box = piece / plan->groups;
+  int64_t heads = smaller_of(plan->group, plan->call->heads - head);
+  return (struct piece){box / plan->boxes, head, heads, &plan->box[box % plan->boxes]};
 }
 
 int64_t plan_bias_size(const struct plan *plan) {
@@ -188,6 +223,7 @@ int plan_open(struct plan *plan, const struct slideformer_call *call, int backwa
   plan->lanes = lanes;
   plan->vectors = ceil_div(call->channels, lanes);
   if (!fill_taps(plan) || !cut_axes(plan) || !fill_boxes(plan) || !fill_variants(plan)) return SLIDEFORMER_NO_MEMORY;
+  group_heads(plan);
   if (backward) size_partial(plan);
   count_units(plan);
   return SLIDEFORMER_OK;

@@ -27,9 +27,9 @@ struct box {
   int64_t side;
 };
 
-/* The work on one map is cut into boxes, and each with one head is a piece. Pieces are numbered with the
- * heads running fastest, as in memory; a unit is a run of them that one thread computes in order
- * and, in the backward pass, sums parameter gradients over. */
+/* The work on one map is cut into boxes, and each with some of the heads is a piece: as many as a core's cache holds
+ * rows of, so that memory is read end to end. Pieces are numbered with the heads running fastest, as in memory; a
+ * unit is a run of them that one thread computes in order and, in the backward pass, sums parameter gradients over. */
 struct plan {
   const struct slideformer_call *call;
   int backward, deformed;
@@ -42,8 +42,10 @@ struct plan {
   int64_t *tap[AXES]; /* by tap: its index along each axis */
   int64_t boxes, units;
   struct box *box;
+  int64_t group, groups; /* heads of a piece, at most, and pieces that take all heads */
   int64_t variants, *variant, *variant_column; /* columns whose taps have the same places are one variant */
-  int64_t slots; /* rows of keys that a box holds at a time */
+  int64_t slots;      /* rows of keys that a box holds at a time */
+  int64_t row, width; /* the most positions of a box's row, and columns that they read with those outside */
   const float *weight; /* shift_weight as (blocks, vectors, T input taps, TAPS output taps, lanes) */
   struct partial partial;
   float *partials;
@@ -52,9 +54,9 @@ struct plan {
   size_t scratch_bytes; /* of one thread */
 };
 
-/* One of a unit's pieces of work: a box of one head of one map. */
+/* One of a unit's pieces of work: a box of some heads of one map. */
 struct piece {
-  int64_t batch, head;
+  int64_t batch, head, heads;
   const struct box *box;
 };
 

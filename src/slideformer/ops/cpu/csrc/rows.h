@@ -51,10 +51,17 @@ static inline uint16_t to_float16(float x) {
   return (uint16_t)(sign | result);
 }
 
+/* The C library's copies are made for more than the few bytes of a head; a compiler must not see one here. */
+static inline void copy_floats(const float *from, int64_t count, float *to) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) store(to + i, load_once(from + i));
+  for (; i < count; i++) to[i] = from[i];
+}
+
 static inline void to_floats(const void *restrict from, int dtype, int64_t count, float *restrict to) {
   const uint16_t *halves = from;
   if (dtype == SLIDEFORMER_FLOAT32) {
-    for (int64_t i = 0; i < count; i++) to[i] = ((const float *)from)[i];
+    copy_floats(from, count, to);
   } else if (dtype == SLIDEFORMER_BFLOAT16) {
     for (int64_t i = 0; i < count; i++) to[i] = from_bfloat16(halves[i]);
   } else {
@@ -65,7 +72,7 @@ static inline void to_floats(const void *restrict from, int dtype, int64_t count
 static inline void from_floats(const float *restrict from, int dtype, int64_t count, void *restrict to) {
   uint16_t *halves = to;
   if (dtype == SLIDEFORMER_FLOAT32) {
-    memcpy(to, from, (size_t)count * sizeof(float));
+    copy_floats(from, count, to);
   } else if (dtype == SLIDEFORMER_BFLOAT16) {
     for (int64_t i = 0; i < count; i++) halves[i] = to_bfloat16(from[i]);
   } else {
@@ -73,10 +80,11 @@ static inline void from_floats(const float *restrict from, int dtype, int64_t co
   }
 }
 
-/* A row of a map in memory: position x has its channels side by side at data + x stride. */
+/* A row of a map in memory: position x has the channels of a head side by side at data + x stride, and those of the
+ * next head `head` further on. */
 struct row {
   char *data;
-  int64_t stride; /* bytes */
+  int64_t stride, head; /* bytes */
   int dtype;
 };
 
@@ -88,18 +96,32 @@ struct start {
 static inline struct row row_of(const struct slideformer_map *map, int dtype, struct start start) {
   int64_t size = dtype == SLIDEFORMER_FLOAT32 ? 4 : 2, place = 0;
   for (int i = 0; i < 5; i++) place += start.index[i] * map->stride[i];
-  return (struct row){(char *)map->data + place * size, map->stride[3] * size, dtype};
+  return (struct row){(char *)map->data + place * size, map->stride[3] * size, map->stride[4] * size, dtype};
 }
 
 static inline struct row row_of_floats(float *data, int64_t channels) {
-  return (struct row){(char *)data, channels * (int64_t)sizeof(float), SLIDEFORMER_FLOAT32};
+  return (struct row){(char *)data, channels * (int64_t)sizeof(float), 0, SLIDEFORMER_FLOAT32};
 }
 
-/* By position, (W, pitch) with zeros in the channels from D to the pitch. */
-static inline void load_row(struct row row, int64_t width, int64_t channels, float *to, int64_t pitch) {
-  for (int64_t x = 0; x < width; x++, to += pitch) {
-    to_floats(row.data + x * row.stride, row.dtype, channels, to);
-    for (int64_t c = channels; c < pitch; c++) to[c] = 0;
+/* By head and position, with zeros in the channels from D to the pitch; heads are `apart`. Read as it lies in memory:
+ * all heads of a position, then the next. */
+static inline void load_row(struct row row, int64_t width, int64_t channels, int64_t heads, float *to, int64_t pitch,
+                            int64_t apart) {
+  int whole = row.dtype == SLIDEFORMER_FLOAT32 && channels == pitch;
+  for (int64_t x = 0; x < width && whole; x++, to += pitch) {
+    const char *from = row.data + x * row.stride;
+    for (int64_t head = 0; head < heads; head++) {
+      for (int64_t c = 0; c < pitch; c += LANES) {
+        store(to + head * apart + c, load_once((const float *)(from + head * row.head) + c));
+      }
+    }
+  }
+  for (int64_t x = 0; x < width && !whole; x++, to += pitch) {
+    for (int64_t head = 0; head < heads; head++) {
+      float *channel = to + head * apart;
+      to_floats(row.data + x * row.stride + head * row.head, row.dtype, channels, channel);
+      for (int64_t c = channels; c < pitch; c++) channel[c] = 0;
+    }
   }
 }
 
@@ -108,9 +130,12 @@ static inline void clear(float *x, int64_t count) {
   for (int64_t c = 0; c < count; c += LANES) store(x + c, (vec){0});
 }
 
-static inline void store_row(const float *from, int64_t pitch, int64_t width, int64_t channels, struct row row) {
+static inline void store_row(const float *from, int64_t pitch, int64_t apart, int64_t width, int64_t channels,
+                             int64_t heads, struct row row) {
   for (int64_t x = 0; x < width; x++, from += pitch) {
-    from_floats(from, row.dtype, channels, row.data + x * row.stride);
+    for (int64_t head = 0; head < heads; head++) {
+      from_floats(from + head * apart, row.dtype, channels, row.data + x * row.stride + head * row.head);
+    }
   }
 }
 

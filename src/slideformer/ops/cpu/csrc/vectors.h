@@ -7,29 +7,33 @@
 #include <stdint.h>
 #include <string.h>
 
-/* As many as the registers hold: positions in a row that share one weight in a contraction (PIXELS), and
- * input taps whose weights' gradients are summed at a time (SUMS). */
+/* As many as the registers hold: positions in a row that share one weight in a contraction (PIXELS) and when they
+ * spread (SPREAD_PIXELS), and input taps whose weights' gradients are summed at a time (SUMS). */
 #if defined(__AVX512F__)
 #define LANES 16
 #define PIXELS 2
+#define SPREAD_PIXELS 4
 #define SUMS 3
 #elif defined(__AVX2__)
 #define LANES 8
 #define PIXELS 1
+#define SPREAD_PIXELS 2
 #define SUMS 1
 #elif defined(__aarch64__)
 #define LANES 4
 #define PIXELS 2
+#define SPREAD_PIXELS 4
 #define SUMS 2
 #else
 #define LANES 4
 #define PIXELS 1
+#define SPREAD_PIXELS 2
 #define SUMS 1
 #endif
 
-/* Positions, and input taps, that spread at a time: two times five sums do not wait for each other, and
- * windows of 9, 25 and 49 taps are fives and at most one four. */
-enum { PAIR = 2, TOGETHER = 5 };
+/* Input taps that spread at a time: two times five sums do not wait for each other, and windows of 9, 25 and 49 taps
+ * are fives and at most one four. */
+enum { TOGETHER = 5 };
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 64")
@@ -88,11 +92,26 @@ INLINE vec broadcast(const float *p) {
 #define OWN(l, h) ((l) & (h) ? LANES + (l) : (l))
 #define OTHER(l, h) ((l) & (h) ? LANES + (l) - (h) : (l) + (h))
 
-/* Lane l of the result is the sum of the lanes of vector l. */
-INLINE vec sums(vec x[LANES]) {
+/* Half of the way to the sums of the lanes of two vectors: those of a in the lanes without h, of b in the others. */
+#define FOLD(a, b, h) (SHUFFLE(a, b, EACH(OWN, h)) + SHUFFLE(a, b, EACH(OTHER, h)))
+
+/* Vectors that share a weight in a contraction are folded while they are in registers: one is left of `pixels`. */
+INLINE vec fold(int pixels, const vec x[PIXELS]) {
+#if PIXELS == 2
+  return FOLD(x[0], pixels == 2 ? x[1] : (vec){0}, 1);
+#else
+  (void)pixels;
+  return x[0];
+#endif
+}
+
+/* Lane l of the result is the sum of the lanes of vector l, of LANES vectors; or of LANES / PIXELS folded ones. */
+INLINE vec sums(int pixels, vec *x) {
 #define STAGE(h)                                                                                    \
-  UNROLL for (int i = 0; i < h; i++)                                                                \
-      x[i] = SHUFFLE(x[i], x[i + h], EACH(OWN, h)) + SHUFFLE(x[i], x[i + h], EACH(OTHER, h));
+  if (h >= pixels) {                                                                                \
+    UNROLL for (int i = 0; i < h; i += pixels)                                                      \
+        x[i / pixels] = FOLD(x[i / pixels], x[(i + h) / pixels], h);                                \
+  }
   HALVINGS(STAGE)
 #undef STAGE
   return x[0];
