@@ -205,7 +205,11 @@ INLINE void spread_chunk(const struct cache *cache, const float *y, const float 
         spread(SPREAD_PIXELS, taps, keys / LANES, y + i, weight, bias, tap, grad_tap, place, from, to, fresh);
       }
     }
-    for (; i < count; i++) {
+    for (; SPREAD_PIXELS > 2 && i + 2 <= count; i += 2) {
+      spread(2, taps, keys / LANES, y + i, weight, bias, tap, grad_tap, at + i * keys, line_from(x, i),
+             line_from(out, i), fresh);
+    }
+    if (i < count) {
       spread(1, taps, keys / LANES, y + i, weight, bias, tap, grad_tap, at + i * keys, line_from(x, i),
              line_from(out, i), fresh);
     }

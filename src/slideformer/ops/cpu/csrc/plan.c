@@ -175,34 +175,39 @@ int64_t plan_bias_size(const struct plan *plan) {
 void plan_pack_weight(const struct plan *plan, float *packed) {
   int64_t channels = plan->call->channels, taps = plan->taps;
   memset(packed, 0, (size_t)plan_weights(plan) * sizeof(float));
-  for (int64_t i = 0; i < channels * taps * taps; i++) {
-    packed[weight_place(plan, i / taps % taps, i % taps, i / (taps * taps))] = plan->call->shift_weight[i];
+  const float *from = plan->call->shift_weight;
+  for (int64_t c = 0; c < channels; c++) {
+    for (int64_t t = 0; t < taps; t++) {
+      float *to = packed + weight_place(plan, t, 0, c);
+      for (int64_t u = 0; u < taps; u++) to[u * TAPS * plan->lanes] = *from++;
+    }
   }
 }
 
 void plan_add_partials(const struct plan *plan) {
   const struct slideformer_call *call = plan->call;
-  int64_t channels = call->channels, taps = plan->taps;
-  int64_t table = plan_bias_size(plan);
-  if (call->shift_weight) memset(call->grad_shift_weight, 0, (size_t)(channels * taps * taps) * sizeof(float));
-  if (call->shift_bias) memset(call->grad_shift_bias, 0, (size_t)(channels * taps) * sizeof(float));
-  if (call->key_bias) memset(call->grad_key_bias, 0, (size_t)(call->heads * taps) * sizeof(float));
-  if (call->logit_bias) memset(call->grad_logit_bias, 0, (size_t)(call->heads * table) * sizeof(float));
-  for (int64_t unit = 0; unit < plan->units; unit++) {
-    const float *from = plan->partials + unit * plan->partial.size;
-    for (int64_t i = 0; i < channels * taps * taps && call->shift_weight; i++) {
-      int64_t place = weight_place(plan, i / taps % taps, i % taps, i / (taps * taps));
-      call->grad_shift_weight[i] += from[plan->partial.weight + place];
+  const struct partial *partial = &plan->partial;
+  int64_t channels = call->channels, taps = plan->taps, table = plan_bias_size(plan);
+  float *total = plan->partials;
+  for (int64_t unit = 1; unit < plan->units; unit++) {
+    const float *next = plan->partials + unit * partial->size;
+    for (int64_t i = 0; i < partial->size; i++) total[i] += next[i];
+  }
+  float *to = call->grad_shift_weight;
+  for (int64_t c = 0; c < channels && call->shift_weight; c++) {
+    for (int64_t t = 0; t < taps; t++) {
+      const float *from = total + partial->weight + weight_place(plan, t, 0, c);
+      for (int64_t u = 0; u < taps; u++) *to++ = from[u * TAPS * plan->lanes];
     }
-    for (int64_t i = 0; i < channels * taps && call->shift_bias; i++) {
-      call->grad_shift_bias[i] += from[plan->partial.bias + i % taps * channels + i / taps];
-    }
-    for (int64_t i = 0; i < call->heads * taps && call->key_bias; i++) {
-      call->grad_key_bias[i] += from[plan->partial.key_bias + i / taps * plan->partial.taps + i % taps];
-    }
-    for (int64_t i = 0; i < call->heads * table && call->logit_bias; i++) {
-      call->grad_logit_bias[i] += from[plan->partial.logit_bias + i / table * plan->partial.table + i % table];
-    }
+  }
+  for (int64_t i = 0; i < channels * taps && call->shift_bias; i++) {
+    call->grad_shift_bias[i] = total[partial->bias + i % taps * channels + i / taps];
+  }
+  for (int64_t i = 0; i < call->heads * taps && call->key_bias; i++) {
+    call->grad_key_bias[i] = total[partial->key_bias + i / taps * partial->taps + i % taps];
+  }
+  for (int64_t i = 0; i < call->heads * table && call->logit_bias; i++) {
+    call->grad_logit_bias[i] = total[partial->logit_bias + i / table * partial->table + i % table];
   }
 }
 
