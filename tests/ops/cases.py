@@ -223,7 +223,10 @@ def _other_maps() -> tuple[Case, ...]:
 
 
 def _long_maps() -> tuple[Case, ...]:
-    """Maps of which each axis in turn is so long that the C kernels cut it, with every border along it."""
+    """Maps of which each axis in turn is so long that the C kernels cut it, with every border along it.
+
+    And batches so large that the kernels take several heads at a time, the last time fewer.
+    """
     rows = []
     for border in BORDERS:
         rows += [
@@ -237,6 +240,12 @@ def _long_maps() -> tuple[Case, ...]:
     for border in ("zeros", "wrap"):
         rows.append(Case(3, 2, border, (1100,), 1, 16, full, False, batch=1))
         rows.append(Case((3, 1, 3), 1, (border, "zeros", "wrap"), (40, 3, 4), 2, 5, full, False, batch=1))
+        rows.append(Case(3, 1, border, (5, 19), 5, 16, full, border == "zeros", batch=9))
+    rows.append(Case(3, 1, "zeros", (4, 17), 3, 5, full, False, batch=25, masked=0.2))
+    rows.append(
+        Case((3, 5), (2, 1), ("clamp", "mask"), (7, 9), 5, 20, ("key_bias", "logit_bias"), False, 9, 0.2)
+    )
+    rows.append(Case(5, 1, "clamp", (6, 9), 4, 16, ("key_bias", "relative"), True, batch=13))
     return tuple(rows)
 
 
