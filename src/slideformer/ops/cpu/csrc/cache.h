@@ -8,7 +8,7 @@
 #include "rows.h"
 
 /* Positions whose weights are held at a time, and vectors of the two usual widths of a head. */
-enum { CHUNK = 16, HEAD32 = 32 / LANES };
+enum { CHUNK = 32, HEAD32 = 32 / LANES };
 
 /* A row of positions as float32 in whole vectors, the channels of position x at data + x pitch: the map's
  * own row where it is that already, else a copy with zeros after the last channel. */

@@ -12,6 +12,12 @@ static inline struct line line_from(struct line line, int64_t x) {
   return line;
 }
 
+/* The next vector of channels. */
+static inline struct line line_channels(struct line line) {
+  if (line.data) line.data += LANES;
+  return line;
+}
+
 enum { FOLDED = LANES / PIXELS };
 
 /* sum_u W[c, t, u] x_c m_c(+ u) + x_c bias[t, c], folded but not yet summed over all lanes, of `pixels` positions
@@ -129,11 +135,12 @@ static inline void weights_of(const struct cache *cache, struct line query, int6
   }
 }
 
-/* With f_u = sum_t y_t W[c, t, u], for some input taps and one vector of channels: adds f_u m_c(+ u) to
- * out, and f_u x_c to the gradient of m_c(+ u). */
+/* With f_u = sum_t y_t W[c, t, u], for some input taps and one vector of channels of `pixels` positions in a row: adds
+ * f_u m_c(+ u) to out, which is zero if `fresh`, and f_u x_c to the gradient of m_c(+ u). Results are added in memory:
+ * the registers are for f. */
 INLINE void spread_taps(int pixels, int some, int64_t pitch, const float *y, const float *weight,
-                        const float *const *tap, float *const *grad_tap, int64_t at, const vec x[SPREAD_PIXELS],
-                        vec out[SPREAD_PIXELS]) {
+                        const float *const *tap, float *const *grad_tap, int64_t at, struct line x, struct line out,
+                        int fresh) {
   vec f[TOGETHER][SPREAD_PIXELS];
   UNROLL for (int u = 0; u < some; u++) UNROLL for (int i = 0; i < pixels; i++) f[u][i] = (vec){0};
   /* Unrolled, compilers load all first and run out of registers. */
@@ -145,45 +152,45 @@ INLINE void spread_taps(int pixels, int some, int64_t pitch, const float *y, con
       UNROLL for (int i = 0; i < pixels; i++) f[u][i] += shared * factor[i];
     }
   }
-  UNROLL for (int u = 0; u < some; u++) {
+  UNROLL for (int i = 0; i < pixels && tap; i++) {
+    vec total = fresh ? (vec){0} : load(out.data + i * out.pitch);
+    UNROLL for (int u = 0; u < some; u++) total += f[u][i] * load(tap[u] + at + i * pitch);
+    store(out.data + i * out.pitch, total);
+  }
+  UNROLL for (int u = 0; u < some && grad_tap; u++) {
     UNROLL for (int i = 0; i < pixels; i++) {
-      if (tap) out[i] += f[u][i] * load(tap[u] + at + i * pitch);
-      if (grad_tap) {
-        float *to = grad_tap[u] + at + i * pitch;
-        store(to, load(to) + f[u][i] * x[i]);
-      }
+      float *to = grad_tap[u] + at + i * pitch;
+      store(to, load(to) + f[u][i] * load(x.data + i * x.pitch));
     }
   }
 }
 
-/* The same for all input taps and channels of `pixels` positions; y has the first in its first lane. */
+/* out = sum_t y_t bias[t, c], for one vector of channels. */
+INLINE void spread_bias(int pixels, int64_t pitch, const float *y, const float *bias, struct line out, int fresh) {
+  UNROLL for (int i = 0; i < pixels; i++) {
+    vec total = fresh ? (vec){0} : load(out.data + i * out.pitch);
+    UNROLL for (int t = 0; t < TAPS; t++) total += load(bias + t * pitch) * broadcast(y + t * CHUNK + i);
+    store(out.data + i * out.pitch, total);
+  }
+}
+
+/* The same for all input taps and channels; y has the first position in its first lane. */
 INLINE void spread(int pixels, int64_t taps, int64_t vectors, const float *y, const float *weight, const float *bias,
                    const float *const *tap, float *const *grad_tap, int64_t at, struct line x, struct line out,
                    int fresh) {
   int64_t pitch = vectors * LANES;
-  for (int64_t c = 0; c < pitch; c += LANES) {
-    vec total[SPREAD_PIXELS], factor[SPREAD_PIXELS];
-    UNROLL for (int i = 0; i < pixels; i++) {
-      total[i] = !out.data || fresh ? (vec){0} : load(out.data + i * out.pitch + c);
-      factor[i] = x.data ? load(x.data + i * x.pitch + c) : (vec){0};
-    }
-    if (out.data && bias) {
-      UNROLL for (int t = 0; t < TAPS; t++) {
-        vec shared = load_once(bias + t * pitch + c);
-        UNROLL for (int i = 0; i < pixels; i++) total[i] += shared * broadcast(y + t * CHUNK + i);
-      }
-    }
-#define SPREAD(some)                                                                                               \
-  spread_taps(pixels, some, pitch, y, weight, tap ? tap + u : NULL, grad_tap ? grad_tap + u : NULL, at + c, factor, \
-              total);                                                                                              \
-  u += (some);                                                                                                     \
+  for (int64_t c = 0; c < pitch; c += LANES, x = line_channels(x), out = line_channels(out)) {
+    if (tap && bias) spread_bias(pixels, pitch, y, bias + c, out, fresh);
+#define SPREAD(some)                                                                                                 \
+  spread_taps(pixels, some, pitch, y, weight, tap ? tap + u : NULL, grad_tap ? grad_tap + u : NULL, at + c, x, out,  \
+              fresh && !bias && u == 0);                                                                             \
+  u += (some);                                                                                                       \
   weight += (some) * TAPS * LANES
     int64_t u = 0;
     while (u + TOGETHER <= taps) { SPREAD(TOGETHER); }
     while (u + TOGETHER - 1 <= taps) { SPREAD(TOGETHER - 1); }
     while (u < taps) { SPREAD(1); }
 #undef SPREAD
-    if (out.data) UNROLL for (int i = 0; i < pixels; i++) store(out.data + i * out.pitch + c, total[i]);
   }
 }
 
