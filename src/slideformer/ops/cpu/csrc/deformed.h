@@ -136,11 +136,10 @@ static inline void weights_of(const struct cache *cache, struct line query, int6
 }
 
 /* With f_u = sum_t y_t W[c, t, u], for some input taps and one vector of channels of `pixels` positions in a row: adds
- * f_u m_c(+ u) to out, which is zero if `fresh`, and f_u x_c to the gradient of m_c(+ u). Results are added in memory:
- * the registers are for f. */
+ * f_u m_c(+ u) to out, and f_u x_c to the gradient of m_c(+ u). Results are added in memory: the registers are for f,
+ * and a product and its sum stay side by side, so that compilers make one instruction of both everywhere. */
 INLINE void spread_taps(int pixels, int some, int64_t pitch, const float *y, const float *weight,
-                        const float *const *tap, float *const *grad_tap, int64_t at, struct line x, struct line out,
-                        int fresh) {
+                        const float *const *tap, float *const *grad_tap, int64_t at, struct line x, struct line out) {
   vec f[TOGETHER][SPREAD_PIXELS];
   UNROLL for (int u = 0; u < some; u++) UNROLL for (int i = 0; i < pixels; i++) f[u][i] = (vec){0};
   /* Unrolled, compilers load all first and run out of registers. */
@@ -153,7 +152,7 @@ INLINE void spread_taps(int pixels, int some, int64_t pitch, const float *y, con
     }
   }
   UNROLL for (int i = 0; i < pixels && tap; i++) {
-    vec total = fresh ? (vec){0} : load(out.data + i * out.pitch);
+    vec total = load(out.data + i * out.pitch);
     UNROLL for (int u = 0; u < some; u++) total += f[u][i] * load(tap[u] + at + i * pitch);
     store(out.data + i * out.pitch, total);
   }
@@ -165,25 +164,26 @@ INLINE void spread_taps(int pixels, int some, int64_t pitch, const float *y, con
   }
 }
 
-/* out = sum_t y_t bias[t, c], for one vector of channels. */
-INLINE void spread_bias(int pixels, int64_t pitch, const float *y, const float *bias, struct line out, int fresh) {
+/* Adds sum_t y_t bias[t, c] to out, for one vector of channels. */
+INLINE void spread_bias(int pixels, int64_t pitch, const float *y, const float *bias, struct line out) {
   UNROLL for (int i = 0; i < pixels; i++) {
-    vec total = fresh ? (vec){0} : load(out.data + i * out.pitch);
+    vec total = load(out.data + i * out.pitch);
     UNROLL for (int t = 0; t < TAPS; t++) total += load(bias + t * pitch) * broadcast(y + t * CHUNK + i);
     store(out.data + i * out.pitch, total);
   }
 }
 
-/* The same for all input taps and channels; y has the first position in its first lane. */
+/* The same for all input taps and channels, to an out of zeros if `fresh`; y has the first position in its first
+ * lane. */
 INLINE void spread(int pixels, int64_t taps, int64_t vectors, const float *y, const float *weight, const float *bias,
                    const float *const *tap, float *const *grad_tap, int64_t at, struct line x, struct line out,
                    int fresh) {
   int64_t pitch = vectors * LANES;
   for (int64_t c = 0; c < pitch; c += LANES, x = line_channels(x), out = line_channels(out)) {
-    if (tap && bias) spread_bias(pixels, pitch, y, bias + c, out, fresh);
+    if (tap && fresh) UNROLL for (int i = 0; i < pixels; i++) store(out.data + i * out.pitch, (vec){0});
+    if (tap && bias) spread_bias(pixels, pitch, y, bias + c, out);
 #define SPREAD(some)                                                                                                 \
-  spread_taps(pixels, some, pitch, y, weight, tap ? tap + u : NULL, grad_tap ? grad_tap + u : NULL, at + c, x, out,  \
-              fresh && !bias && u == 0);                                                                             \
+  spread_taps(pixels, some, pitch, y, weight, tap ? tap + u : NULL, grad_tap ? grad_tap + u : NULL, at + c, x, out); \
   u += (some);                                                                                                       \
   weight += (some) * TAPS * LANES
     int64_t u = 0;
