@@ -28,7 +28,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map every position: ``(..., C) -> (..., C')``."""
-        if x.ndim == 4 and runs_eagerly_on_cpu(x) and x[..., 0].numel() >= MANY_POSITIONS:
+        if x.ndim == 4 and forward_alone(x) and x[..., 0].numel() >= MANY_POSITIONS:
             kernel = self.weight[:, :, None, None]
             return F.conv2d(x.permute(0, 3, 1, 2), kernel, self.bias).permute(0, 2, 3, 1)
         return super().forward(x)
@@ -42,7 +42,7 @@ def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, channels: int) ->
         x: ``(N, ..., C)``.
         channels: of the widest map that ``function`` lays out.
     """
-    if not runs_eagerly_on_cpu(x):
+    if not forward_alone(x):
         return function(x)
     entry = x[0, ..., 0].numel() * channels * x.element_size() if len(x) else 1
     count = max(1, PIECE_BYTES // entry)
@@ -51,7 +51,13 @@ def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, channels: int) ->
     return torch.cat([function(piece) for piece in x.split(count)])
 
 
+def forward_alone(x: Tensor) -> bool:
+    """Whether a map is on a CPU in eager mode, and no gradients are recorded."""
+    return not torch.is_grad_enabled() and runs_eagerly_on_cpu(x)
+
+
 def runs_eagerly_on_cpu(x: Tensor) -> bool:
-    """Whether a map is on a CPU in eager mode, and neither gradients nor a program are recorded."""
-    recorded = torch.compiler.is_compiling() or tracing()
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not recorded
+    """Whether a map is on a CPU in eager mode, and no program is recorded."""
+    # To torch.fx, which takes no tensor, a program is recorded.
+    recorded = not isinstance(x, Tensor) or torch.compiler.is_compiling() or tracing()
+    return not recorded and x.device.type == "cpu"

@@ -14,7 +14,7 @@ from slideformer.layers.open_size import open_size
 from slideformer.layers.patch import pad_to_multiple
 
 # Far below every logit, yet finite, so that no runtime meets infinity minus infinity. Swin's own -100 leaves
-# weights of 1e-44, with which a processor computes many times slower than with the zeros that float32 has here.
+# weights of 1e-44, with which a processor computes many times slower than with the zeros that these are.
 EXCLUDED = -128.0
 
 
