@@ -49,11 +49,28 @@ def test_it_is_scaled_dot_product_attention(mask: Tensor | None, exported: bool)
     torch.testing.assert_close(module(query, key, value, mask), wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_dropout_leaves_out_weights_in_eager_code() -> None:
+@pytest.mark.parametrize("batch", [2, 0])
+def test_a_learned_mask_has_the_gradient_of_scaled_dot_product_attention(batch: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
+        for shape in ((batch, 3, 5, 8), (batch, 3, 7, 8), (batch, 3, 7, 4), (1, 3, 5, 7))
+    ]
+    query, key, value, mask = inputs
+    output = dot_product_attention(query, key, value, mask=mask)
+    found = torch.autograd.grad(output.square().sum(), inputs)
+    theirs = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    wanted = torch.autograd.grad(theirs.square().sum(), inputs, allow_unused=True, materialize_grads=True)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["no mask", "learned mask"])
+def test_dropout_leaves_out_weights_in_eager_code(learned: bool) -> None:
     query, key = torch.zeros(2, 1, 4, 8)
     value = torch.ones(1, 4, 8)
     torch.manual_seed(0)
-    dropped = dot_product_attention(query[None], key[None], value[None], dropout=0.5)
+    mask = torch.zeros(4, 4, requires_grad=True) if learned else None
+    dropped = dot_product_attention(query[None], key[None], value[None], mask=mask, dropout=0.5)
     # Four equal weights, each zero or doubled.
     assert set(dropped.unique().tolist()) <= {0.0, 0.5, 1.0, 1.5, 2.0}
     assert len(dropped.unique()) > 1

@@ -30,6 +30,15 @@ def test_it_agrees_with_swin(size: tuple[int, int], shift: bool) -> None:
     torch.testing.assert_close(ours(x), theirs._attn(x), atol=1e-5, rtol=1e-5)
 
 
+def test_positions_of_different_regions_have_weights_of_zero() -> None:
+    layer = WindowAttention(8, 2, 7, shift=True)
+    bias = layer.bias(torch.zeros(1, 14, 14, 8), 3, 3)
+    excluded = bias < -50
+    assert excluded.any()
+    # Nor are they denormal, with which a processor computes many times slower.
+    assert bool((bias.softmax(-1)[excluded] == 0).all())
+
+
 def test_an_even_window_agrees_with_swin() -> None:
     theirs = swin_block((9, 10), True, window_size=4)
     ours = WindowAttention(16, 4, 4, shift=True)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import slideformer.models as models
+from slideformer.layers.drop_path import DropPath
 from tests.models.families import FAMILIES, LAST_SLIDING, SLIDING, kinds, small
 from tests.tiers import fast
 
@@ -234,3 +235,13 @@ def test_sixteen_digits_are_learned_in_thirty_steps(name: str) -> None:
         F.cross_entropy(model(images), labels).backward()
         optimiser.step()
     assert (model.eval()(images).argmax(1) == labels).all()
+
+
+@every_family
+def test_every_parameter_has_a_gradient_where_all_images_skip_all_branches(name: str) -> None:
+    model = small(name).train()
+    for module in model.modules():
+        if isinstance(module, DropPath):
+            module.drop_prob = 1.0
+    model(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert not [name for name, x in model.named_parameters() if x.grad is None or not x.grad.isfinite().all()]

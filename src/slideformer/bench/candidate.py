@@ -108,7 +108,7 @@ def training_step(
 ) -> Step:
     """Gradients of inputs and parameters, or with AdamW new parameters."""
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-4) if setting.work == "step" else None
+    optimiser = torch.optim.AdamW(parameters, lr=1e-4, fused=True) if setting.work == "step" else None
     # A training step has no use for the gradient of its images.
     wanted = parameters if optimiser else [inputs.requires_grad_(), *parameters]
 

@@ -83,7 +83,8 @@ def training_step(
     detector: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]], setting: Setting
 ) -> Step:
     """A step of AdamW, with always the same random choice of proposals."""
-    optimiser = torch.optim.AdamW((p for p in detector.parameters() if p.requires_grad), lr=1e-4)
+    parameters = [p for p in detector.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
 
     def step() -> Sequence[Tensor]:
         torch.manual_seed(0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention by products: fused where PyTorch runs, plain operators in an exported graph."""
+"""Attention by products: fused where PyTorch does so, else in plain operators."""
 
 from __future__ import annotations
 
@@ -23,12 +23,21 @@ def dot_product_attention(
         mask: broadcasts to ``(..., N, M)``: added to the logits or, if bool, true where a query attends.
         dropout: of the attention weights, a probability.
     """
-    # The fused operator does not compare open sizes; products that are written out would.
-    if not exporting() or open_size(*query.shape, *key.shape):
+    if open_size(*query.shape, *key.shape) or not (exporting() or learned_on_cpu(mask)):
+        # The fused operator does not compare open sizes; products that are written out would.
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     # Each exporter decomposes the fused operator in its own way: with tests for fully masked rows, or
     # as an operator of the runtime that takes fewer shapes of masks.
     logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if mask is not None:
         logits = logits + mask if mask.dtype != torch.bool else logits.masked_fill(~mask, -torch.inf)
-    return logits.softmax(-1) @ value
+    weights = logits.softmax(-1)
+    return (F.dropout(weights, dropout) if dropout else weights) @ value
+
+
+def learned_on_cpu(mask: Tensor | None) -> bool:
+    """Whether the mask has a gradient, which the operator for a CPU does not compute.
+
+    PyTorch writes it out then, with more copies than products need, and an empty batch gives no gradient.
+    """
+    return mask is not None and mask.requires_grad and mask.device.type == "cpu"

@@ -3,35 +3,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import register_flop_formula
 
+from slideformer.ops.derivatives import in_transform, is_final
 from slideformer.ops.exporting import tracing
 
-# From this many positions on, a convolution is faster than a linear layer.
-MANY_POSITIONS = 4096
 # The C library takes larger blocks from the system each time, and each page costs a fault.
 PIECE_BYTES = 2**23
 
 
 class Linear(nn.Linear):
-    """``nn.Linear``; a map with many positions goes through it as a 1 x 1 convolution, on a CPU.
+    """``nn.Linear``; on a CPU, where no gradient is wanted, the product adds the bias as it goes.
 
-    The same product, but PyTorch's linear layer first fills its result with the bias and reads it again,
-    where the convolution adds the bias as it goes.
+    The same product, but PyTorch's linear layer first fills its result with the bias and reads it again.
 
     Shape: ``(..., C) -> (..., C')``.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map every position: ``(..., C) -> (..., C')``."""
-        if x.ndim == 4 and runs_eagerly_on_cpu(x) and x[..., 0].numel() >= MANY_POSITIONS:
-            kernel = self.weight[:, :, None, None]
-            return F.conv2d(x.permute(0, 3, 1, 2), kernel, self.bias).permute(0, 2, 3, 1)
-        return super().forward(x)
+        return one_pass(x, self, "none") if takes_one_pass(x, self) else super().forward(x)
+
+
+def gelu_of_linear(x: Tensor, layer: nn.Module) -> Tensor:
+    """The GELU of a linear map, in the same pass where that can be."""
+    # Another layer in its place, or one that is watched, is called as it is.
+    watched = layer._forward_hooks or layer._forward_pre_hooks
+    if type(layer) is Linear and not watched and takes_one_pass(x, layer):
+        return one_pass(x, layer, "gelu")
+    return F.gelu(layer(x))
+
+
+def takes_one_pass(x: Tensor, layer: nn.Linear) -> bool:
+    """Whether the product of oneDNN, which PyTorch's compiler uses, can take the place of PyTorch's own."""
+    weight, bias = layer.weight, layer.bias
+    plain = type(x) is Tensor and type(weight) is nn.Parameter and x.dtype == weight.dtype == torch.float32
+    return (
+        plain
+        and runs_eagerly_on_cpu(x)
+        and weight.device == x.device
+        and torch.backends.mkldnn.is_available()
+        and not torch.is_autocast_enabled("cpu")
+        and not in_transform()
+        and is_final((x, weight, bias))
+    )
+
+
+def one_pass(x: Tensor, layer: nn.Linear, activation: str) -> Tensor:
+    """A linear map with its bias and an activation, ``"none"`` or ``"gelu"``: ``(..., C) -> (..., C')``."""
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, activation, [], "none")
+    return found
+
+
+if torch.backends.mkldnn.is_available():
+
+    @register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+    def _(x: Sequence[int], weight: Sequence[int], *rest: Any, **outputs: Any) -> int:
+        return 2 * math.prod(x) * weight[0]
 
 
 def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, channels: int) -> Tensor:
@@ -42,7 +77,7 @@ def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, channels: int) ->
         x: ``(N, ..., C)``.
         channels: of the widest map that ``function`` lays out.
     """
-    if not runs_eagerly_on_cpu(x):
+    if torch.is_grad_enabled() or not runs_eagerly_on_cpu(x):
         return function(x)
     entry = x[0, ..., 0].numel() * channels * x.element_size() if len(x) else 1
     count = max(1, PIECE_BYTES // entry)
@@ -52,6 +87,7 @@ def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, channels: int) ->
 
 
 def runs_eagerly_on_cpu(x: Tensor) -> bool:
-    """Whether a map is on a CPU in eager mode, and neither gradients nor a program are recorded."""
-    recorded = torch.compiler.is_compiling() or tracing()
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not recorded
+    """Whether a map is on a CPU in eager mode, and no program is recorded."""
+    # To torch.fx, which takes no tensor, a program is recorded.
+    recorded = not isinstance(x, Tensor) or torch.compiler.is_compiling() or tracing()
+    return not recorded and x.device.type == "cpu"

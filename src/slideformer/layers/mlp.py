@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slideformer.layers.linear import Linear, in_pieces
+from slideformer.layers.linear import Linear, gelu_of_linear, in_pieces
 
 
 class Mlp(nn.Module):
@@ -37,4 +36,4 @@ class Mlp(nn.Module):
 
     def transform(self, x: Tensor) -> Tensor:
         """The two maps: ``(N, C) -> (N, C)``."""
-        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
+        return self.drop(self.fc2(self.drop(gelu_of_linear(x, self.fc1))))

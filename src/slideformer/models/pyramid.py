@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from timm.layers import ClassifierHead, DropPath
+from timm.layers import ClassifierHead
 from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
+from slideformer.layers.drop_path import DropPath
 from slideformer.models.initialise import init_linear
 from slideformer.models.plan import Plan
 
@@ -46,8 +47,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform a map: ``(B, H, W, C) -> (B, H, W, C)``."""
-        x = x + self.drop_path(self.attention(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = self.drop_path(x, lambda x: self.attention(self.norm1(x)), x)
+        return self.drop_path(x, lambda x: self.mlp(self.norm2(x)), x)
 
 
 class Stage(nn.Module):

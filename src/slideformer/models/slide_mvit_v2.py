@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from timm.layers import DropPath, LayerNorm
+from timm.layers import LayerNorm
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from slideformer.layers.channels_first import channels_first
+from slideformer.layers.drop_path import DropPath
 from slideformer.layers.mlp import Mlp
 from slideformer.layers.patch import PatchEmbed, pad_to_multiple
 from slideformer.layers.pooling_attention import PoolingAttention
@@ -80,8 +81,8 @@ class PoolingBlock(nn.Module):
         # Padded by what is never the maximum, so that an exported program knows the size as half.
         shortcut = pad_to_multiple(self.shortcut(x), 2, value=-torch.inf)
         shortcut = self.pool(channels_first(shortcut)).permute(0, 2, 3, 1)
-        x = shortcut + self.drop_path(self.attention(x))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = self.drop_path(shortcut, self.attention, x)
+        return self.drop_path(x, lambda x: self.mlp(self.norm2(x)), x)
 
 
 class SlideMvitV2(Pyramid):

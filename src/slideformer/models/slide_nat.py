@@ -89,8 +89,8 @@ class ScaledBlock(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform a map: ``(B, H, W, C) -> (B, H, W, C)``."""
-        x = x + self.drop_path(self.scale1(self.attention(self.norm1(x))))
-        return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))
+        x = self.drop_path(x, lambda x: self.scale1(self.attention(self.norm1(x))), x)
+        return self.drop_path(x, lambda x: self.scale2(self.mlp(self.norm2(x))), x)
 
 
 class SlideNat(Pyramid):

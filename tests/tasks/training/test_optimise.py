@@ -39,6 +39,13 @@ def test_the_papers_schedule_has_its_numbers() -> None:
     assert all(a >= b for a, b in itertools.pairwise(seen[200:]))
 
 
+@pytest.mark.parametrize(("name", "fused"), [("adamw", True), ("sgd", True), ("nmuon", None), ("lamb", None)])
+def test_an_optimiser_is_fused_where_it_can_be(name: str, fused: bool | None) -> None:
+    optimiser = build_optimiser(nn.Linear(2, 2), Optimise(name=name), 1, fused=True)
+    assert optimiser.defaults.get("fused") is fused
+    assert not build_optimiser(nn.Linear(2, 2), Optimise(name=name), 1).defaults.get("fused")
+
+
 def test_rates_without_a_base_batch_stay_as_they_are() -> None:
     assert max(rates(Optimise(lr=3e-3, warmup_epochs=0), batch=9999, epochs=4, updates=40)) == 3e-3
 

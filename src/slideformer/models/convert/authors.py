@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from slideformer.errors import UserError
-from slideformer.layers.window_attention import EXCLUDED, relative_position_index
+from slideformer.layers.window_attention import relative_position_index
 from slideformer.models.convert.state import check_state, check_unique, load_all_or_none
 from slideformer.models.merge import is_merged
 
@@ -26,6 +26,8 @@ RENAMES = (
     (r"layers\.1\.downsample\.(.*)", r"stages.2.downsample.\1"),
     (r"layers\.2\.downsample\.(.*)", r"stages.3.downsample.\1"),
 )
+# Between positions of different regions, in the masks that they store.
+EXCLUDED = -100.0
 CONVOLUTIONS = tuple(f"{name}.{part}" for name in ("dep_conv", "dep_conv1") for part in ("weight", "bias"))
 
 

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, cast
 
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
@@ -139,9 +140,17 @@ class Optimise:
         return 1.0 if self.base_batch is None else batch / self.base_batch
 
 
-def build_optimiser(model: nn.Module, options: Optimise, batch: int) -> Optimizer:
-    """Build timm's optimiser, without decay of biases, 1-d parameters and what the model exempts."""
+def build_optimiser(model: nn.Module, options: Optimise, batch: int, *, fused: bool = False) -> Optimizer:
+    """Build timm's optimiser, without decay of biases, 1-d parameters and what the model exempts.
+
+    Args:
+        model: whose parameters are updated.
+        options: name, rates and decay.
+        batch: images an update.
+        fused: whether one kernel may update all parameters, where the optimiser has one.
+    """
     try:
+        kernel: dict[str, Any] = {"fused": True} if fused and has_fused_kernel(options.name) else {}
         return create_optimizer_v2(
             model,
             opt=options.name,
@@ -149,12 +158,18 @@ def build_optimiser(model: nn.Module, options: Optimise, batch: int) -> Optimize
             weight_decay=options.weight_decay,
             betas=options.betas,
             layer_decay=options.layer_decay,
+            **kernel,
         )
     except (TypeError, ValueError, IndexError, AssertionError, ImportError, RuntimeError) as error:
         raise UserError(
             f"the optimiser {options.name} cannot be made with betas {options.betas}: "
             f"{' '.join(str(error).split())}; choose other `optimise.betas` or another name"
         ) from error
+
+
+def has_fused_kernel(name: str) -> bool:
+    """Whether PyTorch updates all parameters of an optimiser, by timm's name, in one kernel."""
+    return "fused" in inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters
 
 
 def check_rates(optimiser: Optimizer) -> None:
