@@ -264,7 +264,7 @@ def backward_map_plain(
 
 @kernel
 def gather_plain(
-    weights, x, x_strides, output, depth, height, width, heads, size_class,
+    weights, grad, grad_strides, output, depth, height, width, heads, size_class,
     D: tl.constexpr, AXES: tl.constexpr, CLAMPS: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
 ):  # fmt: skip
@@ -276,7 +276,7 @@ def gather_plain(
     size = depth, height, width
     first, last = first_query(place, AXES), last_query(place, size, AXES)
     planes, rows, columns = queries_along(first, last, inside, AXES)
-    x_offset = offset_of(batch, head, first, x_strides)
+    grad_offset = offset_of(batch, head, first, grad_strides)
     position, strides = position_of(batch, head, first, size, heads), dense_strides(size, heads)
 
     out = tl.zeros((BLOCK_H * BLOCK_W, BLOCK), tl.float32)
@@ -289,7 +289,7 @@ def gather_plain(
                 seen, tap, _relative = tap_seeing(seen, first, last, step, place, size, AXES)
             at = around(position, first, step, size, strides, AXES) + way(step, strides, AXES)
             weight = tl.load(weights + at * T + tap, mask=seen, other=0.0)
-            seen_x = load_tap(x, x_offset, x_strides, first, step, size, seen, 0, D, BLOCK, AXES)
-            out += weight[:, None] * seen_x.to(tl.float32)
+            g = load_tap(grad, grad_offset, grad_strides, first, step, size, seen, 0, D, BLOCK, AXES)
+            out += weight[:, None] * g.to(tl.float32)
     position = position_of(batch, head, place, size, heads)
     store_tile(output, position * D, inside, out, 0, D, BLOCK)
