@@ -40,8 +40,8 @@ def vendor(device: torch.device) -> str:
         from triton.runtime import driver
 
         return str(driver.active.get_current_target().backend)
-    # Fake tensors, and the interpreter's.
-    return "hip" if torch.version.hip is not None else "xpu" if device.type == "xpu" else "cuda"
+    # Of a fake tensor, or the interpreter's.
+    return "xpu" if device.type == "xpu" else "cuda"
 
 
 @lru_cache

@@ -9,15 +9,16 @@ import torch
 import triton
 from torch import Tensor
 
-from slideformer.ops.triton import INTERPRETED, PRECISIONS, vendor
+from slideformer.ops.triton import INTERPRETED, PRECISIONS
 
 # Where there is no GPU: the interpreter has no threads, and programs of any number are right.
 WARP, PROCESSORS = 32, 132
 
 
-def float32_precision(device: torch.device) -> str:
+def float32_precision() -> str:
     """How matrix units multiply float32 numbers without losing their precision."""
-    return PRECISIONS[vendor(device)]
+    maker = "cuda" if INTERPRETED else triton.runtime.driver.active.get_current_target().backend
+    return PRECISIONS[maker]
 
 
 def warp_size() -> int:

@@ -118,7 +118,7 @@ class Sizes:
     @property
     def precision(self) -> str:
         """Precision of products on matrix units."""
-        return float32_precision(self.device) if self.dtype == torch.float32 else "ieee"
+        return float32_precision() if self.dtype == torch.float32 else "ieee"
 
     def map(self) -> dict[str, Any]:
         """The map's sizes, and a class of sizes for which one configuration is good."""
