@@ -148,7 +148,7 @@ class Each:
 
 def main() -> None:
     """Compile, and print a line a kernel and configuration."""
-    parser = argparse.ArgumentParser(description="Compile every Triton kernel for a GPU that need not be there.")
+    parser = argparse.ArgumentParser(description="Compile the Triton kernels for a GPU, without one.")
     parser.add_argument("variants", nargs="*", help="default: all")
     parser.add_argument("--target", choices=TARGETS, default="cuda:90")
     parser.add_argument("--all", action="store_true", help="every configuration that tuning would compare")

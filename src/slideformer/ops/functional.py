@@ -70,7 +70,7 @@ def checked(
     factor = query.shape[-1] ** -0.5 if scale is None else checks.scale(scale)
     if isinstance(factor, Tensor):
         query, factor = scaled(query, factor), 1.0
-    return Call(query, key, value, window, factor, key_mask, *parameters, named=named)
+    return Call.of((query, key, value, key_mask, *parameters), window, factor, named=named)
 
 
 def computed(call: Call, backend: str, part: table.Part = "attend") -> Tensor:

@@ -21,8 +21,8 @@ AVAILABLE = importlib.util.find_spec("triton") is not None
 # Triton's own interpreter runs the kernels on a CPU: for tests, which then let CPU tensors pass.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICES = ("cuda", "xpu")
-# By the name that Triton has for the maker of a GPU (NVIDIA, AMD, Intel): how its matrix units multiply float32
-# numbers without losing their precision, by three products of parts or as they are.
+# By the name that Triton has for the maker of a GPU (NVIDIA, AMD, Intel): how its matrix units multiply
+# float32 numbers without losing their precision, by three products of parts or as they are.
 PRECISIONS = {"cuda": "tf32x3", "hip": "ieee", "xpu": "ieee"}
 # The oldest of NVIDIA's GPUs that Triton supports.
 CAPABILITY = (8, 0)
@@ -53,7 +53,7 @@ def unsupported(device: torch.device) -> str | None:
         return f"Triton cannot use the device: {error}"
     if found not in PRECISIONS:
         known = ", ".join(PRECISIONS)
-        return f"its GPU must be one that the kernels were written for ({known}), got Triton's backend {found!r}"
+        return f"its GPU must be one that the kernels know ({known}), got Triton's backend {found!r}"
     if found == "cuda" and device.type == "cuda" and torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability(device)
         if (major, minor) < CAPABILITY:

@@ -19,6 +19,7 @@ from slideformer.ops.triton.forward_deformed import (
     spread,
 )
 from slideformer.ops.triton.taps import (
+    WRAP,
     around,
     dense_strides,
     kernel,
@@ -185,7 +186,7 @@ def line_of_taps(
     column, channel = tl.arange(0, KW_PAD)[None, :], first + tl.arange(0, BLOCK)[None, None, :]
     tap, start = (0, 0, column), (start[0][:, None], start[1][:, None], start[2][:, None])
     seen = valid[:, None] & (column < KW)
-    if AXES[2][2] != "wrap":
+    if AXES[2][2] != WRAP:
         seen = seen & on_axis(start[2] + column * AXES[2][1], size[2])
     place = around(offset[:, None], start, tap, size, strides, AXES) + way(tap, strides, AXES)
     mask = seen[:, :, None]
@@ -227,9 +228,9 @@ def backward_shift(
         start = window_start(place, size, AXES)
         start = start[0] + line[0] * AXES[0][1], start[1] + line[1] * AXES[1][1], start[2]
         valid = inside
-        if AXES[0][0] > 1 and AXES[0][2] != "wrap":
+        if AXES[0][0] > 1 and AXES[0][2] != WRAP:
             valid = valid & on_axis(start[0], depth)
-        if KH > 1 and AXES[1][2] != "wrap":
+        if KH > 1 and AXES[1][2] != WRAP:
             valid = valid & on_axis(start[1], height)
         position = (plane * each + pixel) * T_PAD
         a = load_tile(weights, position, inside, 1, 0, T_PAD, T_PAD)

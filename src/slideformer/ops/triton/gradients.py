@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -60,9 +59,7 @@ def plain(grads: dict[str, Tensor], grad: Tensor, output: Tensor, log_sum: Tenso
     of_logit_bias = share("logit_bias" in grads and not plan.relative, programs, taps, like=query)
     shares = of_shift_bias, of_key_bias, of_logit_bias
     grad_query = room(grads, "query", query)
-    plan.run(
-        tuning.BACKWARD_QUERY_PLAIN, *given, output, log_sum, grad_query, delta, logits, *shares
-    )
+    plan.run(tuning.BACKWARD_QUERY_PLAIN, *given, output, log_sum, grad_query, delta, logits, *shares)
     if "key" in grads or "value" in grads:
         grad_key, grad_value = room(grads, "key", key), room(grads, "value", value)
         plan.run(tuning.BACKWARD_MAP_PLAIN, *given, log_sum, delta, grad_key, grad_value)
@@ -107,9 +104,7 @@ def deformed(grads: dict[str, Tensor], grad: Tensor, call: Call) -> None:
     )  # fmt: skip
     if "key" in grads or "value" in grads:
         grad_key, grad_value = room(grads, "key", key), room(grads, "value", value)
-        plan.run(
-            tuning.BACKWARD_MAP_DEFORMED, query, grad, packed, weights, logits, grad_key, grad_value
-        )
+        plan.run(tuning.BACKWARD_MAP_DEFORMED, query, grad, packed, weights, logits, grad_key, grad_value)
     add_by_head(grads, "key_bias", of_key_bias)
     add_by_head(grads, "logit_bias", of_logit_bias)
     add_shift(grads, plan, query, key, value, grad, weights, logits)
@@ -125,7 +120,7 @@ def add_shift(grads: dict[str, Tensor], plan: Plan, *tensors: Tensor | None) -> 
     # (lines, K_cols + 1, chunks, chunk, T): input tap, channel, output tap.
     total = partial.sum(0)[:, :, :taps, : columns + 1].permute(0, 3, 1, 4, 2)
     total = total.flatten(2, 3)[:, :, :channels]
-    found = {"shift_weight": total[:, :columns].flatten(0, 1).permute(1, 2, 0), "shift_bias": total[0, columns]}
-    for name, x in found.items():
+    weight = total[:, :columns].flatten(0, 1).permute(1, 2, 0)
+    for name, x in (("shift_weight", weight), ("shift_bias", total[0, columns])):
         if name in grads:
             grads[name].copy_(x)

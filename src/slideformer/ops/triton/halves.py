@@ -72,9 +72,7 @@ def values_into(output: Tensor, call: Call) -> None:
         plan.run(tuning.VALUES_DEFORMED, weights, call.value, packed(call, plan), output)
         return
     weights = call.query.float().contiguous()
-    plan.run(
-        tuning.VALUES_PLAIN, weights, call.value, dense(call.shift_bias), dense(call.key_bias), output
-    )
+    plan.run(tuning.VALUES_PLAIN, weights, call.value, dense(call.shift_bias), dense(call.key_bias), output)
 
 
 def transposed_into(grads: dict[str, Tensor], name: str, weights: Tensor, x: Tensor, call: Call) -> None:
@@ -119,8 +117,8 @@ def logits_gradients_into(grads: dict[str, Tensor], grad: Tensor, call: Call) ->
     grad, plan = counted(grad, call), plan_for(flat(call))
     scaled = grad * call.scale
     if "query" in grads:
-        nothing = {"key": no_channels(call.key), "key_mask": None, "logit_bias": None}
-        values_into(grads["query"], replace(call, query=scaled, value=call.key, **nothing))
+        keys = replace(call, query=scaled, key=no_channels(call.key), value=call.key)
+        values_into(grads["query"], replace(keys, key_mask=None, logit_bias=None))
     if "logit_bias" in grads:
         total = (
             gradients.by_relative_position(grad.view(*plan.sizes.shape[:5], -1), plan.sizes)

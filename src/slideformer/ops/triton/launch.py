@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A launch that is resolved once: what takes Triton tens of microseconds is done for the first call alone.
 
-The first call goes through Triton, which tunes and compiles; what it compiled is held, and later calls hand it
-nothing but the addresses of their tensors. A launch is made for certain shapes, strides and dtypes; what else
-Triton compiles for, it looks at in every call.
+The first call goes through Triton, which tunes and compiles; what it compiled is held, and later calls hand
+it nothing but the addresses of their tensors. A launch is made for certain shapes, strides and dtypes; what
+else Triton compiles for, it looks at in every call.
 """
 
 from __future__ import annotations

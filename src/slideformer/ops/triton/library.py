@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators of torch, defined in the plain way: `torch.library.custom_op` takes tens of microseconds more a call.
+"""Operators of torch, defined plainly: `torch.library.custom_op` takes tens of microseconds more a call.
 
-Even so, finding the function takes PyTorch longer than starting a kernel: where nobody watches, `call` does not ask.
+Even so, finding the function takes PyTorch longer than starting a kernel: where nobody watches, `call` does
+not ask it.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def call(found: Any, *arguments: Any) -> Any:
 
 
 def watched(arguments: Sequence[Any]) -> bool:
-    """Whether someone must see the operator: a mode, such as a counter, a profiler, or a tensor of another kind."""
+    """Whether someone must see it: a mode such as a counter, a profiler, a tensor of another kind."""
     return (
         torch._C._len_torch_dispatch_stack() > 0
         or torch.autograd.profiler._is_profiler_enabled

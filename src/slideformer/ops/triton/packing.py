@@ -68,9 +68,14 @@ def packed_shift(plan: Plan, weight: Tensor, bias: Tensor | None, key_bias: Tens
     if kept is not None and kept.state == state and kept.is_of(weight, bias, key_bias):
         return kept.packed
     packed = pack(plan, parameters)
-    others = [None if x is None else weakref.ref(x) for x in (bias, key_bias)]
-    KEPT[number] = Kept(weakref.ref(weight, lambda _: KEPT.pop(number, None)), *others, state, packed)
+    own = weakref.ref(weight, lambda _: KEPT.pop(number, None))
+    KEPT[number] = Kept(own, reference(bias), reference(key_bias), state, packed)
     return packed
+
+
+def reference(x: Tensor | None) -> Reference | None:
+    """A reference that does not keep a tensor alive."""
+    return None if x is None else weakref.ref(x)
 
 
 def state_of(parameters: Parameters) -> tuple[object, ...] | None:

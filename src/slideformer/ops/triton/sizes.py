@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,10 @@ import triton.language as tl
 from torch import Tensor
 
 from slideformer.ops.call import Call
+from slideformer.ops.triton import INTERPRETED
 from slideformer.ops.triton.devices import float32_precision
 from slideformer.ops.triton.tuning import TILE
-from slideformer.ops.window import Border, Window
+from slideformer.ops.window import BORDERS, Border, Window
 
 # Axes of a map as the kernels take it: planes, rows, columns.
 AXES = 3
@@ -30,6 +32,11 @@ def ceil_div(x: int, y: int) -> int:
 def power_of_2(x: int) -> int:
     """The smallest power of two that is not less."""
     return 1 << (x - 1).bit_length()
+
+
+def compile_time(numbers: Sequence[int]) -> tuple[Any, ...]:
+    """Numbers of a tuple that a kernel is compiled for; the interpreter takes them as they are."""
+    return tuple(numbers) if INTERPRETED else tuple(map(tl.constexpr, numbers))
 
 
 @dataclass(frozen=True)
@@ -69,26 +76,26 @@ class Sizes:
         strides = (batch, *(0,) * (len(self.shape) - x.ndim), *others)
         position, head, channel = strides[AXES:]
         together = channel == 1 and channel <= head <= position
-        return (*strides[:AXES], *map(tl.constexpr, strides[AXES:])) if together else strides
+        return (*strides[:AXES], *compile_time(strides[AXES:])) if together else strides
 
     @property
-    def axes(self) -> tuple[tuple[int, int, str], ...]:
-        """Kernel size, dilation and border of each axis, as the kernels take them."""
+    def axes(self) -> tuple[tuple[int, int, int], ...]:
+        """Kernel size, dilation and number of the border of each axis, as the kernels take them."""
         # However large, a dilation beyond the map reads only what is outside; one tap is its own position.
         return tuple(
-            (1, 1, "zeros") if axis.kernel_size == 1
-            else (axis.kernel_size, min(axis.dilation, axis.size), axis.border)
+            (1, 1, 0) if axis.kernel_size == 1
+            else (axis.kernel_size, min(axis.dilation, axis.size), BORDERS.index(axis.border))
             for axis in self.window.axes(self.shape[1:4])
         )  # fmt: skip
 
     @property
     def clamps(self) -> bool:
         """Whether the window slides inward along an axis."""
-        return any(border == "clamp" for _, _, border in self.axes)
+        return any(BORDERS[border] == "clamp" for _, _, border in self.axes)
 
     def excludes(self, key_mask: Tensor | None) -> bool:
         """Whether taps may have to be left out."""
-        return key_mask is not None or any(border in ("mask", "clamp") for _, _, border in self.axes)
+        return key_mask is not None or any(BORDERS[x] in ("mask", "clamp") for _, _, x in self.axes)
 
     @property
     def tile(self) -> dict[str, int]:
@@ -132,27 +139,27 @@ class Sizes:
         """Whether there is a logit bias by position relative to the query, and not by tap."""
         return logit_bias is not None and tuple(logit_bias.shape[1:]) != (self.window.taps,)
 
+    def constants(self) -> dict[str, Any]:
+        """Window and channels."""
+        axes = tuple(map(compile_time, self.axes))
+        return {"D": self.shape[5], "T": self.window.taps, "AXES": axes, "CLAMPS": self.clamps}
+
     def plain(self) -> dict[str, Any]:
         """Constants of the kernels without a deformed shift."""
-        channels, value_channels = self.shape[5], self.value_channels
-        return {
-            "D": channels, "DV": value_channels, "AXES": self.axes, "CLAMPS": self.clamps,
-            "BLOCK": power_of_2(channels), "BLOCK_V": power_of_2(value_channels),
-        }  # fmt: skip
+        blocks = {"BLOCK": power_of_2(self.shape[5]), "BLOCK_V": power_of_2(self.value_channels)}
+        return {**self.constants(), **blocks, "DV": self.value_channels}
 
     def deformed(self) -> dict[str, Any]:
         """Constants of the kernels for a deformed shift."""
         return {
-            "D": self.shape[5], "AXES": self.axes, "T": self.window.taps, "T_PAD": self.taps_padded,
-            "CHUNKS": self.chunks, "BLOCK": self.chunk, "TURN": self.turn, "PRECISION": self.precision,
+            **self.constants(), "T_PAD": self.taps_padded, "CHUNKS": self.chunks, "BLOCK": self.chunk,
+            "TURN": self.turn, "PRECISION": self.precision,
         }  # fmt: skip
 
     def programs(self, tile: dict[str, int]) -> int:
         """Programs that cover every position and head."""
         batch, depth, height, width, heads, _ = self.shape
-        return (
-            batch * depth * heads * ceil_div(height, tile["BLOCK_H"]) * ceil_div(width, tile["BLOCK_W"])
-        )
+        return batch * depth * heads * ceil_div(height, tile["BLOCK_H"]) * ceil_div(width, tile["BLOCK_W"])
 
     def grid(self, tile: dict[str, int]) -> tuple[int]:
         """The launch's grid."""
