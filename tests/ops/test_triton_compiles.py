@@ -16,8 +16,17 @@ import pytest
 from tests.tiers import fast
 
 PROGRAM = Path(__file__).parent / "triton_targets.py"
-# Bytes that may spill: none for windows of 3 x 3, a few numbers a thread for larger ones.
-SPILLED = {"deformed 5x5": 64, "deformed globe": 64, "neighborhood": 64, "sequence": 64}
+# Bytes that may spill: none for windows of 3 x 3, a few numbers a thread for larger ones. Where the gradient of
+# the maps sums that of the shift, more: addresses that are read once a tap, of which each saves a whole pass.
+SPILLED = {
+    "deformed 5x5": 128,
+    "deformed 3x3x3": 128,
+    "deformed float32": 256,
+    "deformed half": 64,
+    "deformed globe": 64,
+    "neighborhood": 64,
+    "sequence": 64,
+}
 # Shared memory that a block of a Hopper GPU may have, in bytes.
 SHARED = 227 * 1024
 # Variants that take every kernel; products of float32 numbers differ between the makers of GPUs.
@@ -47,7 +56,7 @@ def compiled(folder: Path, *arguments: str) -> list[tuple[str, ...]]:
 @pytest.mark.slow
 def test_every_kernel_compiles_for_hopper_and_fits(tmp_path: Path) -> None:
     rows = compiled(tmp_path)
-    assert len({kernel for _, kernel, _, _ in rows}) == 13
+    assert len({kernel for _, kernel, _, _ in rows}) == 12
     for variant, kernel, spilled, shared in rows:
         assert int(spilled) <= SPILLED.get(variant.strip(), 0), f"{variant}{kernel}"
         assert int(shared) <= SHARED, f"{variant}{kernel}"
@@ -56,10 +65,10 @@ def test_every_kernel_compiles_for_hopper_and_fits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", fast(TARGETS))
 def test_kernels_compile_for_other_gpus(target: str, tmp_path: Path) -> None:
     kernels = {kernel for _, kernel, _, _ in compiled(tmp_path, "--target", target, *TARGETS[target])}
-    assert len(kernels) == (13 if TARGETS[target] == EVERY else 5)
+    assert len(kernels) == (12 if TARGETS[target] == EVERY else 4)
 
 
 @pytest.mark.slow
 def test_every_kernel_compiles_for_an_accelerator_of_amd(tmp_path: Path) -> None:
     rows = compiled(tmp_path, "--target", "hip:gfx942", *EVERY)
-    assert len({kernel for _, kernel, _, _ in rows}) == 13
+    assert len({kernel for _, kernel, _, _ in rows}) == 12

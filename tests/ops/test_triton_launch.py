@@ -7,6 +7,7 @@ import gc
 import importlib.util
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from slideformer.ops import slide_attention
 from slideformer.ops import triton as package
+
+from .cases import assert_agrees
+from .test_triton import EVERYTHING
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("needs Triton", allow_module_level=True)
@@ -174,3 +178,14 @@ def test_threads_may_share_what_is_held(kernel: Kernel) -> None:
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: held(x, None), range(200)))
     assert len(kernel.compiled) + sum(len(compiled.launched) for compiled in kernel.compiled) == 200
+
+
+@pytest.mark.parametrize("multiprocessors", [1, 1000])
+def test_the_gradient_of_a_shift_is_shared_by_as_many_programs_as_fit(
+    multiprocessors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans, "processors", lambda device: multiprocessors)
+    monkeypatch.setattr(plans, "PROGRAMS", 1)
+    plans.plan_of.cache_clear()
+    assert_agrees(replace(EVERYTHING, size=(3, 17), heads=1, channels=4), "triton", torch.float32)
+    plans.plan_of.cache_clear()

@@ -26,7 +26,7 @@ DEVICES = ("cuda", "xpu")
 PRECISIONS = {"cuda": "tf32x3", "hip": "ieee", "xpu": "ieee"}
 # The oldest of NVIDIA's GPUs that Triton supports.
 CAPABILITY = (8, 0)
-# Longest line of taps, with a place for the bias, of which the gradient of a shift fits into shared memory.
+# Longest line of taps of a deformed shift that the kernels are compiled and tested for.
 COLUMNS = 63
 
 

@@ -10,11 +10,12 @@ from torch import Tensor
 from slideformer.ops.call import Call
 from slideformer.ops.flat import flat
 from slideformer.ops.triton import tuning
-from slideformer.ops.triton.backward_deformed import backward_shift
 from slideformer.ops.triton.packing import bytes_of, dense, packed_shift
 from slideformer.ops.triton.plans import Plan, plan_for
 from slideformer.ops.triton.sizes import Sizes
 from slideformer.ops.window import Axis
+
+SHIFT = ("shift_weight", "shift_bias")
 
 
 def backward_into(
@@ -102,25 +103,29 @@ def deformed(grads: dict[str, Tensor], grad: Tensor, call: Call) -> None:
         tuning.BACKWARD_QUERY_DEFORMED, query, key, value, grad, packed, dense(call.logit_bias),
         grad_query, weights, logits, of_key_bias, of_logit_bias,
     )  # fmt: skip
-    if "key" in grads or "value" in grads:
+    if {"key", "value", *SHIFT} & grads.keys():
         grad_key, grad_value = room(grads, "key", key), room(grads, "value", value)
-        plan.run(tuning.BACKWARD_MAP_DEFORMED, query, grad, packed, weights, logits, grad_key, grad_value)
+        partial = shift_shares(grads, plan)
+        plan.run(
+            tuning.BACKWARD_MAP_DEFORMED, query, key, value, grad, packed, weights, logits,
+            grad_key, grad_value, partial,
+        )  # fmt: skip
+        add_shift(grads, partial, plan)
     add_by_head(grads, "key_bias", of_key_bias)
     add_by_head(grads, "logit_bias", of_logit_bias)
-    add_shift(grads, plan, query, key, value, grad, weights, logits)
 
 
-def add_shift(grads: dict[str, Tensor], plan: Plan, *tensors: Tensor | None) -> None:
-    """Fill the gradients of the shift, as far as they are wanted, from the tensors of `backward_shift`."""
-    if "shift_weight" not in grads and "shift_bias" not in grads:
+def shift_shares(grads: dict[str, Tensor], plan: Plan) -> Tensor | None:
+    """Allocate every program's share of the shift's gradient, or None."""
+    wanted = any(name in grads for name in SHIFT)
+    return torch.empty(plan.shares_shape, dtype=torch.float32, device=plan.sizes.device) if wanted else None
+
+
+def add_shift(grads: dict[str, Tensor], partial: Tensor | None, plan: Plan) -> None:
+    """Add up the shares of the shift's gradient, (T + 1, T', D'): input tap, output tap, channel."""
+    if partial is None:
         return
-    partial = torch.empty(plan.shares_shape, dtype=torch.float32, device=plan.sizes.device)
-    plan.run(backward_shift, *tensors, partial)
-    channels, columns, taps = plan.sizes.shape[5], plan.sizes.window.kernel_size[-1], plan.sizes.window.taps
-    # (lines, K_cols + 1, chunks, chunk, T): input tap, channel, output tap.
-    total = partial.sum(0)[:, :, :taps, : columns + 1].permute(0, 3, 1, 4, 2)
-    total = total.flatten(2, 3)[:, :, :channels]
-    weight = total[:, :columns].flatten(0, 1).permute(1, 2, 0)
-    for name, x in (("shift_weight", weight), ("shift_bias", total[0, columns])):
+    total = partial.sum(0)[:, : plan.sizes.window.taps, : plan.sizes.shape[5]]
+    for name, x in zip(SHIFT, (total[:-1].permute(2, 1, 0), total[-1].T), strict=True):
         if name in grads:
             grads[name].copy_(x)

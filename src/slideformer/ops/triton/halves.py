@@ -96,10 +96,11 @@ def transposed_into(grads: dict[str, Tensor], name: str, weights: Tensor, x: Ten
             grads["shift_bias"].copy_(total)
         return
     narrow = padded(weights, plan)
-    if name in grads:
-        tensors = x, packed(call, plan), narrow
-        plan.run(tuning.BACKWARD_MAP_DEFORMED, None, *tensors, None, None, grads[name])
-    gradients.add_shift(grads, plan, None, None, seen, x, narrow, None)
+    partial, output = gradients.shift_shares(grads, plan), gradients.room(grads, name, seen)
+    if name in grads or partial is not None:
+        maps = None, None, seen, x
+        plan.run(tuning.BACKWARD_MAP_DEFORMED, *maps, packed(call, plan), narrow, None, None, output, partial)
+        gradients.add_shift(grads, partial, plan)
 
 
 def counted(grad_logits: Tensor, call: Call) -> Tensor:

@@ -17,16 +17,19 @@ from torch import Tensor
 
 from slideformer.ops.call import Call
 from slideformer.ops.flat import COUNT
-from slideformer.ops.triton.backward_deformed import backward_shift
+from slideformer.ops.triton import tuning
+from slideformer.ops.triton.devices import processors
 from slideformer.ops.triton.forward_deformed import pack_shift
 from slideformer.ops.triton.launch import Launch
-from slideformer.ops.triton.sizes import OPTIONS, Sizes, ceil_div, power_of_2
+from slideformer.ops.triton.sizes import OPTIONS, Sizes
 from slideformer.ops.window import Window
 
 # Plans that are held: more than the kinds of calls of any model, few enough to forget those of single images.
 MOST = 2048
-# Programs that share the sum of the shift's gradient: enough to fill a large GPU, few enough to add up.
-PARTS = 96
+# Programs a multiprocessor that share the sum of the shift's gradient, and numbers of all shares, at most.
+PROGRAMS, SHARES = 4, 2**24
+# As large as any tile that tuning compares: no program is without one.
+LARGEST, LONGEST = {"BLOCK_H": 8, "BLOCK_W": 16}, {"BLOCK_H": 1, "BLOCK_W": 128}
 # Shape, strides and dtype.
 Described = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 
@@ -68,16 +71,15 @@ class Plan:
     def share_shift(self) -> None:
         """Decide how programs share the sum of the shift's gradient."""
         sizes = self.sizes
-        batch, depth, height, width, heads, channels = sizes.shape
-        *lines, columns = sizes.window.kernel_size
-        padded = power_of_2(columns + 1)
-        # A line of taps of so many positions fits into registers; channels loaded one by one take more.
-        pixels = (64 if sizes.turn and padded <= 4 else 32) if channels % 16 == 0 else 16
-        parts = min(PARTS, batch * depth * ceil_div(height * width * heads, pixels))
-        self.constants |= {"planes": batch * depth, "parts": parts, "KW_PAD": padded, "PIXELS": pixels}
-        # Of each share: input tap, chunk, output tap, column of input taps, channel.
-        self.shares_shape = parts, math.prod(lines), sizes.chunks, sizes.taps_padded, padded, sizes.chunk
-        self.grids[id(backward_shift)] = lambda constants: (math.prod(self.shares_shape[:3]),)
+        batch, depth, height, *_ = sizes.shape
+        matrices = sizes.window.taps + 1, sizes.taps_padded, sizes.chunks * sizes.chunk
+        # Whole waves: a last one of few programs would take as long as the others.
+        waves = PROGRAMS * processors(sizes.device)
+        fitting = max(1, SHARES // math.prod(matrices))
+        parts = min(waves, fitting, sizes.programs(LONGEST if height == 1 else LARGEST))
+        self.shares_shape = parts, *matrices
+        self.constants |= {"tiles": batch * depth, "parts": parts}
+        self.grids[id(tuning.BACKWARD_MAP_DEFORMED)] = lambda constants: (parts,)
 
     def run(self, kernel: Any, *tensors: Tensor | None) -> None:
         """Launch a kernel with its tensors, in the order of its arguments."""

@@ -20,7 +20,7 @@ from slideformer.ops.triton import INTERPRETED
 from slideformer.ops.window import BORDERS
 
 # Sizes that do not make a kernel faster by being known: one compilation serves every map.
-UNSPECIALISED = ("height", "width", "heads", "size_class", "planes", "parts")
+UNSPECIALISED = ("height", "width", "heads", "size_class", "tiles", "parts")
 # A compilation of its own for maps of one plane, of which nothing is left of the first axis.
 kernel = triton.jit(do_not_specialize=UNSPECIALISED, do_not_specialize_on_alignment=("depth",))
 # Borders by number: releases of Triton before 3.8 take no text in a tuple.
@@ -37,11 +37,16 @@ EMULATED: tl.constexpr = tl.constexpr(INTERPRETED)
 
 @triton.jit
 def tile_of_program(depth, height, width, heads, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr):
+    """The tile of this program, see `tile_of`."""
+    return tile_of(tl.program_id(0), depth, height, width, heads, BLOCK_H, BLOCK_W)
+
+
+@triton.jit
+def tile_of(program, depth, height, width, heads, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr):
     """One (batch, head) and a tile of positions of one plane: batch, head, place, whether on the map (P,).
 
     Heads run fastest: programs that run together read neighbouring bytes of one position.
     """
-    program = tl.program_id(0)
     head = program % heads
     tile = program // heads
     across, down = tl.cdiv(width, BLOCK_W), tl.cdiv(height, BLOCK_H)

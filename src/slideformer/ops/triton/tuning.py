@@ -19,6 +19,8 @@ from slideformer.ops.triton.forward_plain import forward_plain, logits_plain, va
 TILES = ((4, 8, 2), (8, 8, 4), (4, 16, 4), (8, 16, 8))
 # Each warp loads the shift again: more positions a warp, where they fit, load it less often.
 DEFORMED_TILES = (*TILES, (4, 8, 1), (8, 8, 2), (8, 16, 4))
+# Where the shift's gradient is summed, too, a tile of more positions does not fit into registers.
+MAP_TILES = ((8, 8, 4), (4, 16, 4), (4, 8, 2))
 # Nothing but loads and sums: more warps hide more of the memory's latency.
 PLAIN_TILES = (*TILES, (4, 8, 4), (8, 8, 8))
 # Where shares of a sum are stored by program, the tile is given and only the warps are tuned.
@@ -74,7 +76,7 @@ FORWARD_DEFORMED = tuned(forward_deformed, DEFORMED_TILES)
 BACKWARD_QUERY_PLAIN = tuned(backward_query_plain, PLAIN_WARPS)
 BACKWARD_QUERY_DEFORMED = tuned(backward_query_deformed, DEFORMED_WARPS)
 BACKWARD_MAP_PLAIN = tuned(backward_map_plain, PLAIN_TILES)
-BACKWARD_MAP_DEFORMED = tuned(backward_map_deformed, DEFORMED_TILES)
+BACKWARD_MAP_DEFORMED = tuned(backward_map_deformed, MAP_TILES)
 LOGITS_PLAIN = tuned(logits_plain, PLAIN_TILES)
 LOGITS_DEFORMED = tuned(logits_deformed, DEFORMED_TILES)
 VALUES_PLAIN = tuned(values_plain, PLAIN_TILES)
