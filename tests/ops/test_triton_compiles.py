@@ -16,8 +16,8 @@ import pytest
 from tests.tiers import fast
 
 PROGRAM = Path(__file__).parent / "triton_targets.py"
-# Bytes that may spill: none for windows of 3 x 3, a few numbers a thread for larger ones. Where the gradient of
-# the maps sums that of the shift, more: addresses that are read once a tap, of which each saves a whole pass.
+# Bytes that may spill: none for windows of 3 x 3, a few numbers a thread for larger ones, and more where the
+# kernel of the maps' gradients sums that of the shift, which saves reading all maps again.
 SPILLED = {
     "deformed 5x5": 128,
     "deformed 3x3x3": 128,

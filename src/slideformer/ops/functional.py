@@ -46,7 +46,7 @@ def checked(
         key_mask: which keys exist.
         named: whether the backend was chosen by name.
     """
-    # What is no tensor has no device to ask for; the checks find it.
+    # Without a tensor there is no device to ask for; the checks say so.
     casts = isinstance(query, Tensor) and autocasts(query)
     given = options if not casts else (options, torch.get_autocast_dtype(query.device.type))
     kind = kind_of((query, key, value, key_mask, *parameters), given)

@@ -110,9 +110,9 @@ def backward_query_deformed(
 
 @triton.jit
 def add_product(partial, at, again, weights, x, seen, other, other_x, other_seen, PRECISION: tl.constexpr):
-    """Add ``weights^T (x * seen)``, and the same of the others if there are any, to what is stored: (T', BLOCK).
+    """Add ``weights^T (x * seen)``, and the same of the others if there are any, to a matrix: (T', BLOCK).
 
-    Where not ``again``, nothing is stored yet. What is not multiplied is None.
+    Where not ``again``, nothing is stored there yet. What is not multiplied is None.
     """
     total = tl.load(partial + at, mask=again, other=0.0)
     if seen is not None:
