@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What differs between the GPUs that Triton compiles for."""
+"""Differences between the GPUs that Triton compiles for."""
 
 from __future__ import annotations
 

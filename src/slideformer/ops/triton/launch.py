@@ -30,7 +30,7 @@ Grid = Callable[[dict[str, int]], tuple[int, ...]]
 
 
 def kinds_of(tensors: tuple[Tensor | None, ...]) -> tuple[Any, ...]:
-    """What Triton compiles for, of tensors whose dtypes are known."""
+    """Properties of tensors that Triton compiles for, besides their dtypes."""
     aligned = tuple([None if x is None else x.data_ptr() % ALIGNMENT == 0 for x in tensors])
     if not RANGES:
         return aligned

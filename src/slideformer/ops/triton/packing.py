@@ -79,7 +79,7 @@ def reference(x: Tensor | None) -> Reference | None:
 
 
 def state_of(parameters: Parameters) -> tuple[object, ...] | None:
-    """What changes with the parameters; None where one is trained, or PyTorch does not count its changes."""
+    """Numbers that change with the parameters; None where one is trained, or its changes are not counted."""
     state: list[object] = []
     for x in parameters:
         if x is not None:
