@@ -23,6 +23,7 @@ SPILLED = {
     "deformed 3x3x3": 128,
     "deformed float32": 256,
     "deformed half": 64,
+    "mask": 64,
     "deformed globe": 64,
     "neighborhood": 64,
     "sequence": 64,
