@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,18 @@ RESULTS = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*.
 def test_a_measurement_that_is_kept_loses_nothing(file: Path) -> None:
     figures = json.loads(file.read_text(encoding="utf-8"))
     again = json.loads(json.dumps(restore(figures).figures))
-    # Measurements from before the memory of the process and the load were taken have none.
-    text = json.dumps(again).replace(', "process_mib": null', "").replace(', "load": null', "")
-    assert text == json.dumps(figures).replace(', "process_mib": null', "")
+    # Measurements from before the memory of the process, the load and the device time were taken have none.
+    text, kept = json.dumps(again), json.dumps(figures)
+    for absent in ("process_mib", "load", "device_ms"):
+        text, kept = (x.replace(f', "{absent}": null', "") for x in (text, kept))
+    assert text == kept
+
+
+def test_the_time_of_the_device_is_a_column_where_there_is_one() -> None:
+    on_gpu = replace(
+        GROUPS, groups=[replace(GROUPS.groups[0], rows=[TIMING, replace(TIMING, device_ms=0.25)])]
+    )
+    table = SIZES.report(on_gpu, FACTS).table
+    place = table.headings.index("device ms")
+    assert [row[place] for row in table.rows] == ["-", "0.250"]
+    assert "device ms" not in SIZES.report(GROUPS, FACTS).table.headings

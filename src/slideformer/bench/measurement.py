@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from slideformer.bench.candidate import Candidate, Setting, Step
+from slideformer.bench.device import device_ms
 from slideformer.bench.load import Load, moment, other_cores, usable_cores
 from slideformer.bench.machine import COPY, GEMM, Machine, probes
 from slideformer.bench.problem import Sides, sides
@@ -51,6 +52,8 @@ class Measurement:
         error: largest difference from the reference, relative to its largest number; None without one.
         process_mib: memory of the process at the step's peak, in MiB, with all candidates in it; None where
             it cannot be measured.
+        device_ms: mean time that a GPU itself works on a step, in milliseconds, without what Python takes to
+            start it; None on a CPU.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Measurement:
     images: int
     error: float | None
     process_mib: float | None = None
+    device_ms: float | None = None
 
     @property
     def images_a_second(self) -> float:
@@ -156,6 +160,7 @@ def measurement(candidate: Candidate, times: list[float], device: str) -> Measur
         images=candidate.images,
         error=candidate.error,
         process_mib=process_peak_mib(device),
+        device_ms=device_ms(candidate.step, device),
     )
 
 

@@ -100,10 +100,12 @@ MOVED: dict[str, Cell] = {
     "GB/s": lambda row, group: f"{(row.megabytes or 0) / row.median_ms:.1f}",
     "of copy": lambda row, group: percent((row.megabytes or 0) / row.median_ms, group.machine.copy_gbs),
 }
+DEVICE = "device ms"
 COLUMNS: dict[str, Cell] = {
     "candidate": lambda row, group: row.name,
     "size": lambda row, group: str(group.size),
     "median ms": lambda row, group: milliseconds(row.median_ms),
+    DEVICE: lambda row, group: "-" if row.device_ms is None else milliseconds(row.device_ms),
     "quartiles ms": lambda row, group: span(row.quartiles_ms),
     "x first": lambda row, group: f"{group.rows[0].median_ms / row.median_ms:.2f}",
     "ns a position": lambda row, group: f"{1e6 * row.median_ms / row.images / group.positions:.1f}",
@@ -119,6 +121,8 @@ def sizes_table(result: Groups, facts: Facts) -> Table:
     """One line a candidate and size, the fastest of a size first."""
     groups = result.groups
     left_out = set() if any(row.megabytes for row in groups[0].rows) else set(MOVED)
+    # On a CPU the two times are one.
+    left_out |= set() if any(row.device_ms for group in groups for row in group.rows) else {DEVICE}
     left_out |= {"size", "ns a position"} if len(groups) == 1 else {"quartiles ms", "a second"}
     columns = {name: cell for name, cell in COLUMNS.items() if name not in left_out}
     headings = [name.replace("x first", f"x {groups[0].rows[0].name}") for name in columns]

@@ -44,10 +44,10 @@ class Call:
     named: bool = False
 
     @classmethod
-    def of(cls, tensors: Sequence[Any], window: Window, scale: float) -> Call:
+    def of(cls, tensors: Sequence[Any], window: Window, scale: float, *, named: bool = False) -> Call:
         """The call of tensors in the order of `TENSORS`."""
         query, key, value, *others = tensors
-        return cls(query, key, value, window, scale, *others)
+        return cls(query, key, value, window, scale, *others, named=named)  # type: ignore[misc]
 
     @property
     def dtype(self) -> torch.dtype:

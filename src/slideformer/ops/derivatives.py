@@ -307,7 +307,8 @@ def is_final(tensors: Sequence[Tensor | None]) -> bool:
     """Whether nothing computed from these tensors is differentiated, outside of transforms."""
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         return False
-    return not any(map(has_tangent, tensors))
+    # Outside of forward mode nothing has a tangent, and asking for each takes time.
+    return forward_ad._current_level < 0 or not any(map(has_tangent, tensors))
 
 
 def recomputing(name: str, form: Callable[[Call], Tensor]) -> Kernels:

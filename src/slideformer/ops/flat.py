@@ -78,8 +78,9 @@ def count_half(forward: Any, backward: Any, half: str) -> None:
     def backward_flops(grad: Any, *arguments: Any, **outputs: Any) -> int:
         return (3 if multiply_adds(*arguments).deformed else 2) * forward_flops(*arguments)
 
-    register_flop_formula(getattr(torch.ops.slideformer, forward._name))(forward_flops)
-    register_flop_formula(getattr(torch.ops.slideformer, backward._name))(backward_flops)
+    for operator, formula in ((forward, forward_flops), (backward, backward_flops)):
+        name = operator._name.rpartition("::")[2]
+        register_flop_formula(getattr(torch.ops.slideformer, name))(formula)
 
 
 def no_second_derivative(backend: str) -> Callable[..., NoReturn]:

@@ -14,6 +14,7 @@ from slideformer.ops import checks, derivatives
 from slideformer.ops.call import PARAMETERS, Call, no_channels
 from slideformer.ops.derivatives import recomputing
 from slideformer.ops.explanation import Explanation, explain_call
+from slideformer.ops.known import KNOWN, kind_of, remember
 from slideformer.ops.precision import autocast_maps, autocast_parameter, autocasts, own_precision
 from slideformer.ops.window import Border
 
@@ -45,21 +46,31 @@ def checked(
         key_mask: which keys exist.
         named: whether the backend was chosen by name.
     """
-    checks.maps(query, key, value)
-    window = checks.window(*options, axes=query.ndim - 3)
-    checks.periodic(window, query.shape[1:-2])
-    checks.mask(key_mask, key)
-    optional = dict(zip(PARAMETERS, parameters, strict=True))
-    if autocasts(query):
+    # Without a tensor there is no device to ask for; the checks say so.
+    casts = isinstance(query, Tensor) and autocasts(query)
+    given = options if not casts else (options, torch.get_autocast_dtype(query.device.type))
+    kind = kind_of((query, key, value, key_mask, *parameters), given)
+    known = None if kind is None else KNOWN.get(kind)
+    if known is None:
+        checks.maps(query, key, value)
+        window = checks.window(*options, axes=query.ndim - 3)
+        checks.periodic(window, query.shape[1:-2])
+        checks.mask(key_mask, key)
+    else:
+        window = known
+    if casts:
         query, key, value = autocast_maps(query, key, value)
-        optional = {name: autocast_parameter(x, query) for name, x in optional.items()}
-    checks.one_dtype(query, key, value)
-    checks.parameters(query, value, window, **optional, masked=key_mask is not None)
-    checks.devices(query, key=key, value=value, key_mask=key_mask, **optional)
+        parameters = [autocast_parameter(x, query) for x in parameters]
+    if known is None:
+        optional = dict(zip(PARAMETERS, parameters, strict=True))
+        checks.one_dtype(query, key, value)
+        checks.parameters(query, value, window, **optional, masked=key_mask is not None)
+        checks.devices(query, key=key, value=value, key_mask=key_mask, **optional)
+        remember(kind, window)
     factor = query.shape[-1] ** -0.5 if scale is None else checks.scale(scale)
     if isinstance(factor, Tensor):
         query, factor = scaled(query, factor), 1.0
-    return Call(query, key, value, window, factor, key_mask, **optional, named=named)
+    return Call.of((query, key, value, key_mask, *parameters), window, factor, named=named)
 
 
 def computed(call: Call, backend: str, part: table.Part = "attend") -> Tensor:
@@ -67,8 +78,10 @@ def computed(call: Call, backend: str, part: table.Part = "attend") -> Tensor:
     chosen = table.select(call, backend, part)
     call = call if chosen.masks else call.existing()
     form: Callable[[Call], Tensor] = getattr(chosen, part)
+    if not autocasts(call.query):
+        return form(call)
     # The backward pass of ordinary operators runs in the precision of its surroundings, maybe autocast's.
-    rounds = autocasts(call.query) and not chosen.automatic and not torch.compiler.is_compiling()
+    rounds = not chosen.automatic and not torch.compiler.is_compiling()
     with own_precision(call.query):
         return derivatives.attend(call, recomputing(chosen.name, form)) if rounds else form(call)
 

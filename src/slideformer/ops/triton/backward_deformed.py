@@ -26,13 +26,13 @@ from slideformer.ops.triton.taps import (
     load_tile,
     matmul,
     offset_of,
-    on_axis,
     position_of,
     reads,
     rows_turned,
     rows_turned_back,
     store_tile,
     tap_of,
+    tile_of,
     tile_of_program,
     times,
     turned,
@@ -108,152 +108,117 @@ def backward_query_deformed(
         store_tile(grad_query, position * D, inside, grad_q, chunk * BLOCK, D, BLOCK)
 
 
+@triton.jit
+def add_product(partial, at, again, weights, x, seen, other, other_x, other_seen, PRECISION: tl.constexpr):
+    """Add ``weights^T (x * seen)``, and the same of the others if there are any, to a matrix: (T', BLOCK).
+
+    Where not ``again``, nothing is stored there yet. What is not multiplied is None.
+    """
+    total = tl.load(partial + at, mask=again, other=0.0)
+    if seen is not None:
+        x = times(x, seen)
+    total = matmul(tl.trans(weights), x, total, PRECISION)
+    if other is not None:
+        if other_seen is not None:
+            other_x = times(other_x, other_seen)
+        total = matmul(tl.trans(other), other_x, total, PRECISION)
+    tl.store(partial + at, total)
+
+
 @kernel
 def backward_map_deformed(
-    query, query_strides, grad, grad_strides, packed, weights, grad_logits, grad_key, grad_value,
-    depth, height, width, heads, size_class,
+    query, query_strides, key, key_strides, value, value_strides, grad, grad_strides,
+    packed, weights, grad_logits, grad_key, grad_value, partial,
+    depth, height, width, heads, size_class, tiles, parts,
     D: tl.constexpr, AXES: tl.constexpr, T_PAD: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
     TURN: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, WARPS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of keys and values, ``sum_u (L W_u^T) * q`` and ``sum_u (A W_u^T) * grad`` at ``p - d_u``.
 
-    Where query is None, of values alone.
+    Where ``partial`` is not None, programs also leave their shares of the gradient of the shift,
+    ``sum_p A (grad * v_u) + L (q * k_u)``, (parts, T + 1, T', D'), the last of its matrices that of the bias:
+    what is summed there is what is loaded here. Each program takes every ``parts``-th tile then, and adds to
+    its own share in the order of its tiles. Where query is None, all is of values alone.
     """
     KH: tl.constexpr = AXES[1][0]
     KW: tl.constexpr = AXES[2][0]
     LINES: tl.constexpr = AXES[0][0] * KH
-    batch, head, place, inside = tile_of_program(depth, height, width, heads, BLOCK_H, BLOCK_W)
-    size = depth, height, width
-    first = window_start(place, size, AXES)
-    if query is not None:
-        query_offset = offset_of(batch, head, first, query_strides)
-    grad_offset = offset_of(batch, head, first, grad_strides)
-    position, strides = position_of(batch, head, first, size, heads), dense_strides(size, heads)
-    dense = position_of(batch, head, place, size, heads) * D
+    T: tl.constexpr = LINES * KW
+    size, strides = (depth, height, width), dense_strides((depth, height, width), heads)
+    program = tl.program_id(0)
+    matrix_at = tl.arange(0, T_PAD)[:, None] * (CHUNKS * BLOCK) + tl.arange(0, BLOCK)[None, :]
+    share = program.to(tl.int64) * ((T + 1) * T_PAD * CHUNKS * BLOCK) + matrix_at
+    rows = tl.cdiv(height, BLOCK_H) * tl.cdiv(width, BLOCK_W) * heads * tiles
+    for number in tl.range(program, rows, parts, num_stages=1):
+        batch, head, place, inside = tile_of(number, depth, height, width, heads, BLOCK_H, BLOCK_W)
+        first = window_start(place, size, AXES)
+        grad_offset = offset_of(batch, head, first, grad_strides)
+        position = position_of(batch, head, first, size, heads)
+        own = position_of(batch, head, place, size, heads)
+        dense = own * D
+        # As a block: the interpreter does not take the comparison of a scalar as a mask.
+        again = number - program + tl.zeros_like(matrix_at) > 0
+        if query is not None:
+            query_offset = offset_of(batch, head, first, query_strides)
+        if partial is not None:
+            value_offset = offset_of(batch, head, place, value_strides)
+            if query is not None:
+                key_offset = offset_of(batch, head, place, key_strides)
+            # What this program stored for its last tile is read by other threads.
+            tl.debug_barrier()
 
-    for chunk in tl.static_range(CHUNKS):
-        grad_k = tl.zeros((BLOCK_H * BLOCK_W, BLOCK), tl.float32)
-        grad_v = tl.zeros((BLOCK_H * BLOCK_W, BLOCK), tl.float32)
-        for line in tl.range(LINES, num_stages=1):
-            for j in tl.range(KW, num_stages=1):
-                step = tap_of(line, j, KH, AXES)
-                valid = reads(inside, first, step, size, AXES)
-                # The query on one side of a position sees it by the tap on the other side.
-                matrix = matrix_of(packed, LINES * KW - 1 - (line * KW + j), chunk, CHUNKS, BLOCK, T_PAD)
-                at = around(position, first, step, size, strides, AXES) + way(step, strides, AXES)
-                a = load_tile(weights, at * T_PAD, valid, 1, 0, T_PAD, T_PAD)
-                g = load_tap(
-                    grad, grad_offset, grad_strides, first, step, size, valid, chunk * BLOCK, D, BLOCK, AXES
-                )
-                factor = matmul(rows_turned(a, TURN, WARPS), tl.trans(matrix), None, PRECISION)
-                grad_v += factor * turned(g, TURN, WARPS).to(tl.float32)
+        for chunk in tl.static_range(CHUNKS):
+            at_channel = chunk * BLOCK
+            grad_k = tl.zeros((BLOCK_H * BLOCK_W, BLOCK), tl.float32)
+            grad_v = tl.zeros((BLOCK_H * BLOCK_W, BLOCK), tl.float32)
+            if partial is not None:
+                v = load_tile(value, value_offset, inside, value_strides[5], at_channel, D, BLOCK)
                 if query is not None:
-                    grad_l = load_tile(grad_logits, at * T_PAD, valid, 1, 0, T_PAD, T_PAD)
-                    q = load_tap(
-                        query,
-                        query_offset,
-                        query_strides,
-                        first,
-                        step,
-                        size,
-                        valid,
-                        chunk * BLOCK,
-                        D,
-                        BLOCK,
-                        AXES,
+                    k = load_tile(key, key_offset, inside, key_strides[5], at_channel, D, BLOCK)
+            for line in tl.range(LINES, num_stages=1):
+                for j in tl.range(KW, num_stages=1):
+                    step = tap_of(line, j, KH, AXES)
+                    valid = reads(inside, first, step, size, AXES)
+                    # The query on one side of a position sees it by the tap on the other side.
+                    tap = T - 1 - (line * KW + j)
+                    matrix = tl.trans(matrix_of(packed, tap, chunk, CHUNKS, BLOCK, T_PAD))
+                    at = around(position, first, step, size, strides, AXES) + way(step, strides, AXES)
+                    a = load_tile(weights, at * T_PAD, valid, 1, 0, T_PAD, T_PAD)
+                    g = load_tap(
+                        grad, grad_offset, grad_strides, first, step, size, valid, at_channel, D, BLOCK, AXES
                     )
-                    factor = matmul(rows_turned(grad_l, TURN, WARPS), tl.trans(matrix), None, PRECISION)
-                    grad_k += factor * turned(q, TURN, WARPS).to(tl.float32)
-        if query is not None:
-            grad_k = turned_back(grad_k.to(grad_key.dtype.element_ty), TURN, WARPS)
-            store_tile(grad_key, dense, inside, grad_k, chunk * BLOCK, D, BLOCK)
-        grad_v = turned_back(grad_v.to(grad_value.dtype.element_ty), TURN, WARPS)
-        store_tile(grad_value, dense, inside, grad_v, chunk * BLOCK, D, BLOCK)
-
-
-@triton.jit
-def line_of_taps(
-    pointer, offset, strides, start, size, valid,
-    first, D: tl.constexpr, AXES: tl.constexpr, KW_PAD: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """The map seen through a line of taps, and ones in the place after the last: (P, KW_PAD, BLOCK).
-
-    Valid are positions whose line is on the map.
-    """
-    KW: tl.constexpr = AXES[2][0]
-    column, channel = tl.arange(0, KW_PAD)[None, :], first + tl.arange(0, BLOCK)[None, None, :]
-    tap, start = (0, 0, column), (start[0][:, None], start[1][:, None], start[2][:, None])
-    seen = valid[:, None] & (column < KW)
-    if AXES[2][2] != "wrap":
-        seen = seen & on_axis(start[2] + column * AXES[2][1], size[2])
-    place = around(offset[:, None], start, tap, size, strides, AXES) + way(tap, strides, AXES)
-    mask = seen[:, :, None]
-    if D % BLOCK != 0:
-        mask = mask & (channel < D)
-    x = tl.load(pointer + place[:, :, None] + channel * strides[5], mask=mask, other=0.0)
-    # The ones make the sums over this place the bias's gradient.
-    return tl.where((column == KW)[:, :, None], 1.0, x.to(tl.float32)).to(x.dtype)
-
-
-@kernel
-def backward_shift(
-    query, query_strides, key, key_strides, value, value_strides, grad, grad_strides,
-    weights, grad_logits, partial, depth, height, width, heads, planes, parts,
-    D: tl.constexpr, AXES: tl.constexpr, T_PAD: tl.constexpr, KW_PAD: tl.constexpr, CHUNKS: tl.constexpr,
-    BLOCK: tl.constexpr, PRECISION: tl.constexpr, PIXELS: tl.constexpr,
-):  # fmt: skip
-    """Each program's share of the shift's gradient, ``sum_p A (grad * v_u) + L (q * k_u)``.
-
-    A program takes one row of taps, one chunk of channels and every ``parts``-th run of positions and heads;
-    it leaves (T', KW', BLOCK) numbers, the column KW of which belongs to the shift's bias. Where query
-    is None, the share is that of the values alone.
-    """
-    KH: tl.constexpr = AXES[1][0]
-    LINES: tl.constexpr = AXES[0][0] * KH
-    program, size = tl.program_id(0), (depth, height, width)
-    chunk, number, part = program % CHUNKS, program // CHUNKS % LINES, program // CHUNKS // LINES
-    line, first = tap_of(number, 0, KH, AXES), chunk * BLOCK
-    each = height * width * heads
-    blocks = tl.cdiv(each, PIXELS)
-    tap = tl.arange(0, T_PAD)
-    total = tl.zeros((T_PAD, KW_PAD * BLOCK), tl.float32)
-    for block in tl.range(part, blocks * planes, parts, num_stages=1):
-        plane = (block // blocks).to(tl.int64)
-        pixel = block % blocks * PIXELS + tl.arange(0, PIXELS)
-        inside = pixel < each
-        batch, head = plane // depth, (pixel % heads).to(tl.int64)
-        place = plane % depth + tl.zeros_like(pixel), pixel // heads // width, pixel // heads % width
-        start = window_start(place, size, AXES)
-        start = start[0] + line[0] * AXES[0][1], start[1] + line[1] * AXES[1][1], start[2]
-        valid = inside
-        if AXES[0][0] > 1 and AXES[0][2] != "wrap":
-            valid = valid & on_axis(start[0], depth)
-        if KH > 1 and AXES[1][2] != "wrap":
-            valid = valid & on_axis(start[1], height)
-        position = (plane * each + pixel) * T_PAD
-        a = load_tile(weights, position, inside, 1, 0, T_PAD, T_PAD)
-        if query is not None:
-            grad_l = load_tile(grad_logits, position, inside, 1, 0, T_PAD, T_PAD)
-        g = load_tile(
-            grad, offset_of(batch, head, place, grad_strides), inside, grad_strides[5], first, D, BLOCK
-        )
-        v = line_of_taps(
-            value, offset_of(batch, head, start, value_strides), value_strides, start, size, valid,
-            first, D, AXES, KW_PAD, BLOCK,
-        )  # fmt: skip
-        product = times(g[:, None, :], v).reshape(PIXELS, KW_PAD * BLOCK)
-        total = matmul(tl.trans(a), product, total, PRECISION)
-        if query is not None:
-            q = load_tile(
-                query, offset_of(batch, head, place, query_strides), inside, query_strides[5], first, D, BLOCK
-            )
-            k = line_of_taps(
-                key, offset_of(batch, head, start, key_strides), key_strides, start, size, valid,
-                first, D, AXES, KW_PAD, BLOCK,
-            )  # fmt: skip
-            product = times(q[:, None, :], k).reshape(PIXELS, KW_PAD * BLOCK)
-            total = matmul(tl.trans(grad_l), product, total, PRECISION)
-    share = program.to(tl.int64) * (T_PAD * KW_PAD * BLOCK)
-    channel = tl.arange(0, KW_PAD * BLOCK)
-    tl.store(partial + share + tap[:, None] * (KW_PAD * BLOCK) + channel[None, :], total)
+                    factor = matmul(rows_turned(a, TURN, WARPS), matrix, None, PRECISION)
+                    grad_v += factor * turned(g, TURN, WARPS).to(tl.float32)
+                    if query is not None:
+                        grad_l = load_tile(grad_logits, at * T_PAD, valid, 1, 0, T_PAD, T_PAD)
+                        q = load_tap(
+                            query, query_offset, query_strides, first, step, size, valid,
+                            at_channel, D, BLOCK, AXES,
+                        )  # fmt: skip
+                        factor = matmul(rows_turned(grad_l, TURN, WARPS), matrix, None, PRECISION)
+                        grad_k += factor * turned(q, TURN, WARPS).to(tl.float32)
+                    if partial is not None:
+                        of_tap = share + tap * (T_PAD * CHUNKS * BLOCK) + at_channel
+                        if query is not None:
+                            add_product(partial, of_tap, again, a, g, v, grad_l, q, k, PRECISION)
+                        else:
+                            add_product(partial, of_tap, again, a, g, v, None, None, None, PRECISION)
+            if partial is not None:
+                # The bias: the same without what is seen, at the positions of the tile themselves.
+                of_bias = share + T * (T_PAD * CHUNKS * BLOCK) + at_channel
+                own_a = load_tile(weights, own * T_PAD, inside, 1, 0, T_PAD, T_PAD)
+                own_place = offset_of(batch, head, place, grad_strides)
+                own_g = load_tile(grad, own_place, inside, grad_strides[5], at_channel, D, BLOCK)
+                if query is not None:
+                    own_l = load_tile(grad_logits, own * T_PAD, inside, 1, 0, T_PAD, T_PAD)
+                    own_place = offset_of(batch, head, place, query_strides)
+                    own_q = load_tile(query, own_place, inside, query_strides[5], at_channel, D, BLOCK)
+                    add_product(partial, of_bias, again, own_a, own_g, None, own_l, own_q, None, PRECISION)
+                else:
+                    add_product(partial, of_bias, again, own_a, own_g, None, None, None, None, PRECISION)
+            if query is not None:
+                grad_k = turned_back(grad_k.to(grad_key.dtype.element_ty), TURN, WARPS)
+                store_tile(grad_key, dense, inside, grad_k, at_channel, D, BLOCK)
+            grad_v = turned_back(grad_v.to(grad_value.dtype.element_ty), TURN, WARPS)
+            store_tile(grad_value, dense, inside, grad_v, at_channel, D, BLOCK)

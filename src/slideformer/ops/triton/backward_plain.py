@@ -13,6 +13,7 @@ import triton.language as tl
 
 from slideformer.ops.triton.forward_plain import bias_of, exists, logit_of, relative_to
 from slideformer.ops.triton.taps import (
+    CLAMP,
     UNROLLED,
     around,
     axis_start,
@@ -116,7 +117,7 @@ def first_on_axis(place, AXIS: tl.constexpr):
     """The first query, among those a dilation apart, whose window holds this place of one axis."""
     K: tl.constexpr = AXIS[0]
     DILATION: tl.constexpr = AXIS[1]
-    if AXIS[2] == "clamp":
+    if AXIS[2] == CLAMP:
         on_grid = place // DILATION
         query = tl.where(on_grid > K - 1, on_grid - K // 2, 0) * DILATION + place % DILATION
     else:
@@ -139,7 +140,7 @@ def last_on_axis(place, size, AXIS: tl.constexpr):
     """The last of the queries whose window holds this place of one axis."""
     K: tl.constexpr = AXIS[0]
     DILATION: tl.constexpr = AXIS[1]
-    if AXIS[2] == "clamp":
+    if AXIS[2] == CLAMP:
         remainder, on_grid = place % DILATION, place // DILATION
         length = (size - remainder + DILATION - 1) // DILATION
         query = tl.where(on_grid >= length - K, length - 1, on_grid + K // 2) * DILATION + remainder
@@ -163,11 +164,11 @@ def queries_along(first, last, inside, AXES: tl.constexpr):
     """Number of queries along each axis, a dilation apart, that a tile must look at."""
     planes, rows, columns = AXES[0][0], AXES[1][0], AXES[2][0]
     # Near the ends, where windows slide inward, a position is seen from farther away.
-    if AXES[0][2] == "clamp":
+    if AXES[0][2] == CLAMP:
         planes = tl.max(tl.where(inside, (last[0] - first[0]) // AXES[0][1] + 1, 0), 0)
-    if AXES[1][2] == "clamp":
+    if AXES[1][2] == CLAMP:
         rows = tl.max(tl.where(inside, (last[1] - first[1]) // AXES[1][1] + 1, 0), 0)
-    if AXES[2][2] == "clamp":
+    if AXES[2][2] == CLAMP:
         columns = tl.max(tl.where(inside, (last[2] - first[2]) // AXES[2][1] + 1, 0), 0)
     return planes, rows, columns
 
@@ -177,7 +178,7 @@ def seeing_on_axis(number, query, place, size, AXIS: tl.constexpr):
     """The tap by which the query of a number sees a place of one axis, and the distance + K - 1 in taps."""
     K: tl.constexpr = AXIS[0]
     DILATION: tl.constexpr = AXIS[1]
-    if AXIS[2] == "clamp":
+    if AXIS[2] == CLAMP:
         tap = (place - axis_start(query, size, AXIS)) // DILATION
         relative = (place - query + (K - 1) * DILATION) // DILATION
     else:
@@ -264,7 +265,7 @@ def backward_map_plain(
 
 @kernel
 def gather_plain(
-    weights, x, x_strides, output, depth, height, width, heads, size_class,
+    weights, grad, grad_strides, output, depth, height, width, heads, size_class,
     D: tl.constexpr, AXES: tl.constexpr, CLAMPS: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
 ):  # fmt: skip
@@ -276,7 +277,7 @@ def gather_plain(
     size = depth, height, width
     first, last = first_query(place, AXES), last_query(place, size, AXES)
     planes, rows, columns = queries_along(first, last, inside, AXES)
-    x_offset = offset_of(batch, head, first, x_strides)
+    grad_offset = offset_of(batch, head, first, grad_strides)
     position, strides = position_of(batch, head, first, size, heads), dense_strides(size, heads)
 
     out = tl.zeros((BLOCK_H * BLOCK_W, BLOCK), tl.float32)
@@ -289,7 +290,7 @@ def gather_plain(
                 seen, tap, _relative = tap_seeing(seen, first, last, step, place, size, AXES)
             at = around(position, first, step, size, strides, AXES) + way(step, strides, AXES)
             weight = tl.load(weights + at * T + tap, mask=seen, other=0.0)
-            seen_x = load_tap(x, x_offset, x_strides, first, step, size, seen, 0, D, BLOCK, AXES)
-            out += weight[:, None] * seen_x.to(tl.float32)
+            g = load_tap(grad, grad_offset, grad_strides, first, step, size, seen, 0, D, BLOCK, AXES)
+            out += weight[:, None] * g.to(tl.float32)
     position = position_of(batch, head, place, size, heads)
     store_tile(output, position * D, inside, out, 0, D, BLOCK)

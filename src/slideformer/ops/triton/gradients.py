@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
-import triton
 from torch import Tensor
 
 from slideformer.ops.call import Call
-from slideformer.ops.triton import backward_deformed, launch
-from slideformer.ops.triton.launch import PARTS, Sizes, dense
+from slideformer.ops.flat import flat
+from slideformer.ops.triton import tuning
+from slideformer.ops.triton.packing import bytes_of, dense, packed_shift
+from slideformer.ops.triton.plans import Plan, plan_for
+from slideformer.ops.triton.sizes import Sizes
 from slideformer.ops.window import Axis
+
+SHIFT = ("shift_weight", "shift_bias")
 
 
 def backward_into(
@@ -45,35 +46,30 @@ def room(grads: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
 
 def plain(grads: dict[str, Tensor], grad: Tensor, output: Tensor, log_sum: Tensor, call: Call) -> None:
     """Gradients without a deformed shift."""
-    sizes, taps = Sizes.of(call), call.window.taps
+    plan, taps = plan_for(flat(call), grad), call.window.taps
     query, key, value = call.query, call.key, call.value
-    maps = [y for x in (query, key, value, grad) for y in (x, sizes.strides(x))]
-    others = (launch.bytes_of(call.key_mask), *map(dense, (call.shift_bias, call.key_bias, call.logit_bias)))
-    constants = {**sizes.map(), "scale": call.scale, **sizes.plain(call.logit_bias)}
-    programs, relative = sizes.programs(sizes.tile), constants["RELATIVE"]
+    biases = map(dense, (call.shift_bias, call.key_bias, call.logit_bias))
+    given = (query, key, value, grad, bytes_of(call.key_mask), *biases)
+    programs = plan.sizes.programs(plan.sizes.tile)
 
     delta, logits = torch.empty_like(log_sum), None
-    if "logit_bias" in grads and relative:
-        logits = query.new_empty((*sizes.shape[:5], taps), dtype=torch.float32)
+    if "logit_bias" in grads and plan.relative:
+        logits = query.new_empty((*plan.sizes.shape[:5], taps), dtype=torch.float32)
     of_shift_bias = share("shift_bias" in grads, programs, taps, query.shape[-1], like=query)
     of_key_bias = share("key_bias" in grads, programs, taps, like=query)
-    of_logit_bias = share("logit_bias" in grads and not relative, programs, taps, like=query)
+    of_logit_bias = share("logit_bias" in grads and not plan.relative, programs, taps, like=query)
+    shares = of_shift_bias, of_key_bias, of_logit_bias
     grad_query = room(grads, "query", query)
-    launch.BACKWARD_QUERY_PLAIN[(programs,)](
-        *maps, *others, output, log_sum, grad_query, delta, logits, of_shift_bias, of_key_bias, of_logit_bias,
-        **constants, EXCLUDES=sizes.excludes(call.key_mask),
-    )  # fmt: skip
+    plan.run(tuning.BACKWARD_QUERY_PLAIN, *given, output, log_sum, grad_query, delta, logits, *shares)
     if "key" in grads or "value" in grads:
         grad_key, grad_value = room(grads, "key", key), room(grads, "value", value)
-        launch.BACKWARD_MAP_PLAIN[sizes.grid](
-            *maps, *others, log_sum, delta, grad_key, grad_value, **constants, CLAMPS=sizes.clamps
-        )
+        plan.run(tuning.BACKWARD_MAP_PLAIN, *given, log_sum, delta, grad_key, grad_value)
     add_by_head(grads, "key_bias", of_key_bias)
     add_by_head(grads, "logit_bias", of_logit_bias)
     if of_shift_bias is not None:
         grads["shift_bias"].copy_(of_shift_bias.sum(0).T)
     if logits is not None:
-        grads["logit_bias"].copy_(by_relative_position(logits, sizes).view_as(grads["logit_bias"]))
+        grads["logit_bias"].copy_(by_relative_position(logits, plan.sizes).view_as(grads["logit_bias"]))
 
 
 def by_relative_position(grad_logits: Tensor, sizes: Sizes) -> Tensor:
@@ -92,56 +88,44 @@ def one_hot(axis: Axis, device: torch.device) -> Tensor:
 
 def deformed(grads: dict[str, Tensor], grad: Tensor, call: Call) -> None:
     """Gradients through a deformed shift."""
-    sizes, taps = Sizes.of(call), call.window.taps
+    plan, taps = plan_for(flat(call), grad), call.window.taps
     query, key, value = call.query, call.key, call.value
-    maps = [y for x in (query, key, value, grad) for y in (x, sizes.strides(x))]
-    packed = launch.packed_shift(call, sizes)
-    constants = {**sizes.map(), **sizes.deformed()}
-    programs = sizes.programs(sizes.tile)
+    assert call.shift_weight is not None
+    packed = packed_shift(plan, call.shift_weight, call.shift_bias, call.key_bias)
+    programs = plan.sizes.programs(plan.sizes.tile)
 
-    weights, logits = (query.new_empty((*sizes.shape[:5], sizes.taps_padded)) for _ in range(2))
+    shape = *plan.sizes.shape[:5], plan.sizes.taps_padded
+    weights, logits = query.new_empty(shape), query.new_empty(shape)
     of_key_bias = share("key_bias" in grads, programs, taps, like=query)
     of_logit_bias = share("logit_bias" in grads, programs, taps, like=query)
     grad_query = room(grads, "query", query)
-    launch.BACKWARD_QUERY_DEFORMED[(programs,)](
-        *maps, packed, dense(call.logit_bias), grad_query, weights, logits, of_key_bias, of_logit_bias,
-        **constants, scale=call.scale, TURN=sizes.turn, **launch.biases(call),
+    plan.run(
+        tuning.BACKWARD_QUERY_DEFORMED, query, key, value, grad, packed, dense(call.logit_bias),
+        grad_query, weights, logits, of_key_bias, of_logit_bias,
     )  # fmt: skip
-    if "key" in grads or "value" in grads:
+    if {"key", "value", *SHIFT} & grads.keys():
         grad_key, grad_value = room(grads, "key", key), room(grads, "value", value)
-        launch.BACKWARD_MAP_DEFORMED[sizes.grid](
-            *maps[:2], *maps[6:], packed, weights, logits, grad_key, grad_value, **constants, TURN=sizes.turn
-        )
+        partial = shift_shares(grads, plan)
+        plan.run(
+            tuning.BACKWARD_MAP_DEFORMED, query, key, value, grad, packed, weights, logits,
+            grad_key, grad_value, partial,
+        )  # fmt: skip
+        add_shift(grads, partial, plan)
     add_by_head(grads, "key_bias", of_key_bias)
     add_by_head(grads, "logit_bias", of_logit_bias)
-    if "shift_weight" in grads or "shift_bias" in grads:
-        weight, bias = shift_gradients(maps, weights, logits, sizes)
-        for name, x in (("shift_weight", weight), ("shift_bias", bias)):
-            if name in grads:
-                grads[name].copy_(x)
 
 
-def shift_gradients(
-    maps: Sequence[Tensor | tuple[int, ...] | None], weights: Tensor, logits: Tensor | None, sizes: Sizes
-) -> tuple[Tensor, Tensor]:
-    """Gradients of the shift's weight, ``(D, T, T)``, and bias, ``(D, T)``, in float32."""
-    batch, depth, height, width, heads, channels = sizes.shape
-    *lines, columns = sizes.window.kernel_size
-    rows, taps = math.prod(lines), sizes.window.taps
-    columns_padded = triton.next_power_of_2(columns + 1)
-    # A row of taps of so many positions fits into registers; channels loaded one by one take more of them.
-    side_by_side = channels % 16 == 0
-    pixels = (64 if sizes.turn and columns_padded <= 4 else 32) if side_by_side else 16
-    parts = min(PARTS, batch * depth * triton.cdiv(height * width * heads, pixels))
-    shape = (parts, rows, sizes.chunks, sizes.taps_padded, columns_padded, sizes.chunk)
-    partial = weights.new_empty(shape, dtype=torch.float32)
-    constants = {name: x for name, x in sizes.map().items() if name != "size_class"}
-    backward_deformed.backward_shift[(parts * rows * sizes.chunks,)](
-        *maps, weights, logits, partial, **constants, planes=batch * depth, parts=parts, **sizes.deformed(),
-        KW_PAD=columns_padded, PIXELS=pixels,
-    )  # fmt: skip
-    # (lines, K_cols + 1, chunks, chunk, T): input tap, channel, output tap.
-    total = partial.sum(0)[:, :, :taps, : columns + 1].permute(0, 3, 1, 4, 2)
-    total = total.flatten(2, 3)[:, :, :channels]
-    weight = total[:, :columns].flatten(0, 1).permute(1, 2, 0)
-    return weight, total[0, columns]
+def shift_shares(grads: dict[str, Tensor], plan: Plan) -> Tensor | None:
+    """Allocate every program's share of the shift's gradient, or None."""
+    wanted = any(name in grads for name in SHIFT)
+    return torch.empty(plan.shares_shape, dtype=torch.float32, device=plan.sizes.device) if wanted else None
+
+
+def add_shift(grads: dict[str, Tensor], partial: Tensor | None, plan: Plan) -> None:
+    """Add up the shares of the shift's gradient, (T + 1, T', D'): input tap, output tap, channel."""
+    if partial is None:
+        return
+    total = partial.sum(0)[:, : plan.sizes.window.taps, : plan.sizes.shape[5]]
+    for name, x in zip(SHIFT, (total[:-1].permute(2, 1, 0), total[-1].T), strict=True):
+        if name in grads:
+            grads[name].copy_(x)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slideformer.ops import derivatives, shift
-from slideformer.ops.call import TENSORS, Call
+from slideformer.ops.call import TENSORS, Call, no_channels
 from slideformer.ops.derivatives import Kernels, Tensors
 from slideformer.ops.flat import (
     ARGUMENTS,
@@ -29,9 +29,12 @@ from slideformer.ops.flat import (
     keep_arguments,
     no_second_derivative,
 )
-from slideformer.ops.triton import gradients, launch
-from slideformer.ops.triton.launch import Sizes, dense
+from slideformer.ops.triton import gradients, library, tuning
+from slideformer.ops.triton.devices import current
+from slideformer.ops.triton.library import differentiable, operator
 from slideformer.ops.triton.operators import empty_gradients
+from slideformer.ops.triton.packing import bytes_of, dense, packed_shift
+from slideformer.ops.triton.plans import Plan, plan_for
 
 
 def empty_logits(call: Call) -> Tensor:
@@ -39,84 +42,65 @@ def empty_logits(call: Call) -> Tensor:
     return call.query.new_empty((*call.query.shape[:-1], call.window.taps), dtype=torch.float32)
 
 
-def padded(weights: Tensor, sizes: Sizes) -> Tensor:
+def padded(weights: Tensor, plan: Plan) -> Tensor:
     """Weights as kernels for a deformed shift read them: ``(B, *map, G, T')`` in the dtype of the maps."""
+    sizes = plan.sizes
     return F.pad(weights.to(sizes.dtype), (0, sizes.taps_padded - sizes.window.taps)).contiguous()
+
+
+def packed(call: Call, plan: Plan) -> Tensor:
+    """The packed shift of a call."""
+    assert call.shift_weight is not None
+    return packed_shift(plan, call.shift_weight, call.shift_bias, call.key_bias)
 
 
 def logits_into(logits: Tensor, call: Call, *, excludes: bool = True) -> None:
     """Compute the logits of a call; those of taps that are left out are minus infinity, or products, too."""
-    sizes = Sizes.over(call.query, call.window)
-    maps = [y for x in (call.query, call.key) for y in (x, sizes.strides(x))]
-    constants = {**sizes.map(), "scale": call.scale}
+    plan, logit_bias = plan_for(flat(call), excludes=excludes), dense(call.logit_bias)
     if call.deformed:
-        launch.LOGITS_DEFORMED[sizes.grid](
-            *maps, launch.packed_shift(call, sizes), dense(call.logit_bias), logits,
-            **constants, **sizes.deformed(), TURN=sizes.turn, KEY_BIAS=launch.biases(call)["KEY_BIAS"],
-        )  # fmt: skip
+        plan.run(tuning.LOGITS_DEFORMED, call.query, call.key, packed(call, plan), logit_bias, logits)
         return
-    launch.LOGITS_PLAIN[sizes.grid](
-        *maps, launch.bytes_of(call.key_mask), dense(call.shift_bias), dense(call.key_bias),
-        dense(call.logit_bias), logits, **constants, **sizes.half(), RELATIVE=sizes.relative(call.logit_bias),
-        EXCLUDES=excludes and sizes.excludes(call.key_mask),
-    )  # fmt: skip
+    biases = dense(call.shift_bias), dense(call.key_bias), logit_bias
+    plan.run(tuning.LOGITS_PLAIN, call.query, call.key, bytes_of(call.key_mask), *biases, logits)
 
 
 def values_into(output: Tensor, call: Call) -> None:
     """Sum a call's values, and to each the bias of its keys if there is one, weighted by its query."""
-    sizes = Sizes.over(call.value, call.window)
-    maps = (call.value, sizes.strides(call.value))
+    plan = plan_for(flat(call))
     if call.deformed:
-        launch.VALUES_DEFORMED[sizes.grid](
-            padded(call.query, sizes), *maps, launch.packed_shift(call, sizes), output,
-            **sizes.map(), **sizes.deformed(), TURN=sizes.turn, KEY_BIAS=launch.biases(call)["KEY_BIAS"],
-        )  # fmt: skip
+        weights = padded(call.query, plan)
+        plan.run(tuning.VALUES_DEFORMED, weights, call.value, packed(call, plan), output)
         return
-    launch.VALUES_PLAIN[sizes.grid](
-        call.query.float().contiguous(), *maps, dense(call.shift_bias), dense(call.key_bias), output,
-        **sizes.map(), **sizes.half(),
-    )  # fmt: skip
+    weights = call.query.float().contiguous()
+    plan.run(tuning.VALUES_PLAIN, weights, call.value, dense(call.shift_bias), dense(call.key_bias), output)
 
 
-def transposed_into(
-    grads: dict[str, Tensor], name: str, weights: Tensor, x: Tensor, seen: Tensor, call: Call
-) -> None:
-    """Fill the gradients of the map that was seen, which has this name, and of the shift.
+def transposed_into(grads: dict[str, Tensor], name: str, weights: Tensor, x: Tensor, call: Call) -> None:
+    """Fill the gradients of the map of a half, which has this name, and of the shift.
 
     Args:
         grads: the gradients that are wanted, by name.
         name: the map's, ``"key"`` or ``"value"``.
         weights: w, the gradient of the logits or the weights, ``(B, *map, G, T)``.
         x: the query or the gradient of the output.
-        seen: the map.
         call: the half.
     """
-    sizes = Sizes.over(seen, call.window)
-    constants = sizes.map()
-    maps = (x, sizes.strides(x))
+    seen = getattr(call, name)
+    # The kernels for both maps at once take the one that there is as values, and x as their gradient.
+    plan = plan_for(flat(replace(call, key=no_channels(seen), value=seen, query=weights)), x)
     if not call.deformed:
         if name in grads:
-            launch.GATHER_PLAIN[sizes.grid](
-                weights.float().contiguous(), *maps, grads[name], **constants, **sizes.half(),
-                CLAMPS=sizes.clamps,
-            )  # fmt: skip
+            plan.run(tuning.GATHER_PLAIN, weights.float().contiguous(), x, grads[name])
         if "shift_bias" in grads:
             total = torch.einsum("nt,nd->dt", weights.flatten(0, -2).float(), x.flatten(0, -2).float())
             grads["shift_bias"].copy_(total)
         return
-    narrow = padded(weights, sizes)
-    if name in grads:
-        launch.BACKWARD_MAP_DEFORMED[sizes.grid](
-            None, sizes.strides(x), *maps, launch.packed_shift(call, sizes), narrow, None, None, grads[name],
-            **constants, **sizes.deformed(), TURN=sizes.turn,
-        )  # fmt: skip
-    if "shift_weight" in grads or "shift_bias" in grads:
-        nothing = (None, sizes.strides(x))
-        pairs = [*nothing, *nothing, seen, sizes.strides(seen), *maps]
-        found = gradients.shift_gradients(pairs, narrow, None, sizes)
-        for parameter, total in zip(("shift_weight", "shift_bias"), found, strict=True):
-            if parameter in grads:
-                grads[parameter].copy_(total)
+    narrow = padded(weights, plan)
+    partial, output = gradients.shift_shares(grads, plan), gradients.room(grads, name, seen)
+    if name in grads or partial is not None:
+        maps = None, None, seen, x
+        plan.run(tuning.BACKWARD_MAP_DEFORMED, *maps, packed(call, plan), narrow, None, None, output, partial)
+        gradients.add_shift(grads, partial, plan)
 
 
 def counted(grad_logits: Tensor, call: Call) -> Tensor:
@@ -131,22 +115,22 @@ def counted(grad_logits: Tensor, call: Call) -> Tensor:
 
 def logits_gradients_into(grads: dict[str, Tensor], grad: Tensor, call: Call) -> None:
     """Fill the gradients of the tensors of a call's logits that are wanted."""
-    sizes = Sizes.over(call.query, call.window)
-    grad = counted(grad, call)
+    grad, plan = counted(grad, call), plan_for(flat(call))
     scaled = grad * call.scale
     if "query" in grads:
-        values_into(grads["query"], replace(call, query=scaled, value=call.key))
+        keys = replace(call, query=scaled, key=no_channels(call.key), value=call.key)
+        values_into(grads["query"], replace(keys, key_mask=None, logit_bias=None))
     if "logit_bias" in grads:
         total = (
-            gradients.by_relative_position(grad.view(*sizes.shape[:5], -1), sizes)
-            if sizes.relative(call.logit_bias)
+            gradients.by_relative_position(grad.view(*plan.sizes.shape[:5], -1), plan.sizes)
+            if plan.relative
             else grad.flatten(0, -3).sum(0)
         )
         grads["logit_bias"].copy_(total.view_as(grads["logit_bias"]))
     if "key_bias" in grads:
         sums = call.query.float().sum(-1, keepdim=True)
         grads["key_bias"].copy_((scaled * sums).flatten(0, -3).sum(0))
-    transposed_into(grads, "key", scaled, call.query, call.key, call)
+    transposed_into(grads, "key", scaled, call.query, call)
 
 
 def values_gradients_into(grads: dict[str, Tensor], grad: Tensor, call: Call) -> None:
@@ -154,46 +138,56 @@ def values_gradients_into(grads: dict[str, Tensor], grad: Tensor, call: Call) ->
     if "query" in grads:
         products = replace(call, query=grad, key=call.value, key_mask=None, scale=1.0)
         logits_into(grads["query"], products, excludes=False)
-    transposed_into(grads, "value", call.query, grad, call.value, call)
+    transposed_into(grads, "value", call.query, grad, call)
 
 
-@torch.library.custom_op("slideformer::triton_logits", mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
+def fake_logits(*arguments: Any) -> Tensor:
+    """Logits as a compiler sees them."""
+    return empty_logits(call_of(*arguments))
+
+
+def fake_values(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> Tensor:
+    """Sums of values as a compiler sees them."""
+    return value.new_empty(value.shape)
+
+
+@operator("triton_logits", f"({ARGUMENTS}) -> Tensor", fake_logits)
 def triton_logits(*arguments: Any) -> Tensor:
     """The logits ``(B, *map, G, T)`` in float32, minus infinity where a tap is left out."""
     call = call_of(*arguments)
     logits = empty_logits(call)
     if logits.numel() > 0:
-        with torch.cuda.device_of(logits):
+        with current(logits):
             logits_into(logits, call)
     return logits
 
 
-@torch.library.custom_op("slideformer::triton_values", mutates_args=(), schema=f"({ARGUMENTS}) -> Tensor")
+@operator("triton_values", f"({ARGUMENTS}) -> Tensor", fake_values)
 def triton_values(*arguments: Any) -> Tensor:
     """The sums of values ``(B, *map, G, D')``, whose weights are the call's query."""
     call = call_of(*arguments)
     output = call.value.new_empty(call.value.shape)
     if output.numel() > 0:
-        with torch.cuda.device_of(output):
+        with current(output):
             values_into(output, call)
     return output
 
 
-@torch.library.custom_op(
-    "slideformer::triton_logits_backward",
-    mutates_args=(),
-    schema=f"(Tensor grad, {ARGUMENTS}, bool[] wanted) -> Tensor[]",
-)
+def fake_gradients(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    """Gradients as a compiler sees them."""
+    return empty_gradients(call_of(*arguments[:-1]), arguments[-1])
+
+
+BACKWARD = f"(Tensor grad, {ARGUMENTS}, bool[] wanted) -> Tensor[]"
+
+
+@operator("triton_logits_backward", BACKWARD, fake_gradients)
 def triton_logits_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     """Gradients of the tensors of a call of logits, in order; those not wanted have no elements."""
     return found_gradients(logits_gradients_into, grad, *arguments)
 
 
-@torch.library.custom_op(
-    "slideformer::triton_values_backward",
-    mutates_args=(),
-    schema=f"(Tensor grad, {ARGUMENTS}, bool[] wanted) -> Tensor[]",
-)
+@operator("triton_values_backward", BACKWARD, fake_gradients)
 def triton_values_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     """Gradients of the tensors of a call of a sum of values, in order; those not wanted have no elements."""
     return found_gradients(values_gradients_into, grad, *arguments)
@@ -205,27 +199,11 @@ def found_gradients(fill: Callable[..., None], grad: Tensor, *arguments: Any) ->
     grads = empty_gradients(call, wanted)
     if grad.numel() == 0:
         return [x.zero_() for x in grads]
-    with torch.cuda.device_of(grad):
+    with current(grad):
         # A map without channels has no gradient.
         named = zip(TENSORS, grads, wanted, strict=True)
         fill({name: x for name, x, here in named if here and x.numel() > 0}, grad, call)
     return grads
-
-
-@triton_logits.register_fake
-def _(*arguments: Any) -> Tensor:
-    return empty_logits(call_of(*arguments))
-
-
-@triton_values.register_fake
-def _(*arguments: Any) -> Tensor:
-    value = call_of(*arguments).value
-    return value.new_empty(value.shape)
-
-
-def fake_gradients(grad: Tensor, *arguments: Any) -> list[Tensor]:
-    """Gradients as a compiler sees them."""
-    return empty_gradients(call_of(*arguments[:-1]), arguments[-1])
 
 
 def kernels_of(forward: Any, backward: Any, half: str, formula: Callable[[Call], Tensor]) -> Kernels:
@@ -238,16 +216,15 @@ def kernels_of(forward: Any, backward: Any, half: str, formula: Callable[[Call],
         return (*(x if here else None for x, here in found), *(None for _ in ctx.options))
 
     def wanted_gradients(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Sequence[Tensor]:
-        found = backward(grad, *flat(call), list(wanted))
+        found = library.call(backward, grad, *flat(call), list(wanted))
         return [x for x, here in zip(found, wanted, strict=True) if here]
 
-    forward.register_autograd(derive, setup_context=keep_arguments)
-    backward.register_fake(fake_gradients)
-    backward.register_autograd(no_second_derivative("triton"))
+    differentiable(forward, derive, keep_arguments)
+    differentiable(backward, no_second_derivative("triton"))
     count_half(forward, backward, half)
     return Kernels(
         "triton",
-        lambda call: (forward(*flat(call)),),
+        lambda call: (library.call(forward, *flat(call)),),
         wanted_gradients,
         lambda call: forward(*flat(call)),
         formula=formula,

@@ -22,40 +22,55 @@ from slideformer.ops.flat import (
     multiply_adds,
     no_second_derivative,
 )
-from slideformer.ops.triton import gradients, launch
+from slideformer.ops.triton import gradients, library, tuning
+from slideformer.ops.triton.devices import current
+from slideformer.ops.triton.library import differentiable, operator
+from slideformer.ops.triton.packing import bytes_of, dense, packed_shift
+from slideformer.ops.triton.plans import plan_for
 
 
-def empty_output(call: Call) -> tuple[Tensor, Tensor]:
+def empty_output(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     """Allocate the output and the logarithms of the softmax's sums.
 
     A deformed call, whose backward pass computes the softmax again, keeps no logarithms.
     """
-    log_sum_shape = (len(call.query), 0) if call.deformed else call.query.shape[:-1]
-    return call.value.new_empty(call.value.shape), call.query.new_empty(log_sum_shape, dtype=torch.float32)
+    deformed = others[TENSORS.index("shift_weight") - 3] is not None
+    log_sum_shape = (query.shape[0], 0) if deformed else query.shape[:-1]
+    output = torch.empty_like(value, memory_format=torch.contiguous_format)
+    return output, query.new_empty(log_sum_shape, dtype=torch.float32)
 
 
-@torch.library.custom_op(
-    "slideformer::triton_forward", mutates_args=(), schema=f"({ARGUMENTS}) -> (Tensor, Tensor)"
-)
+@operator("triton_forward", f"({ARGUMENTS}) -> (Tensor, Tensor)", empty_output)
 def triton_forward(*arguments: Any) -> tuple[Tensor, Tensor]:
     """The output ``(B, *map, G, D')`` and the logarithms of the softmax's sums, ``(B, *map, G)``."""
-    call = call_of(*arguments)
-    output, log_sum = empty_output(call)
+    output, log_sum = empty_output(*arguments)
     if output.numel() > 0:
-        with torch.cuda.device_of(output):
-            launch.forward_into(output, log_sum, call)
+        with current(output):
+            forward_into(output, log_sum, arguments)
     return output, log_sum
 
 
-@triton_forward.register_fake
-def _(*arguments: Any) -> tuple[Tensor, Tensor]:
-    return empty_output(call_of(*arguments))
+def forward_into(output: Tensor, log_sum: Tensor, arguments: Sequence[Any]) -> None:
+    """Compute a call; ``log_sum`` is not touched where the shift is deformed."""
+    query, key, value, mask, shift_weight, shift_bias, key_bias, logit_bias = arguments[:COUNT]
+    plan, logit_bias = plan_for(arguments), dense(logit_bias)
+    if shift_weight is not None:
+        packed = packed_shift(plan, shift_weight, shift_bias, key_bias)
+        plan.run(tuning.FORWARD_DEFORMED, query, key, value, packed, logit_bias, output)
+        return
+    biases = dense(shift_bias), dense(key_bias), logit_bias
+    plan.run(tuning.FORWARD_PLAIN, query, key, value, bytes_of(mask), *biases, output, log_sum)
 
 
-@torch.library.custom_op(
-    "slideformer::triton_backward",
-    mutates_args=(),
-    schema=f"(Tensor grad, Tensor output, Tensor log_sum, {ARGUMENTS}, bool[] wanted) -> Tensor[]",
+def fake_backward(grad: Tensor, output: Tensor, log_sum: Tensor, *arguments: Any) -> list[Tensor]:
+    """Gradients as a compiler sees them."""
+    return empty_gradients(call_of(*arguments[:-1]), arguments[-1])
+
+
+@operator(
+    "triton_backward",
+    f"(Tensor grad, Tensor output, Tensor log_sum, {ARGUMENTS}, bool[] wanted) -> Tensor[]",
+    fake_backward,
 )
 def triton_backward(grad: Tensor, output: Tensor, log_sum: Tensor, *arguments: Any) -> list[Tensor]:
     """Gradients of query, key, value and the parameters, in order; those not wanted have no elements."""
@@ -63,18 +78,13 @@ def triton_backward(grad: Tensor, output: Tensor, log_sum: Tensor, *arguments: A
     grads = empty_gradients(call, wanted)
     if output.numel() == 0:
         return [x.zero_() for x in grads]
-    with torch.cuda.device_of(output):
+    with current(output):
         named = {name: x for name, x, here in zip(TENSORS, grads, wanted, strict=True) if here}
         gradients.backward_into(named, grad, output, log_sum, call)
     return grads
 
 
-@triton_backward.register_fake
-def _(grad: Tensor, output: Tensor, log_sum: Tensor, *arguments: Any) -> list[Tensor]:
-    return empty_gradients(call_of(*arguments[:-1]), arguments[-1])
-
-
-def empty_gradients(call: Call, wanted: list[bool]) -> list[Tensor]:
+def empty_gradients(call: Call, wanted: Sequence[bool]) -> list[Tensor]:
     """Allocate the gradients, without elements where none is wanted."""
     return [
         call.query.new_empty(0) if x is None or not here else x.new_empty(x.shape)
@@ -98,8 +108,8 @@ def derive(ctx: Any, grad: Tensor, grad_log_sum: Tensor | None) -> tuple[Tensor 
     return (*found, *(None for _ in ctx.options))
 
 
-triton_forward.register_autograd(derive, setup_context=keep)
-triton_backward.register_autograd(no_second_derivative("triton"))
+differentiable(triton_forward, derive, keep)
+differentiable(triton_backward, no_second_derivative("triton"))
 register_flop_formula(torch.ops.slideformer.triton_forward)(forward_flops)
 
 
@@ -112,13 +122,13 @@ def backward_flops(grad: Any, output: Any, log_sum: Any, *arguments: Any, **outp
 
 def wanted_gradients(call: Call, grad: Tensor, kept: Tensors, wanted: Sequence[bool]) -> Sequence[Tensor]:
     """The gradients that are wanted, in order."""
-    found = triton_backward(grad, *kept, *flat(call), list(wanted))
+    found = library.call(triton_backward, grad, *kept, *flat(call), list(wanted))
     return [x for x, here in zip(found, wanted, strict=True) if here]
 
 
 KERNELS = Kernels(
     "triton",
-    lambda call: triton_forward(*flat(call)),
+    lambda call: library.call(triton_forward, *flat(call)),
     wanted_gradients,
     lambda call: triton_forward(*flat(call))[0],
 )

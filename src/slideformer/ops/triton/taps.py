@@ -17,11 +17,16 @@ import triton
 import triton.language as tl
 
 from slideformer.ops.triton import INTERPRETED
+from slideformer.ops.window import BORDERS
 
 # Sizes that do not make a kernel faster by being known: one compilation serves every map.
-UNSPECIALISED = ("height", "width", "heads", "size_class", "planes", "parts")
+UNSPECIALISED = ("height", "width", "heads", "size_class", "tiles", "parts")
 # A compilation of its own for maps of one plane, of which nothing is left of the first axis.
 kernel = triton.jit(do_not_specialize=UNSPECIALISED, do_not_specialize_on_alignment=("depth",))
+# Borders by number: releases of Triton before 3.8 take no text in a tuple.
+MASK: tl.constexpr = tl.constexpr(BORDERS.index("mask"))
+CLAMP: tl.constexpr = tl.constexpr(BORDERS.index("clamp"))
+WRAP: tl.constexpr = tl.constexpr(BORDERS.index("wrap"))
 # The factor of logits kept in powers of two.
 LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
 # Longest window of one line whose taps are written out: of more, registers do not hold what is loaded ahead.
@@ -32,11 +37,16 @@ EMULATED: tl.constexpr = tl.constexpr(INTERPRETED)
 
 @triton.jit
 def tile_of_program(depth, height, width, heads, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr):
+    """The tile of this program, see `tile_of`."""
+    return tile_of(tl.program_id(0), depth, height, width, heads, BLOCK_H, BLOCK_W)
+
+
+@triton.jit
+def tile_of(program, depth, height, width, heads, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr):
     """One (batch, head) and a tile of positions of one plane: batch, head, place, whether on the map (P,).
 
     Heads run fastest: programs that run together read neighbouring bytes of one position.
     """
-    program = tl.program_id(0)
     head = program % heads
     tile = program // heads
     across, down = tl.cdiv(width, BLOCK_W), tl.cdiv(height, BLOCK_H)
@@ -54,7 +64,7 @@ def axis_start(place, size, AXIS: tl.constexpr):
     """Place of the window's first tap along one axis; outside the map for the borders that do not clamp."""
     K: tl.constexpr = AXIS[0]
     DILATION: tl.constexpr = AXIS[1]
-    if AXIS[2] == "clamp":
+    if AXIS[2] == CLAMP:
         remainder = place % DILATION
         length = (size - remainder + DILATION - 1) // DILATION
         first = tl.maximum(tl.minimum(place // DILATION - K // 2, length - K), 0)
@@ -89,11 +99,11 @@ def on_axis(place, size):
 @triton.jit
 def reads(valid, start, tap, size, AXES: tl.constexpr):
     """Whether a tap of valid positions reads the map."""
-    if AXES[0][0] > 1 and AXES[0][2] != "wrap":
+    if AXES[0][0] > 1 and AXES[0][2] != WRAP:
         valid = valid & on_axis(start[0] + tap[0] * AXES[0][1], size[0])
-    if AXES[1][0] > 1 and AXES[1][2] != "wrap":
+    if AXES[1][0] > 1 and AXES[1][2] != WRAP:
         valid = valid & on_axis(start[1] + tap[1] * AXES[1][1], size[1])
-    if AXES[2][0] > 1 and AXES[2][2] != "wrap":
+    if AXES[2][0] > 1 and AXES[2][2] != WRAP:
         valid = valid & on_axis(start[2] + tap[2] * AXES[2][1], size[2])
     return valid
 
@@ -101,11 +111,11 @@ def reads(valid, start, tap, size, AXES: tl.constexpr):
 @triton.jit
 def counts(valid, start, tap, size, AXES: tl.constexpr):
     """Whether a tap of valid positions takes part in the softmax: no axis leaves it out."""
-    if AXES[0][2] == "mask" or AXES[0][2] == "clamp":
+    if AXES[0][2] == MASK or AXES[0][2] == CLAMP:
         valid = valid & on_axis(start[0] + tap[0] * AXES[0][1], size[0])
-    if AXES[1][2] == "mask" or AXES[1][2] == "clamp":
+    if AXES[1][2] == MASK or AXES[1][2] == CLAMP:
         valid = valid & on_axis(start[1] + tap[1] * AXES[1][1], size[1])
-    if AXES[2][2] == "mask" or AXES[2][2] == "clamp":
+    if AXES[2][2] == MASK or AXES[2][2] == CLAMP:
         valid = valid & on_axis(start[2] + tap[2] * AXES[2][1], size[2])
     return valid
 
@@ -151,11 +161,11 @@ def once_around(place, size, stride):
 @triton.jit
 def around(offset, start, tap, size, strides, AXES: tl.constexpr):
     """The offset of the first tap, moved by what periodic axes move another tap."""
-    if AXES[0][2] == "wrap":
+    if AXES[0][2] == WRAP:
         offset += once_around(start[0] + tap[0] * AXES[0][1], size[0], strides[1])
-    if AXES[1][2] == "wrap":
+    if AXES[1][2] == WRAP:
         offset += once_around(start[1] + tap[1] * AXES[1][1], size[1], strides[2])
-    if AXES[2][2] == "wrap":
+    if AXES[2][2] == WRAP:
         offset += once_around(start[2] + tap[2] * AXES[2][1], size[2], strides[3])
     return offset
 
@@ -182,7 +192,7 @@ def load_tap(
     CHANNELS: tl.constexpr, BLOCK: tl.constexpr, AXES: tl.constexpr,
 ):  # fmt: skip
     """Some channels of what a tile sees at a tap, from the offset of its first taps: (P, BLOCK)."""
-    if AXES[0][2] == "wrap" or AXES[1][2] == "wrap" or AXES[2][2] == "wrap":
+    if AXES[0][2] == WRAP or AXES[1][2] == WRAP or AXES[2][2] == WRAP:
         offset = around(offset, start, tap, size, strides, AXES)
     return load_tile(pointer + way(tap, strides, AXES), offset, valid, strides[5], first, CHANNELS, BLOCK)
 
