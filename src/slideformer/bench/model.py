@@ -23,6 +23,9 @@ from slideformer.models.names import pretrained_cfg
 
 HOST = "plain host"
 OURS = "slide_*"
+# Largest rate at which images skip branches in training, of every model alike: that of the recipes of Swin-T
+# and Slide-Swin-T. The defaults of models in timm differ.
+DROP_PATH = 0.2
 
 
 def model_candidates(names: Sequence[str], image_size: int, batch: int, setting: Setting) -> list[Candidate]:
@@ -56,7 +59,7 @@ def model_forms(name: str, image: Tensor, setting: Setting) -> tuple[dict[str, n
     """A model and, if it is ours, its form in convolutions, by name; and their difference."""
     pretrained_cfg(name)  # raises with the nearest names if there is no such model
     torch.manual_seed(0)
-    model = timm.create_model(name).eval()
+    model = build(name, setting).eval()
     if not any(isinstance(module, SlideAttention) for module in model.modules()):
         return {name: model}, None
     authors = to_convolutions(deepcopy(model))
@@ -64,6 +67,16 @@ def model_forms(name: str, image: Tensor, setting: Setting) -> tuple[dict[str, n
         error = check(name, model(image), authors(image))
     merged = reparameterize(model) if setting.work == "forward" else model
     return {name: merged, f"{name}, authors' form": authors}, error
+
+
+def build(name: str, setting: Setting) -> nn.Module:
+    """Build a model without weights; to be trained, all with the same stochastic depth."""
+    if setting.work == "forward":
+        return timm.create_model(name)
+    try:
+        return timm.create_model(name, drop_path_rate=DROP_PATH)
+    except TypeError:  # a model without branches that could be skipped
+        return timm.create_model(name)
 
 
 def model_candidate(

@@ -17,6 +17,8 @@ from slideformer.ops.exporting import tracing
 
 # The C library takes larger blocks from the system each time, and each page costs a fault.
 PIECE_BYTES = 2**23
+# A product of oneDNN with bias and activation, which PyTorch's compiler uses; builds without oneDNN have none.
+HAS_ONE_PASS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 class Linear(nn.Linear):
@@ -42,14 +44,14 @@ def gelu_of_linear(x: Tensor, layer: nn.Module) -> Tensor:
 
 
 def takes_one_pass(x: Tensor, layer: nn.Linear) -> bool:
-    """Whether the product of oneDNN, which PyTorch's compiler uses, can take the place of PyTorch's own."""
+    """Whether the product with bias and activation can take the place of PyTorch's own."""
     weight, bias = layer.weight, layer.bias
     plain = type(x) is Tensor and type(weight) is nn.Parameter and x.dtype == weight.dtype == torch.float32
     return (
-        plain
+        HAS_ONE_PASS
+        and plain
         and runs_eagerly_on_cpu(x)
         and weight.device == x.device
-        and torch.backends.mkldnn.is_available()
         and not torch.is_autocast_enabled("cpu")
         and not in_transform()
         and is_final((x, weight, bias))
@@ -62,7 +64,7 @@ def one_pass(x: Tensor, layer: nn.Linear, activation: str) -> Tensor:
     return found
 
 
-if torch.backends.mkldnn.is_available():
+if HAS_ONE_PASS:
 
     @register_flop_formula(torch.ops.mkldnn._linear_pointwise)
     def _(x: Sequence[int], weight: Sequence[int], *rest: Any, **outputs: Any) -> int:
