@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`slideformer` and `python -m slideformer`."""
 
-import os
 import sys
-
-# PyTorch reads once whether blocks of 2 MiB and more come in huge pages, each for the fault of one page.
-HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 
 def main() -> int:
     """Run the command line; from here on, Ctrl-C is reported in one line."""
-    os.environ.setdefault(HUGE_PAGES, "1")
     try:
         from slideformer.cli.main import main as run
     except KeyboardInterrupt:

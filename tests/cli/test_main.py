@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import subprocess
 import sys
 from typing import Any
@@ -12,8 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from slideformer.__main__ import HUGE_PAGES
-from slideformer.__main__ import main as start
 from slideformer.cli import backends
 from slideformer.cli.main import VERBS, main
 from slideformer.errors import UserError
@@ -97,18 +94,6 @@ def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setattr(backends, "run", raising(KeyboardInterrupt()))
     assert main(["backends"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
-
-
-@pytest.mark.parametrize("chosen", [None, "0"], ids=["by default", "chosen by the user"])
-def test_the_command_asks_for_huge_pages_unless_the_user_decides(
-    chosen: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(HUGE_PAGES, chosen or "")
-    if chosen is None:
-        monkeypatch.delenv(HUGE_PAGES)
-    monkeypatch.setattr(sys, "argv", ["slideformer", "--version"])
-    assert start() == 0
-    assert os.environ[HUGE_PAGES] == (chosen or "1")
 
 
 STOPPED = """

@@ -17,7 +17,7 @@ from slideformer.ops.exporting import tracing
 
 # The C library takes larger blocks from the system each time, and each page costs a fault.
 PIECE_BYTES = 2**23
-# A product of oneDNN with bias and activation, which PyTorch's compiler uses; builds without oneDNN have none.
+# A product of oneDNN with bias and activation, which PyTorch's compiler uses; some builds have none.
 HAS_ONE_PASS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 

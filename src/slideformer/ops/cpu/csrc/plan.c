@@ -7,7 +7,7 @@
 #include "box.h"
 
 /* No split is so short that the sources around it cost more than an eighth. */
-enum { TARGET_PIECES = 24, UNITS = 64, MIN_UNITS = 8, UNITS_PER_THREAD = 6 };
+enum { TARGET_PIECES = 24, UNITS = 64, MIN_UNITS = 8, PIECES_PER_THREAD = 6, UNITS_PER_THREAD = 24 };
 /* What is held at a time is to stay in a core's cache: the rows of all heads if rows need not be short for it, else
  * those of some heads; of a volume, the planes of one head. */
 enum { ROWS_BYTES = 1 << 19, SHORT_ROW = 128, LONG_ROW = 512, PLANES_BYTES = 1 << 20 };
@@ -34,7 +34,7 @@ static int64_t splits_for_cache(const struct plan *plan, int a) {
 /* Without sums the threads may split the work in any way; sums of parameter gradients are split by the shapes
  * only. */
 static int64_t wanted_pieces(const struct plan *plan) {
-  return plan->backward ? TARGET_PIECES : UNITS_PER_THREAD * larger_of(1, plan->call->threads);
+  return plan->backward ? TARGET_PIECES : PIECES_PER_THREAD * larger_of(1, plan->call->threads);
 }
 
 /* Enough boxes to keep the threads busy where maps are few: cut along planes first, then rows. */
@@ -144,7 +144,7 @@ static int64_t positions(const struct slideformer_call *call) {
 
 /* Sums of parameter gradients are few enough to be small compared with the maps. */
 static void count_units(struct plan *plan) {
-  int64_t units = plan->backward ? UNITS : wanted_pieces(plan);
+  int64_t units = plan->backward ? UNITS : UNITS_PER_THREAD * larger_of(1, plan->call->threads);
   if (plan->partial.size) {
     const struct slideformer_call *call = plan->call;
     units = larger_of(MIN_UNITS, smaller_of(units, positions(call) * call->channels / 4 / plan->partial.size));
