@@ -19,6 +19,7 @@ os.environ.pop("TRITON_INTERPRET", None)
 import torch
 import triton
 from torch import Tensor
+from torch.nn import Parameter
 from triton.backends.compiler import GPUTarget
 from triton.runtime.autotuner import Autotuner
 
@@ -84,7 +85,7 @@ def calls() -> dict[str, Callable[[], object]]:
     """Each measured call by name."""
     deformed, three, seven = maps(3), maps(3), maps(2)
     trained, weight = maps(3, grad=True), torch.zeros(32, 9, 9)
-    frozen = weight.clone()
+    frozen = Parameter(weight.clone(), requires_grad=False)
     parameter = weight.clone().requires_grad_()
 
     def backward() -> object:

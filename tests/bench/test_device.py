@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch._C._autograd import DeviceType
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity
 
 from slideformer.bench import device
@@ -35,8 +35,12 @@ class Watched:
         pass
 
     def key_averages(self) -> list[Any]:
-        kinds = (DeviceType.CUDA, 3000.0), (DeviceType.CUDA, 1000.0), (DeviceType.CPU, 4000.0)
-        return [SimpleNamespace(device_type=kind, self_device_time_total=time) for kind, time in kinds]
+        found = (DeviceType.CUDA, 3000.0, False), (DeviceType.CUDA, 1000.0, False)
+        twice = (DeviceType.CPU, 4000.0, False), (DeviceType.CUDA, 4000.0, True)
+        return [
+            SimpleNamespace(device_type=kind, self_device_time_total=time, is_user_annotation=named)
+            for kind, time, named in (*found, *twice)
+        ]
 
 
 def test_the_time_of_a_gpu_is_the_sum_of_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

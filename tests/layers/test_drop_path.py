@@ -65,6 +65,12 @@ def test_the_sum_has_the_dtype_of_the_shortcut_under_autocast() -> None:
         assert layer(x, x).dtype == torch.float32
 
 
+def test_the_dtype_does_not_depend_on_who_skips() -> None:
+    shortcut, x = torch.randn(2, 3, dtype=torch.bfloat16), torch.randn(2, 3)
+    found = {Residual(drop_prob)(shortcut, x).dtype for drop_prob in (0.0, 0.5, 1.0) for _ in range(5)}
+    assert found == {torch.float32}
+
+
 @pytest.mark.parametrize("how", ["vmap", "compiled", "torch.fx"])
 def test_other_modes_keep_the_expectation(how: str) -> None:
     layer, x = Residual(0.25), torch.randn(1, 3).expand(4000, 3)

@@ -20,13 +20,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from slideformer.ops import explain, slide_attention
+from slideformer.ops import slide_attention
 from slideformer.ops import triton as package
 from slideformer.ops.call import TENSORS
-from slideformer.ops.explanation import Explanation
 from slideformer.ops.window import BORDERS
 from tests.tiers import fast
 
@@ -319,51 +317,6 @@ def test_float64_is_refused() -> None:
         slide_attention(query, query, query, backend="triton")
 
 
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """A GPU that seems to be there, and to be asked for what it is."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    package.unsupported.cache_clear()
-    yield monkeypatch
-    package.unsupported.cache_clear()
-
-
-def explained() -> Explanation:
-    with FakeTensorMode():
-        query = torch.zeros(1, 2, 2, 1, 4, device="cuda")
-        return explain(query, query, query)
-
-
-def test_a_gpu_that_triton_does_not_support_is_refused(gpu: pytest.MonkeyPatch) -> None:
-    gpu.setattr(package, "vendor", lambda device: "cuda")
-    gpu.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    found = explained()
-    assert found.chosen == "matmul"
-    assert "its GPU must have compute capability 8.0, got 7.5" in found.refused["triton"]
-
-
-@pytest.mark.parametrize("maker", ["hip", "xpu"])
-def test_a_gpu_of_another_known_maker_is_taken(gpu: pytest.MonkeyPatch, maker: str) -> None:
-    gpu.setattr(package, "vendor", lambda device: maker)
-    assert explained().chosen == "triton"
-
-
-def test_a_gpu_of_an_unknown_maker_is_refused(gpu: pytest.MonkeyPatch) -> None:
-    gpu.setattr(package, "vendor", lambda device: "new")
-    found = explained()
-    assert found.chosen == "matmul"
-    assert "(cuda, hip, xpu), got Triton's backend 'new'" in found.refused["triton"]
-
-
-def test_a_gpu_without_a_driver_of_triton_is_refused(gpu: pytest.MonkeyPatch) -> None:
-    def vendor(device: torch.device) -> str:
-        raise RuntimeError("0 active drivers")
-
-    gpu.setattr(package, "vendor", vendor)
-    assert "Triton cannot use the device: 0 active drivers" in explained().refused["triton"]
-
-
 def test_a_shift_too_long_for_shared_memory_is_refused() -> None:
     query, weight = torch.zeros(1, 9, 1, 2), torch.zeros(2, 65, 65)
     with pytest.raises(ValueError, match="at most 63 taps along the last axis, got 65; use 'matmul'"):
@@ -374,14 +327,6 @@ def test_another_device_is_refused() -> None:
     query = torch.zeros(1, 2, 2, 1, 4, device="meta")
     with pytest.raises(ValueError, match="must be on a CUDA or XPU device, got meta"):
         slide_attention(query, query, query, backend="triton")
-
-
-def test_unasked_it_is_chosen_on_a_gpu() -> None:
-    with FakeTensorMode():
-        query = torch.zeros(1, 2, 2, 1, 4, device="cuda")
-        assert explain(query, query, query).chosen == "triton"
-        assert slide_attention(query, query, query).shape == query.shape
-        assert explain(*[query.double()] * 3).chosen == "matmul"
 
 
 class Failing:

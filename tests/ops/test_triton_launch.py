@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib.util
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from slideformer.ops import slide_attention
 from slideformer.ops import triton as package
@@ -99,12 +102,13 @@ def test_a_kernel_that_is_not_compiled_is_not_held() -> None:
 
 
 def test_calls_of_one_kind_share_a_plan_and_no_memory() -> None:
-    query, key, value = torch.zeros(3, 1, 2, 3, 1, 4)
+    query, key, value = (torch.zeros(1, 2, 3, 1, 4) for _ in range(3))
     options = [3, 3], [1, 1], ["zeros", "zeros"], 0.5
-    tensors = query, key, value, *[None] * 5
-    plan = plans.plan_for((*tensors, *options))
-    again = (torch.ones_like(query), key, value, *[None] * 5)
-    assert plans.plan_for((*again, *options)) is plan
+    plan = plans.plan_for((query, key, value, *[None] * 5, *options))
+    seen, query = weakref.ref(query), torch.ones_like(query)
+    gc.collect()
+    assert seen() is None
+    assert plans.plan_for((query, key, value, *[None] * 5, *options)) is plan
     strided = torch.zeros(1, 2, 3, 1, 8)[..., ::2]
     assert plans.plan_for((strided, key, value, *[None] * 5, *options)) is not plan
 
@@ -131,15 +135,19 @@ def packs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
+def frozen(*shape: int) -> Parameter:
+    return Parameter(torch.randn(shape), requires_grad=False)
+
+
 def test_a_frozen_shift_is_packed_once(packs: list[int]) -> None:
-    weight, bias = torch.randn(4, 9, 9), torch.randn(4, 9)
+    weight, bias = frozen(4, 9, 9), frozen(4, 9)
     for _ in range(3):
         assert_right(weight, bias)
     assert len(packs) == 1
 
 
 def test_a_shift_that_changed_is_packed_again(packs: list[int]) -> None:
-    weight, bias = torch.randn(4, 9, 9), torch.randn(4, 9)
+    weight, bias = frozen(4, 9, 9), frozen(4, 9)
     assert_right(weight, bias)
     weight.mul_(2)
     assert_right(weight, bias)
@@ -147,23 +155,39 @@ def test_a_shift_that_changed_is_packed_again(packs: list[int]) -> None:
     assert_right(weight, bias)
     weight.data = torch.randn(4, 9, 9)
     assert_right(weight, bias)
-    assert_right(weight, bias.clone())
+    assert_right(weight, frozen(4, 9))
     assert_right(weight)
     assert len(packs) == 6
 
 
 def test_a_shift_that_is_trained_or_not_counted_is_packed_in_every_call(packs: list[int]) -> None:
-    trained = torch.randn(4, 9, 9, requires_grad=True)
+    trained, computed = Parameter(torch.randn(4, 9, 9)), torch.randn(4, 9, 9)
     with torch.inference_mode():
-        uncounted = torch.randn(4, 9, 9)
-        for weight in (trained, uncounted):
+        uncounted = frozen(4, 9, 9)
+        for weight in (trained, computed, uncounted):
             for _ in range(2):
                 assert_right(weight)
+    assert len(packs) == 6
+
+
+def test_a_shift_in_memory_of_another_is_not_taken_for_it() -> None:
+    """Compiled programs write to memory again, past PyTorch's count of changes."""
+    weight = torch.randn(4, 9, 9)
+    assert_right(weight)
+    ctypes.memset(weight.data_ptr(), 0, weight.nbytes)
+    assert_right(weight)
+
+
+def test_a_captured_program_packs_for_itself(packs: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = frozen(4, 9, 9)
+    for stream in (1, 1, 2, None, None):
+        monkeypatch.setattr(packing, "stream_of", lambda device, stream=stream: stream)
+        assert_right(weight)
     assert len(packs) == 4
 
 
 def test_a_packed_shift_goes_with_its_weight() -> None:
-    weight = torch.randn(4, 9, 9)
+    weight = frozen(4, 9, 9)
     deformed(weight)
     number = id(weight)
     assert number in packing.KEPT

@@ -75,8 +75,10 @@ def build(name: str, setting: Setting) -> nn.Module:
         return timm.create_model(name)
     try:
         return timm.create_model(name, drop_path_rate=DROP_PATH)
-    except TypeError:  # a model without branches that could be skipped
-        return timm.create_model(name)
+    except TypeError:
+        if name in timm.list_models(OURS):
+            raise
+        return timm.create_model(name)  # has no branches that could be skipped
 
 
 def model_candidate(

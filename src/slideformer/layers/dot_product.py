@@ -23,7 +23,7 @@ def dot_product_attention(
         mask: broadcasts to ``(..., N, M)``: added to the logits or, if bool, true where a query attends.
         dropout: of the attention weights, a probability.
     """
-    if open_size(*query.shape, *key.shape) or not (exporting() or learned_on_cpu(mask)):
+    if open_size(*query.shape, *key.shape) or not (exporting() or learned_on_cpu(query, mask)):
         # The fused operator does not compare open sizes; products that are written out would.
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     # Each exporter decomposes the fused operator in its own way: with tests for fully masked rows, or
@@ -35,9 +35,11 @@ def dot_product_attention(
     return (F.dropout(weights, dropout) if dropout else weights) @ value
 
 
-def learned_on_cpu(mask: Tensor | None) -> bool:
-    """Whether the mask has a gradient, which the operator for a CPU does not compute.
+def learned_on_cpu(query: Tensor, mask: Tensor | None) -> bool:
+    """Whether a float32 mask has a gradient, which the operator for a CPU does not compute.
 
-    PyTorch writes it out then, with more copies than products need, and an empty batch gives no gradient.
+    PyTorch writes it out then, with more copies than products need, and an empty batch gives no gradient. It
+    computes half precision in float32, which products would not.
     """
-    return mask is not None and mask.requires_grad and mask.device.type == "cpu"
+    learned = mask is not None and mask.requires_grad and mask.dtype == query.dtype == torch.float32
+    return learned and query.device.type == "cpu"

@@ -17,7 +17,7 @@ class DropPath(nn.Module):
 
     In training every image skips by itself, and what the branch gives the others is divided by their expected
     share. In eager mode on a CPU the branch is not computed for an image that skips it. The images are drawn
-    as timm draws them.
+    first, each with the same probability.
 
     Args:
         drop_prob: probability that an image skips the branch in training.
@@ -35,16 +35,16 @@ class DropPath(nn.Module):
             return shortcut + branch(x)
         share = 1 - self.drop_prob
         factor = 1 / share if share else 1.0
+        kept = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(share)
         if in_transform() or not runs_eagerly_on_cpu(x):
-            y = branch(x)
-            kept = y.new_empty((y.shape[0],) + (1,) * (y.ndim - 1)).bernoulli_(share)
-            return shortcut + y * (kept * factor)
-        rows = x.new_empty(len(x)).bernoulli_(share).nonzero().flatten()
+            return shortcut + branch(x) * (kept * factor)
+        rows = kept.flatten().nonzero().flatten()
         if len(rows) == len(x):
             return torch.add(shortcut, branch(x), alpha=factor)
         # With no image left, too: so every parameter has a gradient, of zeros.
         y = branch(x.index_select(0, rows))
-        return shortcut.index_add(0, rows, y.to(shortcut.dtype), alpha=factor)
+        dtype = torch.promote_types(shortcut.dtype, y.dtype)
+        return shortcut.to(dtype).index_add(0, rows, y.to(dtype), alpha=factor)
 
     def extra_repr(self) -> str:
         """Options, for ``print``."""

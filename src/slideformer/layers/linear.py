@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import register_flop_formula
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from slideformer.ops.derivatives import in_transform, is_final
 from slideformer.ops.exporting import tracing
@@ -37,7 +37,7 @@ class Linear(nn.Linear):
 def gelu_of_linear(x: Tensor, layer: nn.Module) -> Tensor:
     """The GELU of a linear map, in the same pass where that can be."""
     # Another layer in its place, or one that is watched, is called as it is.
-    watched = layer._forward_hooks or layer._forward_pre_hooks
+    watched = layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer)
     if type(layer) is Linear and not watched and takes_one_pass(x, layer):
         return one_pass(x, layer, "gelu")
     return F.gelu(layer(x))
@@ -64,7 +64,7 @@ def one_pass(x: Tensor, layer: nn.Linear, activation: str) -> Tensor:
     return found
 
 
-if HAS_ONE_PASS:
+if HAS_ONE_PASS and torch.ops.mkldnn._linear_pointwise not in flop_registry:
 
     @register_flop_formula(torch.ops.mkldnn._linear_pointwise)
     def _(x: Sequence[int], weight: Sequence[int], *rest: Any, **outputs: Any) -> int:
@@ -90,6 +90,6 @@ def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, channels: int) ->
 
 def runs_eagerly_on_cpu(x: Tensor) -> bool:
     """Whether a map is on a CPU in eager mode, and no program is recorded."""
-    # To torch.fx, which takes no tensor, a program is recorded.
-    recorded = not isinstance(x, Tensor) or torch.compiler.is_compiling() or tracing()
+    # To torch.fx, which takes no tensor, a program is recorded; other kinds of tensors may have no values.
+    recorded = type(x) is not Tensor or torch.compiler.is_compiling() or tracing()
     return not recorded and x.device.type == "cpu"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from slideformer.ops.exporting import tracing
 from slideformer.ops.window import Window
 
 # More than the kinds of calls of any model; images of ever other sizes start again.
@@ -27,7 +28,7 @@ def kind_of(tensors: Sequence[Any], options: Any) -> Hashable | None:
         tensors: None where there is no tensor.
         options: of the window, and of the precision. Equal options may differ: 3, 3.0 and True.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or tracing():
         return None
     found: list[Hashable] = [repr(options)]
     for x in tensors:

@@ -27,7 +27,7 @@ RENAMES = (
     (r"layers\.2\.downsample\.(.*)", r"stages.3.downsample.\1"),
 )
 # Between positions of different regions, in the masks that they store.
-EXCLUDED = -100.0
+AUTHORS_EXCLUDED = -100.0
 CONVOLUTIONS = tuple(f"{name}.{part}" for name in ("dep_conv", "dep_conv1") for part in ("weight", "bias"))
 
 
@@ -147,7 +147,7 @@ def check_constant(name: str, tensor: Tensor) -> None:
     else:
         # (M, N, N)
         right = tensor.ndim == 3 and tensor.shape[1:] == (window**2, window**2)
-        right = right and bool(((tensor == 0) | (tensor == EXCLUDED)).all())
+        right = right and bool(((tensor == 0) | (tensor == AUTHORS_EXCLUDED)).all())
     if not right:
         raise UserError(f"{name} must be Swin's for a window of {window}, but it is not; the file is damaged")
 

@@ -50,6 +50,9 @@ def unsupported(device: torch.device) -> str | None:
     try:
         found = vendor(device)
     except RuntimeError as error:
+        # Anything else, such as a compiler that fails, is an error and not a device that has no kernels.
+        if "active drivers" not in str(error):
+            raise
         return f"Triton cannot use the device: {error}"
     if found not in PRECISIONS:
         known = ", ".join(PRECISIONS)

@@ -138,7 +138,7 @@ def backward_map_deformed(
 
     Where ``partial`` is not None, programs also leave their shares of the gradient of the shift,
     ``sum_p A (grad * v_u) + L (q * k_u)``, (parts, T + 1, T', D'), the last of its matrices that of the bias:
-    what is summed there is what is loaded here. Each program takes every ``parts``-th tile then, and adds to
+    what is summed there is what is loaded here. Each program takes every ``parts``-th tile, and adds to
     its own share in the order of its tiles. Where query is None, all is of values alone.
     """
     KH: tl.constexpr = AXES[1][0]

@@ -48,6 +48,8 @@ def differentiable(found: Any, backward: Callable[..., Any], keep: Callable[...,
 
 def call(found: Any, *arguments: Any) -> Any:
     """Call such an operator where no derivative is recorded."""
+    if torch.compiler.is_compiling():
+        return found(*arguments)
     if watched(arguments):
         # Past PyTorch's check whether a derivative must be recorded.
         with torch._C._AutoDispatchBelowAutograd():

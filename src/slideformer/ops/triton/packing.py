@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter as Stored
 
 from slideformer.ops.triton.devices import stream_of
 from slideformer.ops.triton.forward_deformed import pack_shift
@@ -55,8 +56,9 @@ def bytes_of(mask: Tensor | None) -> Tensor | None:
 def packed_shift(plan: Plan, weight: Tensor, bias: Tensor | None, key_bias: Tensor | None) -> Tensor:
     """The shift as the kernels read it: (T + 1 + G, D', T'), see `pack_shift`.
 
-    What is trained changes before it is read again. Of other parameters the packed shift is kept, and with it
-    no more than its own memory; PyTorch counts what is written to them in place.
+    What is trained changes before it is read again, and memory of other tensors may be another's in the next
+    call, uncounted. Of parameters that are not trained the packed shift is kept, and with it no more than its
+    own memory; PyTorch counts what is written to them in place.
     """
     parameters = weight, bias, key_bias
     state = state_of(parameters)
@@ -79,13 +81,13 @@ def reference(x: Tensor | None) -> Reference | None:
 
 
 def state_of(parameters: Parameters) -> tuple[object, ...] | None:
-    """Numbers that change with the parameters; None where one is trained, or its changes are not counted."""
+    """What changes with the parameters; None where one is trained, or its changes are not counted."""
     state: list[object] = []
     for x in parameters:
         if x is not None:
-            if x.requires_grad or x.is_inference():
+            if type(x) is not Stored or x.requires_grad or x.is_inference():
                 return None
-            state += (x.data_ptr(), x._version)
+            state += (x.data_ptr(), x._version, x.dtype, x.shape, x.stride())
     return tuple(state)
 
 

@@ -3,7 +3,7 @@
 
 The device's side of `slideformer.ops.window`. A map has three axes here, planes, rows and columns, the first
 of which may have one place only. Places, sizes and taps are tuples with an entry an axis, and AXES holds for
-each its (kernel size, dilation, border), in the order of `launch.Sizes.axes`. A map's strides come as a tuple
+each its (kernel size, dilation, border), in the order of `sizes.Sizes.axes`. A map's strides come as a tuple
 (B, Z, H, W, G, D) in elements; addresses are 64-bit, made once a program for the tile and then moved by one
 number a tap, along a periodic axis by one a position. The taps of one row of the window are a line: a kernel
 has a loop over the lines of all planes.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The split of a call into work, which depends only on its shapes, so that results do not depend on the threads. */
+/* The split of a call into work. What is summed over positions is split by the shapes only, so that results do not
+ * depend on the threads. */
 #ifndef SLIDEFORMER_PLAN_H
 #define SLIDEFORMER_PLAN_H
 
