@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import torch
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from slideformer.bench.candidate import Step
