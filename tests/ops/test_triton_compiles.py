@@ -17,7 +17,7 @@ from tests.tiers import fast
 
 PROGRAM = Path(__file__).parent / "triton_targets.py"
 # Bytes that may spill, none where no row says so: a few numbers a thread for windows larger than 3 x 3 and
-# for masks, and more where the kernel of the maps' gradients sums that of a shift. That saves reading all maps
+# for masks, and more where the kernel of the maps' gradients sums that of a shift: it saves reading the maps
 # again; which is faster has not been measured.
 SPILLED = {
     "deformed 5x5": 128,
