@@ -36,10 +36,10 @@ def dot_product_attention(
 
 
 def learned_on_cpu(query: Tensor, mask: Tensor | None) -> bool:
-    """Whether a float32 mask has a gradient, which the operator for a CPU does not compute.
+    """Whether a mask has a gradient, which the operator for a CPU does not compute.
 
     PyTorch writes it out then, with more copies than products need, and an empty batch gives no gradient. It
     computes half precision in float32, which products would not.
     """
-    learned = mask is not None and mask.requires_grad and mask.dtype == query.dtype == torch.float32
-    return learned and query.device.type == "cpu"
+    learned = mask is not None and mask.requires_grad and mask.dtype == query.dtype
+    return learned and query.device.type == "cpu" and query.dtype in (torch.float32, torch.float64)
