@@ -81,7 +81,7 @@ def reference(x: Tensor | None) -> Reference | None:
 
 
 def state_of(parameters: Parameters) -> tuple[object, ...] | None:
-    """What changes with the parameters; None where one is trained, or its changes are not counted."""
+    """A tuple that changes with the parameters; None where one is trained, or changes are not counted."""
     state: list[object] = []
     for x in parameters:
         if x is not None:
