@@ -26,7 +26,7 @@ BACKBONES = {
 
 
 # Steps until the one object of one picture is found.
-STEPS = {"faster_rcnn": 40, "mask_rcnn": 40, "cascade_mask_rcnn": 80, "retinanet": 40}
+STEPS = {"faster_rcnn": 60, "mask_rcnn": 60, "cascade_mask_rcnn": 80, "retinanet": 40}
 
 
 def seeded_losses(detector: torch.nn.Module) -> dict[str, torch.Tensor]:
