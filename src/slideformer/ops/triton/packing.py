@@ -16,8 +16,6 @@ from slideformer.ops.triton.forward_deformed import pack_shift
 from slideformer.ops.triton.plans import Plan
 
 Parameters = Sequence[Tensor | None]
-
-
 Reference = weakref.ref[Tensor]
 
 
