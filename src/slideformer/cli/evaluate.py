@@ -40,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a folder without val/, the part of each class to evaluate on, 1 for all; default: what the "
         "training held out",
     )
+    classification.add_argument("--root", default=None, help="folder of a source such as torch/fashion_mnist")
+    classification.add_argument(
+        "--split", default=None, help="its split; default: validation, the test split of torchvision's"
+    )
     detection = parser.add_argument_group("detectors")
     detection.add_argument(
         "--annotations", default=None, help="COCO file of the hold-out, where it is not in DATA"
@@ -79,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
         **computing_of(arguments),
         on_bad_image=arguments.on_bad_image,
         val_fraction=arguments.val_fraction,
+        root=arguments.root,
+        split=arguments.split,
         annotations=arguments.annotations,
         images=arguments.images,
         window=arguments.window,

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from slideformer.layers.map_checks import check_choice
 from slideformer.ops import checks
 from slideformer.ops.functional import Size
 
@@ -49,13 +50,17 @@ class DeformedShift(nn.Module):
     Args:
         channels: channels D of a head; all heads, keys and values share the shift.
         kernel_size: odd side K of the window of two axes, or a tuple with an entry for each axis; T taps.
+        init: how it begins: ``"uniform"``, as PyTorch does a convolution with a fan-in of T, as the authors
+            do; or ``"zeros"``, so that the sum begins as the fixed shift.
 
     Raises:
-        ValueError: ``kernel_size`` is even, or has more than 27 taps along one or three axes.
+        ValueError: ``kernel_size`` is even, or has more than 27 taps along one or three axes; or ``init`` is
+            neither.
     """
 
-    def __init__(self, channels: int, kernel_size: Size) -> None:
+    def __init__(self, channels: int, kernel_size: Size, init: str = "uniform") -> None:
         super().__init__()
+        check_choice("shift_init", init, ("uniform", "zeros"))
         sides = checks.window(kernel_size).kernel_size
         taps = math.prod(sides)
         if taps > MOST_TAPS and len(sides) != 2:
@@ -68,11 +73,12 @@ class DeformedShift(nn.Module):
         # Output tap t of the fixed shift is input tap t.
         self.register_buffer("fixed_weight", torch.empty(taps, taps), persistent=False)
         self.fixed_weight: Tensor
+        self.init = init
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise as PyTorch does a convolution with a fan-in of T, as the authors do."""
-        bound = self.bias.shape[1] ** -0.5
+        """Initialise the learned part."""
+        bound = self.bias.shape[1] ** -0.5 if self.init == "uniform" else 0.0
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
         self.init_non_persistent_buffers()

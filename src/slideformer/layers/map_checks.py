@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that all layers on maps share: the number of heads, and the shape of a map."""
+"""Checks that layers on maps share: the number of heads, the shape of a map, words."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ def check_heads(dim: int, num_heads: int) -> None:
     """Check that channels can be split into heads."""
     if num_heads < 1 or dim < 1 or dim % num_heads:
         raise ValueError(f"dim must be a multiple of num_heads, got dim={dim} and num_heads={num_heads}")
+
+
+def check_choice(name: str, given: str, choices: tuple[str, ...]) -> None:
+    """Check that an argument is one of some words."""
+    if given not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {given!r}; correct it")
 
 
 def check_map(x: Tensor, dim: int, axes: int = 2, advice: str = "") -> None:

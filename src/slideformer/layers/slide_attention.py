@@ -44,6 +44,8 @@ class SlideAttention(nn.Module):
             paper), ``"wrap"`` (the axis is periodic), ``"mask"`` or ``"clamp"``; the last two only with
             ``deform=False``.
         deform: whether a learned shift is added to the fixed one; without it this is plain local attention.
+        shift_init: how the learned shift begins, ``"uniform"`` (the authors) or ``"zeros"``: see
+            `DeformedShift`.
         qkv_bias: whether the projection to query, key and value has a bias.
         attn_drop: dropout of the attention weights, a probability. Above 0 and in training the weights are
             laid out in memory, T numbers a position and head.
@@ -75,6 +77,7 @@ class SlideAttention(nn.Module):
         dilation: Size = 1,
         border: Borders = "zeros",
         deform: bool = True,
+        shift_init: str = "uniform",
         qkv_bias: bool = True,
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
@@ -97,7 +100,7 @@ class SlideAttention(nn.Module):
         self.backend = backend
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.shift: DeformedShift | MergedShift | None = (
-            DeformedShift(dim // num_heads, window.kernel_size) if deform else None
+            DeformedShift(dim // num_heads, window.kernel_size, shift_init) if deform else None
         )
         self.key_bias = nn.Parameter(torch.empty(num_heads, window.taps))
         self.attn_drop = attn_drop

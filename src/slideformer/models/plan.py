@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from timm.layers import get_norm_layer
 from torch import nn
 
+from slideformer.layers.map_checks import check_choice
 from slideformer.layers.neighborhood import NeighborhoodAttention
 from slideformer.layers.slide_attention import SlideAttention
 
@@ -25,6 +26,9 @@ class SharedArguments(TypedDict, total=False):
         kernel_size: odd side of the neighbourhood where slide attention is used, in positions.
         slide_stages: the stages, from 0, that use slide attention; ``()`` is the plain host.
         deform: whether slide attention has a learned shift.
+        shift_init: how the learned shift begins, ``"uniform"`` (the authors) or ``"zeros"``.
+        local_attention: what ``slide_stages`` use, ``"slide"``, or its rival ``"neighborhood"`` of the same
+            ``kernel_size``.
         qkv_bias: whether the projections to query, key and value have a bias.
         drop_rate: dropout before the classifier, a probability as all of these.
         proj_drop_rate: dropout after projections and MLPs.
@@ -41,6 +45,8 @@ class SharedArguments(TypedDict, total=False):
     kernel_size: int
     slide_stages: Sequence[int]
     deform: bool
+    shift_init: str
+    local_attention: str
     qkv_bias: bool
     drop_rate: float
     proj_drop_rate: float
@@ -58,6 +64,8 @@ DEFAULTS = SharedArguments(
     kernel_size=3,
     slide_stages=(0, 1),
     deform=True,
+    shift_init="uniform",
+    local_attention="slide",
     qkv_bias=True,
     drop_rate=0.0,
     proj_drop_rate=0.0,
@@ -109,6 +117,7 @@ class Plan:
             raise TypeError(f"unexpected argument {unknown}; all families take {', '.join(DEFAULTS)}")
         self.options: SharedArguments = {**DEFAULTS, **shared}
         self.slide_stages = self.options["slide_stages"]
+        check_choice("local_attention", self.options["local_attention"], ("slide", "neighborhood"))
         check_stages(depths, {"num_heads": num_heads, **per_stage}, self.slide_stages, last_stays=last_stays)
         self.stages = range(len(depths))
         self.dims = [dims * 2**stage for stage in self.stages] if isinstance(dims, int) else dims
@@ -119,20 +128,23 @@ class Plan:
             qkv_bias=self.options["qkv_bias"], attn_drop=self.options["attn_drop_rate"], proj_drop=self.drop
         )
 
-    def slide_attention(self, stage: int, dilation: int = 1) -> SlideAttention:
+    def local_attention(self, stage: int, dilation: int = 1) -> SlideAttention | NeighborhoodAttention:
         """The attention of a block that slides, whose taps are ``dilation`` positions apart."""
+        if self.options["local_attention"] == "neighborhood":
+            return self.neighborhood_attention(stage, self.options["kernel_size"], dilation)
         return SlideAttention(
             self.dims[stage],
             self.num_heads[stage],
             self.options["kernel_size"],
             dilation=dilation,
             deform=self.options["deform"],
+            shift_init=self.options["shift_init"],
             backend=self.options["backend"],
             **self.attention,
         )
 
     def neighborhood_attention(self, stage: int, size: int, dilation: int = 1) -> NeighborhoodAttention:
-        """Neighborhood attention of ``size`` taps a side, for a block that does not slide."""
+        """Neighborhood attention of ``size`` taps a side."""
         return NeighborhoodAttention(
             self.dims[stage],
             self.num_heads[stage],

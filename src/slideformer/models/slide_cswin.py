@@ -74,7 +74,7 @@ class SlideCSwin(Pyramid):
             dim = plan.dims[stage]
             mlp = Mlp(dim, int(dim * mlp_ratio), drop=plan.drop)
             attention = (
-                plan.slide_attention(stage)
+                plan.local_attention(stage)
                 if stage in plan.slide_stages
                 else CrossWindowAttention(dim, num_heads[stage], stripe_widths[stage], **plan.attention)
             )

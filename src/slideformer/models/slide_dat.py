@@ -128,7 +128,7 @@ class SlideDat(Pyramid):
                     **plan.attention,
                 )
             if stage in plan.slide_stages:
-                return plan.slide_attention(stage)
+                return plan.local_attention(stage)
             return plan.neighborhood_attention(stage, neighborhood_size)
 
         def make_block(stage: int, block: int) -> PerceivingBlock:

@@ -140,7 +140,7 @@ class SlideMvitV2(Pyramid):
                 pooling = make_pooling(stage, stage - 1)
                 return PoolingBlock(plan.dims[stage - 1], dim, pooling, mlp, plan.norm, drop_path)
             slides = stage in plan.slide_stages
-            attention = plan.slide_attention(stage) if slides else make_pooling(stage, stage)
+            attention = plan.local_attention(stage) if slides else make_pooling(stage, stage)
             return Block(dim, attention, mlp, plan.norm, drop_path)
 
         super().__init__(

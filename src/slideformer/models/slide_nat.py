@@ -142,7 +142,7 @@ class SlideNat(Pyramid):
             turns = dilations[stage] if dilations else (1,)
             dilation = turns[block % len(turns)]
             attention = (
-                plan.slide_attention(stage, dilation)
+                plan.local_attention(stage, dilation)
                 if stage in plan.slide_stages
                 else plan.neighborhood_attention(stage, neighborhood_size, dilation)
             )

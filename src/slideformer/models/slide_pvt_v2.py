@@ -82,7 +82,7 @@ class SlidePvtV2(Pyramid):
             dim = embed_dims[stage]
             mlp = DepthwiseMlp(dim, int(dim * mlp_ratios[stage]), drop=plan.drop)
             attention = (
-                plan.slide_attention(stage)
+                plan.local_attention(stage)
                 if stage in plan.slide_stages
                 else SpatialReductionAttention(dim, num_heads[stage], reductions[stage], **plan.attention)
             )

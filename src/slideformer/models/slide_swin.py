@@ -83,7 +83,7 @@ class SlideSwin(Pyramid):
 
         def make_attention(stage: int, block: int) -> nn.Module:
             if stage in plan.slide_stages:
-                return plan.slide_attention(stage)
+                return plan.local_attention(stage)
             # Every second block looks across the borders of the windows before it.
             shift = block % 2 == 1
             return WindowAttention(

@@ -34,6 +34,8 @@ class Options:
         num_workers: processes that read images; 0 reads in this one; others as of `ordered_loader`.
         on_bad_image: ``skip`` leaves an unreadable image out; ``stop`` raises.
         val_fraction: of each class of a folder that is held out, 1 for all; None for that of the training.
+        root: folder of a source of timm.
+        split: name of its hold-out split.
         annotations: COCO's file of the hold-out; None to find it in the data.
         images: the folder of its images; None to find it in the data.
         sliding: windows of a segmenter; None for whole images.
@@ -44,6 +46,8 @@ class Options:
     num_workers: Workers = None
     on_bad_image: OnBadImage = "skip"
     val_fraction: float | None = None
+    root: str | None = None
+    split: str | None = None
     annotations: str | Path | None = None
     images: str | Path | None = None
     sliding: Sliding | None = None
@@ -94,6 +98,8 @@ def evaluate(
     precision: str | None = None,
     on_bad_image: OnBadImage = "skip",
     val_fraction: float | None = None,
+    root: str | None = None,
+    split: str | None = None,
     annotations: str | Path | None = None,
     images: str | Path | None = None,
     window: int | None = None,
@@ -113,6 +119,9 @@ def evaluate(
         on_bad_image: ``skip`` leaves an unreadable image out and lists it; ``stop`` raises.
         val_fraction: of a folder without ``val/``, the part of each class that is held out, 1 for all;
             default: what the training of the classifier held out, so that no image it learned from counts.
+        root: of a classifier, the folder of a source of timm, such as ``torch/fashion_mnist``.
+        split: of a classifier, the name of the split of a source of timm; default: ``validation``, which is
+            the test split of torchvision's.
         annotations: of a detector, COCO's file of the hold-out, where it is not in the data.
         images: of a detector, the folder of its images, where it is not in the data.
         window: of a segmenter, side in pixels of a window that slides; default: the whole image at once.
@@ -132,8 +141,8 @@ def evaluate(
             figures = slideformer.evaluate(run, data="DIR")
             print(figures)
     """
-    own = {"val_fraction": val_fraction, "annotations": annotations, "images": images}
-    own |= {"window": window, "stride": stride}
+    own = {"val_fraction": val_fraction, "root": root, "split": split}
+    own |= {"annotations": annotations, "images": images, "window": window, "stride": stride}
     check_task(run, own)
     check_range("`batch_size`", batch_size, 1)
     check_workers(num_workers)
@@ -143,6 +152,8 @@ def evaluate(
         num_workers=num_workers,
         on_bad_image=on_bad_image,
         val_fraction=val_fraction,
+        root=root,
+        split=split,
         annotations=annotations,
         images=images,
         sliding=windows(window, stride),

@@ -27,6 +27,8 @@ TOP, SCORE = 5, 0.5
 OWN = {
     "top": "classify",
     "val_fraction": "classify",
+    "root": "classify",
+    "split": "classify",
     "score": "detect",
     "max_drawn": "detect",
     "annotations": "detect",

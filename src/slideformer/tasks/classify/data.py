@@ -19,10 +19,12 @@ from slideformer.runs.preprocessing import (
     Preprocessing,
     read_preprocessing,
 )
+from slideformer.tasks.classify.parts import first_images
 from slideformer.tasks.classify.samples import images_of, stack
-from slideformer.tasks.classify.sources import Request, find_kind, open_source
+from slideformer.tasks.classify.sources import FOLDER, Request, find_kind, open_source
 from slideformer.tasks.classify.teacher import read_teacher
 from slideformer.tasks.images import OnBadImage
+from slideformer.tasks.training.batches import Images
 from slideformer.tasks.training.data import MOST_PIXELS, ImageData
 
 
@@ -95,7 +97,9 @@ class ClassificationData(ImageData):
         download: whether timm may fetch a source that is not there, where it can.
         val_fraction: of a folder of class folders without ``train/`` and ``val/``, the part of each class
             that is held out, by a hash of the files' names: the same images every time. Of a folder of images
-            without labels, the part of all; None for 0.1.
+            without labels, the part of all; None for 0.1. Of a timm source with images by number, the part of
+            its training split, in place of its own hold-out split.
+        train_images: how many images to train on, always the same ones; None for all.
         teacher: what knows the classes of images without labels: see `Classifier`. With one, ``source`` may
             be a folder of images in no folders, or in any that are not named after classes.
 
@@ -119,11 +123,13 @@ class ClassificationData(ImageData):
         most_pixels: int = MOST_PIXELS,
         download: bool = False,
         val_fraction: float | None = None,
+        train_images: int | None = None,
         teacher: str | None = None,
     ) -> None:
         check_range("`val_fraction`", val_fraction, 0.001, 0.999)
         check_range("`image_size`", image_size, 1, LONGEST_INPUT)
         check_range("`num_classes`", num_classes, 1)
+        check_range("`train_images`", train_images, 1)
         self.preprocessing = preprocessing_of(model, image_size)
         pixels = prod(self.preprocessing.input_size[1:])
         super().__init__(
@@ -148,7 +154,7 @@ class ClassificationData(ImageData):
             val_fraction=val_fraction,
             teacher=None if teacher is None else read_teacher(teacher).facts,
         )
-        self.val_fraction = val_fraction
+        self.val_fraction, self.train_count, self.root = val_fraction, train_images, root
         self.opened = open_source(request)
         if request.teacher is not None:
             check_same_classes(self.label_names, request.teacher.class_names)
@@ -185,6 +191,16 @@ class ClassificationData(ImageData):
         return self.labelled and find_kind(self.source).evaluable
 
     @property
+    def evaluate_words(self) -> list[str]:
+        """The words of ``slideformer evaluate`` that name the source."""
+        return [*super().evaluate_words, *([] if self.root is None else ["--root", self.root])]
+
+    @property
+    def folder_fraction(self) -> float | None:
+        """The part of each class of a folder that is held out, which an evaluation holds out again."""
+        return self.val_fraction if self.labelled and find_kind(self.source) is FOLDER else None
+
+    @property
     def train_size(self) -> tuple[int, int]:
         """Height and width of the model's input, in pixels."""
         return self.preprocessing.input_size[1], self.preprocessing.input_size[2]
@@ -208,7 +224,7 @@ class ClassificationData(ImageData):
                 ratio=augment.ratio,
                 hflip=augment.hflip,
                 vflip=augment.vflip,
-                color_jitter=augment.color_jitter,
+                color_jitter=augment.color_jitter or None,  # at 0, timm's would still draw random numbers
                 auto_augment=augment.auto_augment,
                 re_prob=augment.erase_prob,
                 re_mode=augment.erase_mode,
@@ -218,7 +234,15 @@ class ClassificationData(ImageData):
 
     def train_images(self) -> Dataset[Any]:
         """Random, augmented images to train on."""
-        return images_of(self.opened, "train", self.train_transform(), self.on_bad_image)
+        images = images_of(self.opened, "train", self.train_transform(), self.on_bad_image)
+        if self.train_count is None:
+            return images
+        if not isinstance(images, Images):
+            raise UserError(
+                "`train_images` needs a source that gives its images by number, got the stream "
+                f"{self.source}; leave it out"
+            )
+        return Images(first_images(images.reader, self.train_count), images.transform, self.on_bad_image)
 
     def val_images(self) -> Dataset[Any]:
         """Images of the hold-out, nothing random."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def evaluate(
 
 def evaluate_run(run: Run, data: str | Path, options: Options) -> ClassificationEvaluation:
     """Evaluate a classification run on the hold-out of a source."""
-    source, part = hold_out_of(run, str(data), options.val_fraction)
+    source, part = hold_out_of(run, str(data), options)
     names = list(source.class_names)
     check_class_names(run.class_names or names, names)
     assert run.preprocessing is not None  # every classifier has it
@@ -187,20 +188,28 @@ def evaluate_run(run: Run, data: str | Path, options: Options) -> Classification
     return replace(found, val_fraction=part)
 
 
-def hold_out_of(run: Run, data: str, fraction: float | None) -> tuple[Source, float | None]:
+def hold_out_of(run: Run, data: str, options: Options) -> tuple[Source, float | None]:
     """The hold-out of a source, and of a folder without ``val/`` the part of each class that it is.
 
     Args:
         run: that is evaluated.
         data: the text that names the source.
-        fraction: the part that was asked for, 1 for all; None for what the training of the run held out: no
-            image that was trained on is counted.
+        options: with the part that was asked for, 1 for all; None for what the training of the run held out:
+            no image that was trained on is counted.
     """
+    fraction = options.val_fraction
+    open_part = partial(
+        open_hold_out,
+        data,
+        root=options.root,
+        split=options.split,
+        num_classes=run.blueprint.num_classes,
+    )
     if fraction is not None:
-        return open_hold_out(data, None if fraction == 1 else fraction), None
+        return open_part(None if fraction == 1 else fraction), None
     part = run.val_fraction if find_kind(data) is FOLDER and not (Path(data) / "val").is_dir() else None
     try:
-        return open_hold_out(data, part), part
+        return open_part(part), part
     except UserError as error:
         hint = "" if part is None else f"; or set `val_fraction` 1 to evaluate on all of it, not on {part:g}"
         raise UserError(f"{error}{hint}") from error

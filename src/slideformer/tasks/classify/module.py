@@ -168,7 +168,7 @@ class Classifier(Learner):
             class_names=data.label_names,
             preprocessing=data.preprocessing,
             arguments=self.hparams["options"],
-            val_fraction=data.val_fraction if data.labelled else None,
+            val_fraction=data.folder_fraction,
         )
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,8 @@ class Request:
         batch_size: images a batch.
         num_workers: processes that read; 0 reads in this one.
         download: whether the source may be fetched.
-        val_fraction: of each class of a folder that is held out; None where ``val/`` is.
+        val_fraction: of each class of a folder, or of all of timm's training split, that is held out; None
+            where ``val/`` is, or its own hold-out split.
         teacher: metadata of the model that answers for images without labels; None where there is none.
     """
 
@@ -120,24 +121,29 @@ def open_unlabelled(root: Path, fraction: float, teacher: Facts) -> Source:
 
 
 def open_timm(request: Request) -> Source:
-    """A source that timm reads."""
-    check_own_parts(request)
-    if request.num_classes is None:
+    """A source that timm reads; a part of its training split is its hold-out where that is asked for."""
+    names = timm_sources.class_names_of(request.name)
+    count = request.num_classes or len(names)
+    if not count:
         raise UserError(
             f"a source of timm must have its number of classes given, got {request.name} alone; "
             "set `num_classes`"
         )
+    if names and count != len(names):
+        raise UserError(f"{request.name} has {len(names)} classes, got `num_classes` {count}; leave it out")
     source = timm_sources.TimmSource(
         name=request.name,
         root=request.root,
         splits={"train": request.train_split, "val": request.val_split},
-        num_classes=request.num_classes,
+        num_classes=count,
         batch_size=request.batch_size,
         num_workers=request.num_workers,
         download=request.download,
     )
-    numbers = tuple(str(number) for number in range(request.num_classes))
-    return Source(numbers, source.read, named=False, check=source.check)
+    numbers = tuple(str(number) for number in range(count))
+    part = request.val_fraction
+    read = source.read if part is None else partial(source.read_part, part)
+    return Source(names or numbers, read, named=bool(names), check=source.check)
 
 
 def check_own_classes(request: Request) -> None:
@@ -154,7 +160,8 @@ def check_own_parts(request: Request) -> None:
 
 # The text that names a source; one that ends in / or : is its beginning, in any case of letters.
 KINDS: dict[str, Kind] = {"digits": Kind(open_digits)}
-KINDS |= dict.fromkeys(timm_sources.PREFIXES, Kind(open_timm, evaluable=False))
+KINDS |= dict.fromkeys(timm_sources.NUMBERED, Kind(open_timm))
+KINDS |= dict.fromkeys(timm_sources.STREAMED, Kind(open_timm, evaluable=False))
 # Any other text is the path of a folder.
 FOLDER = Kind(open_folder)
 
@@ -219,18 +226,38 @@ def open_source(request: Request) -> Source:
     return find_kind(request.name).open(request)
 
 
-def open_hold_out(name: str, val_fraction: float | None = None) -> Source:
+def open_hold_out(
+    name: str,
+    val_fraction: float | None = None,
+    *,
+    root: str | None = None,
+    split: str | None = None,
+    num_classes: int | None = None,
+) -> Source:
     """A source of which the hold-out alone is needed, such as a folder without ``train/``.
 
     Args:
         name: the text that names it.
         val_fraction: of each class of a folder that was held out; None where ``val/`` was.
+        root: folder of a source of timm.
+        split: name of its hold-out split; None for ``validation``, which is the test split of torchvision's.
+        num_classes: of a source of timm.
 
     Raises:
         UserError: the source does not exist or cannot be used.
     """
-    request = Request(name=name, training=False, val_fraction=val_fraction)
+    request = Request(
+        name=name,
+        training=False,
+        val_fraction=val_fraction,
+        root=root,
+        val_split="validation" if split is None else split,
+    )
     kind = find_kind(name)
+    if kind.open is open_timm:
+        request = replace(request, num_classes=num_classes)
+    elif root is not None or split is not None:
+        raise UserError(f"`root` and `split` go with a source of timm, got {name}; leave them out")
     if kind.evaluable:
         return kind.open(request)
     if not Path(name).is_dir():

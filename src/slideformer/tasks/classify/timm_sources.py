@@ -12,13 +12,23 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from timm.data import ImageDataset, IterableImageDataset, create_dataset
+from torchvision.datasets import KMNIST, MNIST, FashionMNIST
 
 from slideformer.errors import UserError
+from slideformer.tasks.classify.parts import Part, held_out
 from slideformer.tasks.images import decoding, read_image, upright_rgb
 from slideformer.tasks.training.batches import Stream
 
-# The beginnings of their names.
-PREFIXES = ("wds/", "hfds/", "hfids/", "tfds/", "torch/")
+# The beginnings of their names: of images by number, and of streams.
+NUMBERED, STREAMED = ("torch/", "hfds/"), ("wds/", "hfids/", "tfds/")
+# Those of torchvision's whose class names are known without their files.
+NAMED = {"torch/mnist": MNIST, "torch/kmnist": KMNIST, "torch/fashion_mnist": FashionMNIST}
+# A way to a source where there is no network.
+OFFLINE = {
+    "torch/fashion_mnist": "Debian has the same files: apt-get download dataset-fashion-mnist, dpkg -x "
+    "dataset-fashion-mnist_*.deb ., and unpack usr/share/datasets/fashion-mnist/*.gz with gunzip into "
+    "{root}/FashionMNIST/raw",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +70,13 @@ class TimmSource:
             )
         # Half a dozen libraries raise their own exceptions for what does not exist.
         except Exception as error:
-            fetch = "" if self.download else "; set `download` to true to fetch it, where timm can"
-            raise UserError(f"timm cannot open {self.name} (split {name}): {error}{fetch}") from error
+            words = " ".join(str(error).split())
+            ways = [] if self.download else ["set `download` to true to fetch it, where timm can"]
+            if self.name.lower() in OFFLINE:
+                ways.append(OFFLINE[self.name.lower()].format(root=self.root))
+            raise UserError(
+                "; ".join([f"timm cannot open {self.name} (split {name}): {words}", *ways])
+            ) from error
 
     def check(self) -> None:
         """Open both splits.
@@ -71,6 +86,10 @@ class TimmSource:
         """
         for split in self.splits:
             self.open(split)
+
+    def read_part(self, fraction: float, split: str) -> Part:
+        """The images of ``train``, of which a part is held out as ``val``."""
+        return held_out(self.read("train"), fraction, split, self.name)
 
     def read(self, split: str) -> TimmReader | TimmStream:
         """The images of ``train`` or ``val``."""
@@ -171,3 +190,9 @@ def as_image(image: Any) -> Image.Image:
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         return Image.fromarray(image.squeeze()).convert("RGB")
     raise UserError(f"a source must give images, got {type(image).__name__}; use another source")
+
+
+def class_names_of(name: str) -> tuple[str, ...]:
+    """The class names of a source; empty where only its files know them."""
+    known = NAMED.get(name.lower())
+    return tuple(known.classes) if known is not None else ()

@@ -79,6 +79,11 @@ class ImageData(L.LightningDataModule, ABC):
         return True
 
     @property
+    def evaluate_words(self) -> list[str]:
+        """The words of ``slideformer evaluate`` that name the source."""
+        return ["--data", self.source]
+
+    @property
     @abstractmethod
     def train_size(self) -> tuple[int, int]:
         """Height and width in pixels of a training image; of a usual one, where they differ."""

@@ -178,12 +178,12 @@ def finish(module: Learner, data: ImageData, folder: RunFolder) -> Run:
 def print_next(data: ImageData, folder: RunFolder) -> None:
     """Print what there is to see of a finished run, and the next command."""
     images = [file.name for file in (folder.curves, folder.predictions, folder.first_batch) if file.exists()]
-    run, source = (shlex.quote(str(word)) for word in (folder.path, data.source))
+    run = shlex.quote(str(folder.path))
     if images:
         print_line(f"see {', '.join(images)} in {folder.path}")
     print_line(f"the run is in {folder.path}; next:")
     print_line(
-        f"  slideformer evaluate {run} --data {source}"
+        f"  slideformer evaluate {run} {shlex.join(data.evaluate_words)}"
         if data.evaluable
         else f"  slideformer export {run} --to onnx"
     )
