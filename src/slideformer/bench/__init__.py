@@ -10,10 +10,11 @@ from slideformer.bench.model import host_names, measure_hosts, model_candidates
 from slideformer.bench.operator import layer_candidates, operator_candidates
 from slideformer.bench.prediction import prediction_candidates, write_photographs
 from slideformer.bench.problem import Problem
-from slideformer.bench.report import COMPARISON, DEPLOYMENT, DETECTOR, HOSTS, SIZES, Report, restore
+from slideformer.bench.report import ACCURACY, COMPARISON, DEPLOYMENT, DETECTOR, HOSTS, SIZES, Report, restore
 from slideformer.bench.table import Table
 
 __all__ = [
+    "ACCURACY",
     "COMPARISON",
     "DEPLOYMENT",
     "DETECTOR",

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from types import NoneType
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
+from slideformer.bench.accuracy import Accuracy, accuracy_table
 from slideformer.bench.comparison import Comparison, comparison_table
 from slideformer.bench.deployed import Deployment, deployment_table
 from slideformer.bench.detector import detector_table
@@ -30,7 +31,7 @@ class Families:
         return []
 
 
-Result = TypeVar("Result", Groups, Comparison, Deployment, Families)
+Result = TypeVar("Result", Groups, Comparison, Deployment, Families, Accuracy)
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ DETECTOR = Kind("detector", Groups, detector_table)
 COMPARISON = Kind("compare", Comparison, comparison_table)
 DEPLOYMENT = Kind("deploy", Deployment, deployment_table)
 FAMILIES = Kind("families", Families, families_table)
-KINDS = {kind.name: kind for kind in (SIZES, HOSTS, DETECTOR, COMPARISON, DEPLOYMENT, FAMILIES)}
+ACCURACY = Kind("accuracy", Accuracy, accuracy_table)
+KINDS = {kind.name: kind for kind in (SIZES, HOSTS, DETECTOR, COMPARISON, DEPLOYMENT, FAMILIES, ACCURACY)}
 
 
 def restore(figures: Mapping[str, Any]) -> Report:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from slideformer.cli import bench_deploy, bench_maps, measuring
+from slideformer.cli import bench_accuracy, bench_deploy, bench_maps, measuring
 from slideformer.cli.measuring import option
 from slideformer.cli.ranges import SIDE, check_pixels, whole
 from slideformer.errors import UserError
@@ -52,7 +52,8 @@ class Subject:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what can be measured, each with its options."""
     choices = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    helps = {what: subject.help for what, subject in SUBJECTS.items()} | {"deploy": bench_deploy.HELP}
+    helps = {what: subject.help for what, subject in SUBJECTS.items()}
+    helps |= {what: module.HELP for what, module in OTHERS.items()}
     for what, words in helps.items():
         choice = choices.add_parser(
             what, help=words, description=words, formatter_class=parser.formatter_class
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if what in SUBJECTS:
             add_options(choice, SUBJECTS[what])
         else:
-            bench_deploy.add_arguments(choice)
+            OTHERS[what].add_arguments(choice)
 
 
 def add_options(parser: argparse.ArgumentParser, subject: Subject) -> None:
@@ -106,7 +107,7 @@ def add_options(parser: argparse.ArgumentParser, subject: Subject) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print and draw."""
     if arguments.what not in SUBJECTS:
-        return bench_deploy.run(arguments)
+        return OTHERS[arguments.what].run(arguments)
     from slideformer import bench
 
     subject = SUBJECTS[arguments.what]
@@ -228,6 +229,10 @@ SUBJECTS = {
         default=("slide_swin_tiny",),
     ),
 }
+
+
+# Subjects with options of their own.
+OTHERS = {"deploy": bench_deploy, "accuracy": bench_accuracy}
 
 
 def in_words(arguments: argparse.Namespace, subject: Subject) -> str:

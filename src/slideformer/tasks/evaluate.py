@@ -141,7 +141,7 @@ def evaluate(
             figures = slideformer.evaluate(run, data="DIR")
             print(figures)
     """
-    own = {"val_fraction": val_fraction, "root": root, "split": split}
+    own: dict[str, object] = {"val_fraction": val_fraction, "root": root, "split": split}
     own |= {"annotations": annotations, "images": images, "window": window, "stride": stride}
     check_task(run, own)
     check_range("`batch_size`", batch_size, 1)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures and drawn images."""
 
+from slideformer.viz.accuracy import accuracy_figure
 from slideformer.viz.attention import attention_map
 from slideformer.viz.benchmark import benchmark_curves
 from slideformer.viz.classes import draw_classes
@@ -13,6 +14,7 @@ from slideformer.viz.sheet import draw_sheet
 from slideformer.viz.training import training_curves
 
 __all__ = [
+    "accuracy_figure",
     "attention_map",
     "benchmark_curves",
     "class_colours",

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accuracies of trainings compared: means over seeds, paired differences and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import nan, sqrt
+from statistics import mean, stdev
+
+from slideformer.bench.machine import Facts, Machine
+from slideformer.bench.measurement import Group
+from slideformer.bench.table import Table
+
+# Of the intervals; the share that holds the true value.
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one training.
+
+    Attributes:
+        arm: what was trained.
+        epochs: how often every image was seen.
+        seed: of first weights, order and augmentation; trainings of one seed are compared in pairs.
+        parameters: of the model.
+        top1: share of the images of the study's split whose class is right, after the last epoch.
+    """
+
+    arm: str
+    epochs: int
+    seed: int
+    parameters: int
+    top1: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The figures of a study.
+
+    Attributes:
+        study: its name.
+        split: of which ``top1`` is, ``test`` or ``hold-out``.
+        images: that each epoch trains on.
+        outcomes: of all trainings.
+        first: the arm that the others are compared with.
+        target: the arm whose accuracy the others are to reach, and the gap to which they close in part; None
+            where there is none.
+        steps: a training step of each arm, alternating in one process; None if not measured.
+    """
+
+    study: str
+    split: str
+    images: int
+    outcomes: list[Outcome]
+    first: str
+    target: str | None
+    steps: Group | None = None
+
+    @property
+    def machines(self) -> list[Machine]:
+        """That of the steps, where they are timed."""
+        return [] if self.steps is None else [self.steps.machine]
+
+    def epoch_seconds(self, arm: str) -> float:
+        """Seconds of an epoch of an arm, by the time of a step; not a number where that is not measured."""
+        found = [row for row in (self.steps.rows if self.steps else []) if row.name == arm]
+        return found[0].median_ms / 1000 * self.images / found[0].images if found else nan
+
+
+@dataclass(frozen=True)
+class Row:
+    """Trainings of one arm and length.
+
+    Attributes:
+        arm: what was trained.
+        epochs: how long.
+        parameters: of the model.
+        top1: by seed.
+    """
+
+    arm: str
+    epochs: int
+    parameters: int
+    top1: dict[int, float]
+
+    @property
+    def mean(self) -> float:
+        """Mean top-1, in percent."""
+        return 100 * mean(self.top1.values())
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean, in points."""
+        return standard_error([100 * x for x in self.top1.values()])
+
+
+def rows_of(outcomes: Sequence[Outcome]) -> list[Row]:
+    """A row an arm and length, in the order of the first outcome of each."""
+    rows: dict[tuple[str, int], Row] = {}
+    for x in outcomes:
+        row = rows.setdefault((x.arm, x.epochs), Row(x.arm, x.epochs, x.parameters, {}))
+        row.top1[x.seed] = x.top1
+    return list(rows.values())
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Standard error of a mean; not a number of a single value."""
+    return stdev(values) / sqrt(len(values)) if len(values) > 1 else nan
+
+
+def difference(row: Row, other: Row) -> tuple[float, float]:
+    """Mean of the paired differences of top-1, in points, and half of their interval (Student's t).
+
+    Args:
+        row: from which the other is subtracted, seed by seed.
+        other: of which the seeds in both count.
+    """
+    pairs = [100 * (row.top1[seed] - other.top1[seed]) for seed in row.top1 if seed in other.top1]
+    return mean(pairs), half_interval(pairs)
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half of the interval that holds the mean with `CONFIDENCE`; not a number of a single value."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return nan
+    return float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * standard_error(values)
+
+
+def closed(row: Row, first: Row, target: Row) -> float:
+    """The part of the gap between two accuracies that a row closes."""
+    return (row.mean - first.mean) / (target.mean - first.mean)
+
+
+# The cells of a line: the row, the first arm's of the same length, the target's, and all figures.
+Cell = Callable[[Row, "Row | None", "Row | None", Accuracy], str]
+COLUMNS: dict[str, Cell] = {
+    "arm": lambda row, first, target, all: row.arm,
+    "epochs": lambda row, first, target, all: str(row.epochs),
+    "parameters": lambda row, first, target, all: f"{row.parameters:,}",
+    "seeds": lambda row, first, target, all: str(len(row.top1)),
+    "top-1 %": lambda row, first, target, all: f"{row.mean:.2f}",
+    "standard error": lambda row, first, target, all: number(row.error),
+    "difference": lambda row, first, target, all: compared(row, first),
+    "gap closed": lambda row, first, target, all: (
+        "-" if first in (row, None) or target in (row, None) else f"{100 * closed(row, first, target):.0f} %"
+    ),
+    "s an epoch": lambda row, first, target, all: f"{all.epoch_seconds(row.arm):.0f}",
+}
+
+
+def number(value: float) -> str:
+    """A number of points; a dash for none."""
+    return "-" if value != value else f"{value:.2f}"
+
+
+def compared(row: Row, first: Row | None) -> str:
+    """The difference to another row with its interval; a dash for none."""
+    if first is None or first is row:
+        return "-"
+    middle, half = difference(row, first)
+    return f"{middle:+.2f}" if half != half else f"{middle:+.2f} ± {half:.2f}"
+
+
+def accuracy_table(result: Accuracy, facts: Facts) -> Table:
+    """One line an arm and length."""
+    rows = rows_of(result.outcomes)
+    left_out = set() if len({row.epochs for row in rows}) > 1 else {"epochs"}
+    left_out |= set() if result.target else {"gap closed"}
+    left_out |= set() if result.steps else {"s an epoch"}
+    left_out |= set() if any(row.error == row.error for row in rows) else {"standard error"}
+    columns = {name: cell for name, cell in COLUMNS.items() if name not in left_out}
+    cells = []
+    for row in rows:
+        first = next((x for x in rows if (x.arm, x.epochs) == (result.first, row.epochs)), None)
+        target = next((x for x in rows if x.arm == result.target), None)
+        cells.append([cell(row, first, target, result) for cell in columns.values()])
+    return Table(list(columns), cells, sentence(result, facts))
+
+
+def sentence(result: Accuracy, facts: Facts) -> str:
+    """The conditions in a sentence."""
+    timed = "; time of an epoch by training steps of all arms that alternate" if result.steps else ""
+    return (
+        f"{facts['subject']}, top-1 on the {result.split} split; differences to {result.first} of the same "
+        f"length, in points, seed by seed, with the {100 * CONFIDENCE:.0f} % interval of their mean{timed}; "
+        f"{facts['processor']}, one thread a training, PyTorch {facts['torch']}, commit "
+        f"{facts['commit'] or 'unknown'}, {facts['date']}; `{facts['command']}`"
+    )

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`slideformer bench accuracy`: trainings on Fashion-MNIST compared."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from slideformer.cli import measuring
+from slideformer.cli.measuring import option
+from slideformer.cli.ranges import whole
+from slideformer.console import progress
+from slideformer.errors import UserError
+
+HELP = """\
+accuracy of trainings on Fashion-MNIST, over several seeds: patterns of attention, warm start, recipe. It
+trains for hours; the same command goes on where it was stopped"""
+# The studies of `slideformer.bench.studies.STUDIES`, which imports PyTorch.
+STUDIES = ("rates", "ablation", "warm-start", "recipe")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare study, data, lengths and output."""
+    parser.add_argument("study", choices=STUDIES, help="what is compared")
+    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder of Fashion-MNIST")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the runs")
+    parser.add_argument(
+        "--images", type=whole(1, 60_000), default=None, help="to train on; default: the study's"
+    )
+    parser.add_argument(
+        "--epochs", type=whole(1, 10_000), nargs="+", default=None, help="lengths; default: the study's"
+    )
+    parser.add_argument("--seeds", type=whole(1, 1000), default=None, help="how many; default: the study's")
+    parser.add_argument(
+        "--processes", type=whole(1, 1024), default=None, help="trainings at a time; default: one a core"
+    )
+    parser.add_argument(
+        "--plot", type=Path, default=None, metavar="PNG", help="draw accuracy by time or length"
+    )
+    measuring.add_output(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train what is not trained, evaluate, print and draw."""
+    from slideformer import bench
+    from slideformer.bench.learning import measure_study
+    from slideformer.bench.studies import STUDIES
+
+    measuring.check_file("--json", arguments.json)
+    measuring.check_file("--plot", arguments.plot)
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise UserError(f"--output must be a folder, got the file {arguments.output}; name a folder")
+    study = STUDIES[arguments.study]
+    setting = bench.Setting("step", rounds=arguments.rounds, progress=progress)
+    result = measure_study(
+        arguments.study,
+        arguments.root,
+        arguments.output,
+        images=arguments.images or study.images,
+        epochs=arguments.epochs or study.epochs,
+        seeds=arguments.seeds or study.seeds,
+        processes=arguments.processes,
+        setting=setting,
+    )
+    facts = bench.conditions(f"Fashion-MNIST, {result.images:,} images an epoch", setting, command(arguments))
+    report = bench.ACCURACY.report(result, facts)
+    measuring.show(report, arguments)
+    if arguments.plot is not None:
+        from slideformer.viz import accuracy_figure
+
+        accuracy_figure(report.figures, arguments.plot)
+    return 0
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """The command that measures the same again."""
+    words = [
+        *("bench", "accuracy", arguments.study, "--root", "DIR", "--output", "RUNS"),
+        *option("--images", arguments.images),
+        *option("--epochs", arguments.epochs),
+        *option("--seeds", arguments.seeds),
+    ]
+    return measuring.command(words, arguments)
