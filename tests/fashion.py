@@ -12,7 +12,7 @@ CLASSES = 10
 
 
 def write_fashion(root: Path, train: int = 120, test: int = 40) -> Path:
-    """Write images of 28 x 28, each class with a bright square of its own place, as torchvision finds them."""
+    """Write images of 28 x 28, each class with a bright square of its own place."""
     folder = root / "FashionMNIST" / "raw"
     folder.mkdir(parents=True)
     for seed, (name, count) in enumerate({"train": train, "t10k": test}.items()):

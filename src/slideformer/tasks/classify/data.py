@@ -224,7 +224,8 @@ class ClassificationData(ImageData):
                 ratio=augment.ratio,
                 hflip=augment.hflip,
                 vflip=augment.vflip,
-                color_jitter=augment.color_jitter or None,  # at 0, timm's would still draw random numbers
+                # At 0, timm's would still draw random numbers.
+                color_jitter=cast("float", augment.color_jitter or None),
                 auto_augment=augment.auto_augment,
                 re_prob=augment.erase_prob,
                 re_mode=augment.erase_mode,
