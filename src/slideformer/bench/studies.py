@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class Study:
 PLAIN_HOST = Arm("shifted window 7 x 7", {"slide_stages": []})
 SLIDE = Arm("slide 3 x 3, deformed")
 # Chosen by the study `rates`, on the hold-out.
-WARM_RATE = "1.0e-3"
+WARM_RATE = "3.0e-3"
 FROM_HOST = ("--weights", f"host:{HOST}", "--lr", WARM_RATE)
 
 STUDIES = {
@@ -76,7 +76,7 @@ STUDIES = {
         tuple(
             Arm(f"{arm.name}, rate {rate}", arm.model, ("--lr", rate))
             for arm in (SLIDE, PLAIN_HOST)
-            for rate in ("2.0e-3", "1.0e-3", "4.0e-3")
+            for rate in ("6.0e-3", "3.0e-3", "1.2e-2")
         ),
         split="hold-out",
         epochs=(4,),
@@ -102,7 +102,7 @@ STUDIES = {
         ),
         epochs=(1, 2, 5),
         seeds=3,
-        host=Arm("the host", PLAIN_HOST.model, epochs=10),
+        host=replace(PLAIN_HOST, epochs=10),
     ),
     "recipe": Study(
         "the recipe fashion_mnist as it is, and shorter",

@@ -188,8 +188,9 @@ class Learner(L.LightningModule):
             )
         batch = self.images_per_update()
         # A quarter of the time on a CPU. In mixed precision, Lightning does not clip a fused one's gradients.
-        fused = self.device.type == "cpu" and "mixed" not in str(self.trainer.precision)
-        optimiser = build_optimiser(self.model, optimise, batch, fused=fused)
+        cpu = self.device.type == "cpu"
+        fused = cpu and "mixed" not in str(self.trainer.precision)
+        optimiser = build_optimiser(self.model, optimise, batch, cpu=cpu, fused=fused)
         schedule = build_schedule(optimiser, optimise, batch, epochs, int(updates))
         check_rates(optimiser)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -16,6 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from slideformer.errors import UserError, check_range
+from slideformer.tasks.training.muon import in_float32
 
 # Those of timm's schedules that are a function of the update alone.
 SCHEDULES = ("cosine", "tanh", "poly", "multistep")
@@ -140,18 +141,21 @@ class Optimise:
         return 1.0 if self.base_batch is None else batch / self.base_batch
 
 
-def build_optimiser(model: nn.Module, options: Optimise, batch: int, *, fused: bool = False) -> Optimizer:
+def build_optimiser(
+    model: nn.Module, options: Optimise, batch: int, *, cpu: bool = False, fused: bool = False
+) -> Optimizer:
     """Build timm's optimiser, without decay of biases, 1-d parameters and what the model exempts.
 
     Args:
         model: whose parameters are updated.
         options: name, rates and decay.
         batch: images an update.
+        cpu: whether it runs on a CPU.
         fused: whether one kernel may update all parameters, where the optimiser has one.
     """
     try:
         kernel: dict[str, Any] = {"fused": True} if fused and has_fused_kernel(options.name) else {}
-        return create_optimizer_v2(
+        optimiser = create_optimizer_v2(
             model,
             opt=options.name,
             lr=options.lr * options.factor(batch),
@@ -160,6 +164,7 @@ def build_optimiser(model: nn.Module, options: Optimise, batch: int, *, fused: b
             layer_decay=options.layer_decay,
             **kernel,
         )
+        return in_float32(optimiser) if cpu else optimiser
     except (TypeError, ValueError, IndexError, AssertionError, ImportError, RuntimeError) as error:
         raise UserError(
             f"the optimiser {options.name} cannot be made with betas {options.betas}: "
