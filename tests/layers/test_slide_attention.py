@@ -238,3 +238,22 @@ def test_a_layer_that_cannot_be_is_refused(options: dict[str, int], message: str
 def test_a_map_of_other_channels_or_rank_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"x must be a map \(B, H, W, C\) with C = 16"):
         SlideAttention(16, 2)(torch.zeros(shape))
+
+
+def test_a_shift_that_begins_at_zero_is_plain_local_attention() -> None:
+    torch.manual_seed(0)
+    deformed, plain = SlideAttention(16, 2, shift_init="zeros"), SlideAttention(16, 2, deform=False)
+    missing, unused = plain.load_state_dict(deformed.state_dict(), strict=False)
+    assert not missing
+    assert set(unused) == {"shift.weight", "shift.bias"}
+    x = torch.randn(2, 5, 7, 16)
+    torch.testing.assert_close(deformed(x), plain(x))
+    deformed(x).sum().backward()
+    shift = deformed.shift
+    assert shift is not None
+    assert all(p.grad is not None and bool(p.grad.any()) for p in shift.parameters())
+
+
+def test_an_unknown_beginning_of_the_shift_is_refused() -> None:
+    with pytest.raises(ValueError, match="shift_init must be one of uniform, zeros, got 'zero'; correct it"):
+        SlideAttention(16, 2, shift_init="zero")

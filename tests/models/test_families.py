@@ -34,6 +34,21 @@ def test_slide_stages_are_an_argument(name: str) -> None:
 
 
 @every_family
+def test_stages_that_slide_may_use_neighborhood_attention(name: str) -> None:
+    model, sliding_model = small(name, local_attention="neighborhood", kernel_size=5), small(name)
+    for stage, blocks, before in zip(model.stages, kinds(model), kinds(sliding_model), strict=True):
+        assert blocks == ["Neighborhood" if kind == "Slide" else kind for kind in before]
+        for block, kind in zip(stage.blocks, before, strict=True):
+            assert kind != "Slide" or block.attention.kernel_size == 5
+    assert torch.isfinite(model(torch.randn(1, 3, 64, 64))).all()
+
+
+def test_an_unknown_local_attention_is_refused() -> None:
+    with pytest.raises(ValueError, match="local_attention must be one of slide, neighborhood, got 'natten'"):
+        small("slide_swin_tiny", local_attention="natten")
+
+
+@every_family
 @pytest.mark.parametrize("beyond", [True, False], ids=["beyond", "before"])
 def test_a_stage_that_cannot_slide_is_refused(name: str, beyond: bool) -> None:
     last = LAST_SLIDING.get(name, 3)

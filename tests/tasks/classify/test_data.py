@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 import tarfile
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -25,6 +24,7 @@ from slideformer.tasks.images import read_image
 from slideformer.tasks.training.batches import Images, ImageStream
 from slideformer.tasks.training.callbacks import EpochSeed
 from tests.conftest import CLASSES, COUNTS, train
+from tests.fashion import write_fashion
 from tests.tasks.odd_images import RAMP, REFUSED, SHOWN, encoded, turned_by
 
 
@@ -123,29 +123,15 @@ def test_a_source_that_timm_cannot_open_says_why(tmp_path: Path) -> None:
         data("wds/none", root=str(tmp_path / "none"), num_classes=2).train_dataloader()
 
 
-def write_fashion(root: Path, images: int = 20, classes: int = 10) -> None:
-    """Grey images and labels in the files of Fashion-MNIST."""
-    folder = root / "FashionMNIST" / "raw"
-    folder.mkdir(parents=True)
-    for split in ("train", "t10k"):
-        pixels = np.arange(images * 28 * 28, dtype=np.uint32).astype(np.uint8)
-        sizes = struct.pack(">4I", 2051, images, 28, 28)
-        (folder / f"{split}-images-idx3-ubyte").write_bytes(sizes + pixels.tobytes())
-        labels = (np.arange(images) % classes).astype(np.uint8)
-        (folder / f"{split}-labels-idx1-ubyte").write_bytes(
-            struct.pack(">2I", 2049, images) + labels.tobytes()
-        )
-
-
 def test_grey_images_of_a_torch_source_are_trained_on(tmp_path: Path) -> None:
-    write_fashion(tmp_path)
+    write_fashion(tmp_path, train=20, test=20)
     words = ("--data=torch/fashion_mnist", f"--data.root={tmp_path}", "--data.num_classes=10")
     run = train(tmp_path, tmp_path / "run", *words, "--trainer.max_epochs=2")
     assert (run / "model.safetensors").is_file()
 
 
 def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
-    write_fashion(tmp_path)
+    write_fashion(tmp_path, train=20, test=20)
     loaders = data("torch/fashion_mnist", root=str(tmp_path), num_classes=5, batch_size=20)
     with pytest.raises(
         UserError, match=r"must be from 0 to 4, got \d; set `num_classes` to the right number"

@@ -7,17 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 from torch import nn
+from torchvision.datasets import FashionMNIST
 
 from slideformer.errors import UserError
-from slideformer.runs import open_run, save_run
+from slideformer.runs import EvalTransform, open_run, save_run
+from slideformer.runs.classifier import classifier_run
 from slideformer.tasks.classify.evaluate import ClassificationEvaluation, evaluate
 from slideformer.tasks.classify.sources import open_hold_out
 from slideformer.tasks.evaluate import evaluate as evaluate_run
 from slideformer.tasks.training.batches import Batch
 from tests.conftest import CLASSES, COUNTS
+from tests.fashion import write_fashion
 
 NAMES = tuple("abcdefg")
 
@@ -118,3 +122,34 @@ def test_other_data_without_enough_images_to_hold_a_part_out_gets_a_hint(
     run = replace(open_run(finished_run), val_fraction=0.25)
     with pytest.raises(UserError, match=r"add images; or set `val_fraction` 1 to evaluate on all of it"):
         evaluate_run(run, photos / "train")
+
+
+def test_a_source_of_timm_is_evaluated_by_its_folder_and_split(finished_run: Path, tmp_path: Path) -> None:
+    write_fashion(tmp_path, train=30, test=20)
+    run = open_run(finished_run)
+    model = timm.create_model("slide_swin_nano", num_classes=10).eval()
+    how = run.preprocessing
+    assert how is not None
+    own = classifier_run(model, class_names=FashionMNIST.classes, preprocessing=how)
+    for split, train in ((None, False), ("train", True)):
+        found = evaluate_run(own, "torch/fashion_mnist", root=str(tmp_path), split=split)
+        assert isinstance(found, ClassificationEvaluation)
+        dataset = FashionMNIST(str(tmp_path), train=train)
+        images = torch.stack([EvalTransform(how)(image.convert("RGB")) for image, _ in dataset])
+        guesses = model(images).argmax(1)
+        assert found.images == len(dataset)
+        assert found.top1 == pytest.approx(float((guesses == dataset.targets).float().mean()))
+    held = evaluate_run(own, "torch/fashion_mnist", root=str(tmp_path), val_fraction=0.2)
+    assert held.to_dict()["images"] == 6
+
+
+def test_folder_and_split_go_with_a_source_of_timm_alone(finished_run: Path, photos: Path) -> None:
+    with pytest.raises(UserError, match="`root` and `split` go with a source of timm, got"):
+        evaluate_run(open_run(finished_run), photos, root="x")
+
+
+def test_a_source_of_torchvision_without_its_folder_is_refused(finished_run: Path) -> None:
+    model = timm.create_model("slide_swin_nano", num_classes=10).eval()
+    own = classifier_run(model, class_names=(), preprocessing=open_run(finished_run).preprocessing)
+    with pytest.raises(UserError, match="must have a folder; set `root`"):
+        evaluate_run(own, "torch/fashion_mnist")
