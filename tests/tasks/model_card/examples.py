@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -51,10 +50,3 @@ def example_run(task: str, *names: str) -> Run:
 def example_record(task: str, **changes: Any) -> Record:
     """The record of a training of a task."""
     return replace(RECORD, **{"figures": FIGURES[task], **changes})
-
-
-def card_file(text: str, folder: Path) -> Path:
-    """A card in a file."""
-    file = folder / "README.md"
-    file.write_text(text, encoding="utf-8")
-    return file

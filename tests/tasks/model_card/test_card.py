@@ -18,7 +18,13 @@ from tests.tasks.model_card.examples import FIGURES as REACHED
 
 TASKS = tuple(BLUEPRINTS)
 EVALUATED = Evaluated(figures={"top1": 0.625}, images=8, data="others", command="slideformer evaluate mine")
-HOSTILE = ("a|b", '"quoted" `code` ```', "two\nlines\n---\n# title", "<b>*bold* [x](y) ~~z~~ $$q$$ \\(m\\)", "_e_")
+HOSTILE = (
+    "a|b",
+    '"quoted" `code` ```',
+    "two\nlines\n---\n# title",
+    "<b>*bold* [x](y) ~~z~~ $$q$$ \\(m\\)",
+    "_e_",
+)
 
 
 def read(yaml_lines: str, markdown: str = "") -> ModelCard:
@@ -113,7 +119,7 @@ def test_of_many_classes_the_first_are_listed() -> None:
 @pytest.mark.parametrize("name", HOSTILE, ids=["cell", "code", "lines", "tags", "emphasis"])
 def test_no_name_changes_what_a_text_is_made_of(name: str) -> None:
     def text(word: str) -> str:
-        words: dict[str, Any] = {key: word for key in ("data", "weights", "teacher", "device", "chosen_by")}
+        words: dict[str, Any] = dict.fromkeys(("data", "weights", "teacher", "device", "chosen_by"), word)
         record = example_record("classify", **words, recipe={word: word}, command=f"train {word}")
         evaluated = Evaluated(figures={}, images=1, data=word, command=word)
         return body(example_run("classify", word, word, word), record, evaluated)

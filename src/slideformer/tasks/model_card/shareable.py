@@ -17,6 +17,8 @@ def shareable(text: str) -> str:
     if colon and len(kind) > 1:  # one letter is a drive
         return f"{kind}:{shareable(rest)}"
     path = Path(text)
+    if not text:
+        return text
     if text.startswith("~") or path.is_absolute() or ".." in path.parts or os.path.lexists(path):
         return Path(os.path.abspath(path)).name or "data"
     return text

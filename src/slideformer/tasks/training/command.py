@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import Any
 
 import yaml
@@ -67,5 +68,5 @@ def as_word(value: Any) -> str:
     """A value as the command line takes it: text unchanged, all else as YAML in a line."""
     if isinstance(value, str):
         return value
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=inf, allow_unicode=True, sort_keys=False)
     return text.removesuffix("\n").removesuffix("\n...")

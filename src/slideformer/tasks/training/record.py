@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import timm
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
 from slideformer.models.hosts import TIMM_HOSTS
 from slideformer.models.names import pretrained_cfg
@@ -70,8 +70,8 @@ def record_of(
         figures={} if score is None else figures_at(rows, learner.score, score),
         data=shareable(source),
         dataset=dataset_of(source),
-        train_images=count_of(trainer.train_dataloader),
-        val_images=count_of(trainer.val_dataloaders),
+        train_images=count_of(cast("Any", trainer.train_dataloader).dataset),
+        val_images=count_of(data.val_images()),
         parameters=sum(x.numel() for x in run.model.parameters()),
         recipe=recipe_of(config, learner.images_per_update(), data.train_size),
         weights=weights_in_words(weights, run.blueprint.backbone),
@@ -132,10 +132,9 @@ def value_at(config: Mapping[str, Any], place: str) -> Any:
     return value
 
 
-def count_of(loader: DataLoader[Any] | None) -> int | None:
-    """How many images a loader has; None for a stream, or where nothing was loaded."""
-    images = getattr(loader, "dataset", None)
-    return None if images is None or isinstance(images, IterableDataset) else len(images)
+def count_of(images: Any) -> int | None:
+    """How many images a data set has; None for a stream, which may not know."""
+    return None if isinstance(images, IterableDataset) else len(images)
 
 
 def dataset_of(source: str) -> str:
