@@ -16,7 +16,8 @@ from slideformer.errors import UserError
 
 HELP = (
     "Classifiers: top-1, top-5, a table by class and the confusion of classes; detectors: COCO's table; "
-    "segmenters: mIoU, mAcc, aAcc and a table by class. Also written as evaluation.json."
+    "segmenters: mIoU, mAcc, aAcc and a table by class. Also written as evaluation.json, and into the card "
+    "of the run, its README.md."
 )
 # The options that change figures.
 CONDITIONS = ("precision", "val_fraction", "annotations", "images", "window", "stride")

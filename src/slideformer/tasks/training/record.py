@@ -174,7 +174,9 @@ def teacher_in_words(teacher: str | None) -> str:
     """A teacher in words; empty where there is none."""
     if teacher is None:
         return ""
-    return shareable(teacher) if Path(teacher).is_dir() else published_name(teacher) or teacher
+    if Path(teacher).is_dir() or not timm.is_model(teacher):
+        return shareable(teacher)
+    return published_name(teacher) or teacher
 
 
 def device_of(device: torch.device, count: int) -> str:
