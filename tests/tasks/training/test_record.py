@@ -110,7 +110,8 @@ def test_without_a_best_epoch_the_card_says_so(run: Path) -> None:
 
 
 def test_the_score_is_stated_even_where_its_row_is_gone() -> None:
-    rows = [{"val/top1": "0.5", "val/loss": "1"}, {"val/top1": "torn", "val/loss": "2"}, {"step": "3"}]
+    damaged = {"val/top1": "torn", "val/loss": "2", None: ["more"]}
+    rows = [damaged, {"val/top1": "0.5", "val/loss": "1", None: ["more"]}, {"step": "3"}]
     assert figures_at(rows, "val/top1", 0.5) == {"top1": 0.5, "loss": 1.0}
     assert figures_at(rows, "val/top1", 0.75) == {"top1": 0.75}
 

@@ -107,7 +107,7 @@ def figures_at(rows: list[dict[str, Any]], name: str, score: float) -> dict[str,
         score: value of that figure; it is all there is where the rows lack it.
     """
     found = next((row for row in rows if finite(row.get(name)) == score), {})
-    values = {column.removeprefix("val/"): finite(x) for column, x in found.items() if "val/" in column}
+    values = {str(column).removeprefix("val/"): finite(x) for column, x in found.items()}
     return known_figures({**values, name.removeprefix("val/"): score})
 
 
