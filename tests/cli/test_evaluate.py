@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from slideformer.cli.main import main
@@ -42,6 +43,48 @@ def test_evaluate_as_json_into_another_folder(
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((output / "evaluation.json").read_text())
     assert printed["images"] == 9
+
+
+def figures_on_the_hub(run: Path) -> dict[str, float]:
+    """The figures of a card by their names."""
+    results = ModelCard.load(run / "README.md").data.eval_results
+    return {result.metric_name: result.metric_value for result in results}
+
+
+def test_evaluate_puts_its_figures_and_its_command_into_the_card(
+    run: Path, all_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(run), "--data", str(all_photos / "val"), "--precision", "bfloat16"]
+    assert main(words) == 0
+    found = json.loads((run / "evaluation.json").read_text())
+    assert figures_on_the_hub(run) == {
+        "top-1 accuracy": found["top1"], "top-5 accuracy": found["top5"], "loss": found["loss"]
+    }  # fmt: skip
+    card = (run / "README.md").read_text()
+    assert "\nslideformer evaluate run --data val --precision bfloat16\n" in card
+    assert "on 9 images of val" in card
+    assert str(run.parent) not in card
+    assert capsys.readouterr().out.endswith(f"confusion.png, {run / 'README.md'}\n")
+
+
+def test_results_elsewhere_leave_the_card_as_it_is(run: Path, all_photos: Path, tmp_path: Path) -> None:
+    before = (run / "README.md").read_text()
+    words = ["evaluate", str(run), "--data", str(all_photos), "--output", str(tmp_path / "there")]
+    assert main(words) == 0
+    assert (run / "README.md").read_text() == before
+    assert not (tmp_path / "there" / "README.md").exists()
+
+
+def test_evaluate_says_that_it_leaves_an_edited_card(
+    run: Path, all_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "README.md").write_text("mine")
+    assert main(["evaluate", str(run), "--data", str(all_photos), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["images"] == 9
+    assert captured.err.startswith("README.md is not written, all else is: ")
+    assert captured.err.count("\n") == 1
+    assert (run / "README.md").read_text() == "mine"
 
 
 def test_evaluate_tells_what_it_left_out(run: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

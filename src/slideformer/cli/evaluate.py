@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 from slideformer.cli.computing import RUN, add_computing, computing_of, results_folder
 from slideformer.cli.ranges import whole
@@ -14,8 +16,11 @@ from slideformer.errors import UserError
 
 HELP = (
     "Classifiers: top-1, top-5, a table by class and the confusion of classes; detectors: COCO's table; "
-    "segmenters: mIoU, mAcc, aAcc and a table by class. Also written as evaluation.json."
+    "segmenters: mIoU, mAcc, aAcc and a table by class. Also written as evaluation.json, and into the card "
+    "of the run, its README.md."
 )
+# The options that change figures.
+CONDITIONS = ("precision", "val_fraction", "annotations", "images", "window", "stride")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,12 +96,44 @@ def run(arguments: argparse.Namespace) -> int:
         stride=arguments.stride,
         progress=counted("images"),
     )
-    files = figures.save(folder)
+    values, files = figures.to_dict(), figures.save(folder)
+    print(json.dumps(values, indent=2) if arguments.json else figures)
+    if folder.samefile(arguments.run):
+        files += card_of(arguments, values)
     if arguments.json:
-        print(json.dumps(figures.to_dict(), indent=2))
         return 0
-    print(figures)
     for path in figures.unreadable:
         print_line(f"left out, unreadable: {path}")
     print_line(f"written: {', '.join(map(str, files))}")
     return 0
+
+
+def card_of(arguments: argparse.Namespace, values: dict[str, Any]) -> list[Path]:
+    """Put figures into the card of the run; where that fails, print why.
+
+    Args:
+        arguments: of the command.
+        values: the figures, by name.
+
+    Returns:
+        The card; nothing where it fails, or where the run has no record of its training.
+    """
+    from slideformer.tasks.model_card import CARD, Evaluated, known_figures, shareable, write_card
+
+    data = shareable(arguments.data)
+    words = ["slideformer", "evaluate", shareable(str(arguments.run)), "--data", data]
+    for name in CONDITIONS:
+        value = getattr(arguments, name)
+        words += [] if value is None else [f"--{name.replace('_', '-')}", shareable(str(value))]
+    evaluated = Evaluated(
+        figures=known_figures(values),
+        images=values["pictures" if "pictures" in values else "images"],
+        data=data,
+        command=shlex.join(words),
+    )
+    try:
+        card = write_card(arguments.run, evaluated)
+    except UserError as error:  # the figures themselves are written
+        print_line(f"{CARD} is not written, all else is: {error}", to_stderr=arguments.json)
+        return []
+    return [] if card is None else [card]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -45,6 +46,16 @@ def test_a_finished_run_has_its_images(detection_run: Path) -> None:
         with Image.open(detection_run / name) as image:
             image.load()
             assert image.width > 400
+
+
+def test_the_card_of_a_finished_run_has_the_figures_of_its_best_epoch(detection_run: Path) -> None:
+    card = ModelCard.load(detection_run / "README.md").data
+    assert (card.pipeline_tag, card.library_name) == ("object-detection", "slideformer")
+    found = {result.metric_name: result.metric_value for result in card.eval_results}
+    assert found["box AP"] == max(figures(detection_run, "val/box_AP"))
+    assert {name.split()[0] for name in found} == {"box", "mask"}
+    record = json.loads((detection_run / "training.json").read_text())
+    assert (record["train_images"], record["val_images"]) == (6, 3)
 
 
 def test_evaluate_gives_what_the_best_epoch_gave(

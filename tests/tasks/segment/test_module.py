@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 import torch
 import torch.nn.functional as F
+from huggingface_hub import ModelCard
 from safetensors.torch import save_file
 
 from slideformer.dense.features import Features
@@ -100,6 +101,9 @@ def test_a_run_saves_and_is_evaluated_to_the_same_score(
     assert f"best mIoU on the hold-out: {100 * found.miou:.2f} %" in said
     assert run.class_names == ("ground", "square", "bar")
     assert (run.short_side, run.crop_size) == (None, 40)
+    card = ModelCard.load(folder / "README.md").data
+    assert card.eval_results[0].metric_value == pytest.approx(found.miou, abs=1e-6)
+    assert card.pipeline_tag == "image-segmentation"
     assert {"first_batch.png", "curves.png", "predictions.png"} <= {path.name for path in folder.iterdir()}
     with pytest.raises(UserError, match="holds a run; continue it with --resume"):
         fit(SEGMENT, [*QUICK, f"--data={labelled}", f"--output={folder}"])

@@ -204,11 +204,19 @@ class TrainCLI(LightningCLI):
 
     def save_config(self) -> None:
         """Write the resolved configuration, from which a new run can start, too."""
+        write_text(self.folder.config, self.resolved())
+
+    def resolved(self) -> str:
+        """The resolved configuration as YAML."""
         config = self.config.clone()
         config.resume = False
         if self.weights is not None:
             config.model.weights = self.weights
-        write_text(self.folder.config, self.parser.dump(config, skip_none=False))
+        return str(self.parser.dump(config, skip_none=False))
+
+    def defaults(self) -> str:
+        """The configuration of a command without options, as YAML; it lacks what must be given."""
+        return str(self.parser.dump(self.parser.get_defaults(), skip_none=False, skip_validation=True))
 
 
 def parse(task: Task, words: list[str], stack: ExitStack) -> TrainCLI:

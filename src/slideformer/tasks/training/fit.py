@@ -18,19 +18,23 @@ from lightning.pytorch.callbacks import LambdaCallback
 from slideformer.console import print_line
 from slideformer.errors import UserError
 from slideformer.runs import Run, save_run
+from slideformer.tasks.model_card import write_card, write_record
 from slideformer.tasks.table import Task
+from slideformer.tasks.training.command import command_of
 from slideformer.tasks.training.command_line import Progress, TrainCLI, expand, option_errors, parse
 from slideformer.tasks.training.data import ImageData
 from slideformer.tasks.training.drawings import Drawings
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.options import naming_options, with_options
 from slideformer.tasks.training.outlook import outlook
+from slideformer.tasks.training.record import record_of
 from slideformer.tasks.training.run_folder import (
     RunFolder,
     check_optimisers,
     check_same_run,
     read_checkpoint,
 )
+from slideformer.tasks.training.settings import load
 
 # Advertisements, and deprecations within Lightning.
 NOISE = (
@@ -140,8 +144,9 @@ def fit_locked(task: Task, cli: TrainCLI) -> RunFolder:
         hint = f"go on with: {task.command} --resume {shlex.quote(str(folder.path))}"
         raise KeyboardInterrupt(*([hint] if folder.config.exists() else [])) from stop
     if cli.trainer.is_global_zero:
-        run = finish(cli.model, cli.datamodule, folder)
+        run, epoch, score = finish(cli.model, cli.datamodule, folder)
         drawings.draw_results(run, cli.trainer.strategy.root_device)
+        describe(task, cli, run, epoch, score)
         print_next(cli.datamodule, folder)
     return folder
 
@@ -154,10 +159,13 @@ def introduction(module: Learner, data: ImageData, checkpoint: Path | None, resu
     return "\n".join([module.describe(data) + start, *module.notes])
 
 
-def finish(module: Learner, data: ImageData, folder: RunFolder) -> Run:
+def finish(module: Learner, data: ImageData, folder: RunFolder) -> tuple[Run, int, float | None]:
     """Save the weights of the best epoch, or their moving average, and print the score.
 
     Where there is no best epoch, since none saw the hold-out or its file was removed, those of the last one.
+
+    Returns:
+        The run, the epoch of its weights, from 1, and the score of that epoch; None for the last one.
     """
     score = module.best_score if folder.best.exists() else None
     state = read_checkpoint(folder.last if score is None else folder.best)
@@ -172,15 +180,36 @@ def finish(module: Learner, data: ImageData, folder: RunFolder) -> Run:
         print(f"best {module.score_words}: {100 * score:.2f} % ({epoch})")
     for line in module.left_out():
         print_line(line)
-    return run
+    return run, state["epoch"] + 1, score
+
+
+def describe(task: Task, cli: TrainCLI, run: Run, epoch: int, score: float | None) -> None:
+    """Write the record of a training and the card of its run; where that fails, print why.
+
+    Args:
+        task: what was trained.
+        cli: of the training, at its end.
+        run: as it was saved.
+        epoch: whose weights it has, from 1.
+        score: of that epoch; None where it is the last one.
+    """
+    folder = cli.folder
+    try:
+        config = load(cli.resolved())
+        command = command_of(task, config, load(cli.defaults()))
+        write_record(record_of(cli, config, run, epoch, score, command), folder.path)
+        write_card(folder.path)
+    except UserError as error:  # the run itself is complete
+        print_line(f"{folder.card.name} is not written, all else is: {error}")
 
 
 def print_next(data: ImageData, folder: RunFolder) -> None:
     """Print what there is to see of a finished run, and the next command."""
-    images = [file.name for file in (folder.curves, folder.predictions, folder.first_batch) if file.exists()]
+    files = (folder.curves, folder.predictions, folder.first_batch, folder.card)
+    seen = [file.name for file in files if file.is_file()]
     run = shlex.quote(str(folder.path))
-    if images:
-        print_line(f"see {', '.join(images)} in {folder.path}")
+    if seen:
+        print_line(f"see {', '.join(seen)} in {folder.path}")
     print_line(f"the run is in {folder.path}; next:")
     print_line(
         f"  slideformer evaluate {run} {shlex.join(data.evaluate_words)}"

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from slideformer.errors import UserError
 from slideformer.files import locked, regular_file
+from slideformer.tasks.model_card import CARD
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class RunFolder:
     def predictions(self) -> Path:
         """Predictions for images of the hold-out, drawn."""
         return self.path / "predictions.png"
+
+    @property
+    def card(self) -> Path:
+        """The model card."""
+        return self.path / CARD
 
     @contextmanager
     def held(self) -> Iterator[None]:
