@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 PAGES = (
     HERE.parent / "README.md",
-    *(DOCS / f"{name}.md" for name in ("dense", "deploy", "models", "patterns", "performance")),
+    *(DOCS / f"{name}.md" for name in ("accuracy", "dense", "deploy", "models", "patterns", "performance")),
 )
 MODELS = re.compile(r"(<!-- models: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLACE = re.compile(r"(<!-- bench: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -17,7 +17,7 @@ from slideformer.bench.accuracy import Accuracy, Outcome
 from slideformer.bench.candidate import Setting
 from slideformer.bench.measurement import Group, measure
 from slideformer.bench.model import model_candidate
-from slideformer.bench.studies import DATA, MODEL, SHAPE, STUDIES, Study, trials
+from slideformer.bench.studies import DATA, HELD_OUT, MODEL, SHAPE, STUDIES, Study, trials
 from slideformer.bench.trials import Trial, run_trials
 from slideformer.console import print_line
 from slideformer.files import read_text
@@ -56,7 +56,10 @@ def measure_study(
         UserError: the data are not there, a folder holds something else, or a training failed.
     """
     study = STUDIES[name]
-    data = ClassificationData(DATA, MODEL, root=str(root), train_images=images)
+    part = HELD_OUT if images else None
+    data = ClassificationData(
+        DATA, MODEL, root=str(root), train_images=images, val_fraction=part, download=True
+    )
     data.prepare_data()  # raises before any training
     count = len(cast("Sized", data.train_images()))
     todo = trials(study, root, output, images=images, epochs=epochs, seeds=seeds)

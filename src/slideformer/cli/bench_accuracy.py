@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 
 from slideformer.cli import measuring
@@ -25,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder of Fashion-MNIST")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the runs")
     parser.add_argument(
-        "--images", type=whole(1, 60_000), default=None, help="to train on; default: the study's"
+        "--images",
+        dest="train_images",
+        type=whole(1, 60_000),
+        default=None,
+        help="to train on; default: the study's",
     )
     parser.add_argument(
         "--epochs", type=whole(1, 10_000), nargs="+", default=None, help="lengths; default: the study's"
@@ -50,13 +55,15 @@ def run(arguments: argparse.Namespace) -> int:
     measuring.check_file("--plot", arguments.plot)
     if arguments.output.exists() and not arguments.output.is_dir():
         raise UserError(f"--output must be a folder, got the file {arguments.output}; name a folder")
+    # A scheduler's polite kill ends like Ctrl-C: the trainings stop, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     study = STUDIES[arguments.study]
     setting = bench.Setting("step", rounds=arguments.rounds, progress=progress)
     result = measure_study(
         arguments.study,
         arguments.root,
         arguments.output,
-        images=arguments.images or study.images,
+        images=arguments.train_images or study.images,
         epochs=arguments.epochs or study.epochs,
         seeds=arguments.seeds or study.seeds,
         processes=arguments.processes,
@@ -76,7 +83,7 @@ def command(arguments: argparse.Namespace) -> str:
     """The command that measures the same again."""
     words = [
         *("bench", "accuracy", arguments.study, "--root", "DIR", "--output", "RUNS"),
-        *option("--images", arguments.images),
+        *option("--images", arguments.train_images),
         *option("--epochs", arguments.epochs),
         *option("--seeds", arguments.seeds),
     ]

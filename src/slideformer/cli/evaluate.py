@@ -20,7 +20,7 @@ HELP = (
     "of the run, its README.md."
 )
 # The options that change figures.
-CONDITIONS = ("precision", "val_fraction", "annotations", "images", "window", "stride")
+CONDITIONS = ("precision", "val_fraction", "root", "split", "annotations", "images", "window", "stride")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
