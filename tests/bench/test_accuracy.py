@@ -97,3 +97,13 @@ def test_a_report_comes_back_from_json() -> None:
     again = restore(json.loads(json.dumps(report.figures)))
     assert again.table == report.table
     assert again.figures == report.figures
+
+
+def test_a_verdict_is_sure_where_the_interval_leaves_out_zero() -> None:
+    arms = {"slide": SLIDE, "same": [x + 0.0001 * (-1) ** i for i, x in enumerate(SLIDE)]}
+    arms |= {"better": [x + 0.01 + 0.001 * i for i, x in enumerate(SLIDE)], "worse": WINDOW}
+    assert ACCURACY.report(study(outcomes(arms)), FACTS).table.notes == [
+        "no sure difference from slide: same",
+        "better than slide: better",
+        "worse than slide: worse",
+    ]

@@ -39,3 +39,8 @@ def test_every_measurement_is_shown() -> None:
 def test_a_table_that_was_not_measured_says_so() -> None:
     page = "<!-- bench: of-nothing -->\n| 1 | 2 |\n<!-- end -->"
     assert RENDER.render(page) == "<!-- bench: of-nothing -->\nNot yet run.\n<!-- end -->"
+
+
+def test_accuracies_stand_in_the_tables_of_their_measurements_alone() -> None:
+    page = RENDER.PLACE.sub("", (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8"))
+    assert re.findall(r"\d+(?:\.\d+)? ?%|\d+\.\d+", page) == []

@@ -178,7 +178,27 @@ def accuracy_table(result: Accuracy, facts: Facts) -> Table:
         first = next((x for x in rows if (x.arm, x.epochs) == (result.first, row.epochs)), None)
         target = next((x for x in rows if x.arm == result.target), None)
         cells.append([cell(row, first, target, result) for cell in columns.values()])
-    return Table(list(columns), cells, sentence(result, facts))
+    return Table(list(columns), cells, sentence(result, facts), verdicts(rows, result.first))
+
+
+def verdicts(rows: Sequence[Row], name: str) -> list[str]:
+    """Sentences on which arms are better or worse than one of the same length, and where that is not sure.
+
+    Args:
+        rows: of all arms and lengths.
+        name: of the arm that the others are compared with.
+    """
+    firsts = {row.epochs: row for row in rows if row.arm == name}
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        first = firsts.get(row.epochs, row)
+        middle, half = difference(row, first)
+        if first is not row and half == half:
+            sure = "better" if middle > half else "worse" if middle < -half else ""
+            words = f"{sure} than {name}" if sure else f"no sure difference from {name}"
+            length = f" ({row.epochs} epochs)" if len(firsts) > 1 else ""
+            found.setdefault(words, []).append(f"{row.arm}{length}")
+    return [f"{words}: {'; '.join(arms)}" for words, arms in found.items()]
 
 
 def sentence(result: Accuracy, facts: Facts) -> str:

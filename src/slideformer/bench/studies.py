@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is trained to compare accuracies: studies, their arms and the options of each training."""
+"""The studies of accuracy: their arms, and the options of each training."""
 
 from __future__ import annotations
 

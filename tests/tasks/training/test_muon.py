@@ -35,8 +35,9 @@ def stepped(model: nn.Module, *, cpu: bool) -> tuple[nn.Module, Any, set[torch.d
     """A copy of a model after one update; its optimiser, and the dtypes of that update's products."""
     model = deepcopy(model)
     optimiser = build_optimiser(model, OPTIONS, 8, cpu=cpu)
-    x = torch.randn(8, 12, generator=torch.Generator().manual_seed(1))
-    model(x).square().sum().backward()
+    numbers = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=numbers)
     with Products() as products:
         optimiser.step()
     return model, optimiser, products.dtypes
@@ -60,8 +61,8 @@ def test_an_update_is_timms_within_the_rounding_of_bfloat16(model: nn.Module) ->
     assert type(optimiser) is Float32Muon
     assert (in_float, in_half) == ({torch.float32}, {torch.bfloat16})
     for name, before in model.named_parameters():
-        a, b = (dict(x.named_parameters())[name] - before for x in (ours, theirs))
-        torch.testing.assert_close(a, b, rtol=0.02, atol=0.02 * float(b.detach().abs().max()))
+        a, b = (dict(x.named_parameters())[name].detach() - before.detach() for x in (ours, theirs))
+        assert float((a - b).norm() / b.norm()) < 0.03
     assert orthogonal(ours[0].weight - model[0].weight) > 0.6  # type: ignore[index, operator]
 
 
