@@ -101,7 +101,8 @@ def test_a_report_comes_back_from_json() -> None:
 
 def test_a_verdict_is_sure_where_the_interval_leaves_out_zero() -> None:
     arms = {"slide": SLIDE, "same": [x + 0.0001 * (-1) ** i for i, x in enumerate(SLIDE)]}
-    arms |= {"better": [x + 0.01 + 0.001 * i for i, x in enumerate(SLIDE)], "worse": WINDOW}
+    arms |= {"better": [x + 0.01 + 0.001 * i for i, x in enumerate(SLIDE)]}
+    arms |= {"worse": [x - 0.01 - 0.001 * i for i, x in enumerate(SLIDE)]}
     assert ACCURACY.report(study(outcomes(arms)), FACTS).table.notes == [
         "no sure difference from slide: same",
         "better than slide: better",

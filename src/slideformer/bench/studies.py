@@ -108,7 +108,7 @@ STUDIES = {
         "the recipe fashion_mnist as it is, and shorter",
         (Arm(MODEL),),
         images=None,
-        epochs=(8, 30),
+        epochs=(6, 20),
         seeds=1,
     ),
 }
