@@ -83,6 +83,16 @@ def test_an_earlier_set_is_replaced_and_anything_else_is_not(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "set"]
 
 
+def test_folders_above_are_made(tmp_path: Path) -> None:
+    assert (generate(tmp_path / "data" / "more" / "set", train=1, val=1, size=64) / "classes.txt").is_file()
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    with pytest.raises(UserError, match="data/set must be writable"):
+        generate(tmp_path / "data" / "set", train=1, val=1, size=64)
+
+
 def test_an_interruption_leaves_what_was_there(tmp_path: Path) -> None:
     def interrupt(done: int, total: int) -> None:
         assert (done, total) == (1, 2)

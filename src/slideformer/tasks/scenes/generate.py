@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slideformer.errors import UserError, check_range
-from slideformer.files import atomic_write, write_text
+from slideformer.files import atomic_write, write_text, writing_to
 from slideformer.tasks.scenes.photographs import load_photographs
 from slideformer.tasks.scenes.scene import Scene, draw_scene
 from slideformer.tasks.scenes.shapes import CLASS_NAMES
@@ -66,6 +66,8 @@ def generate(
         check_range(f"--{option}", value, least)
     refuse_other_content(folder)
     facts = {"train": train, "val": val, "size": size, "seed": seed}
+    with writing_to(folder):
+        folder.resolve().parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder.resolve()) as unfinished:
         for done, _ in enumerate(write_scenes(unfinished, facts), start=1):
             if progress is not None:

@@ -27,7 +27,7 @@ class Float32Muon(Muon):
     """Timm's Muon, which orthogonalises updates in float32: on most CPUs in a quarter of the time."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters.
 
         Args:
@@ -38,7 +38,7 @@ class Float32Muon(Muon):
             with torch.enable_grad():
                 loss = closure()
         with InFloat32():
-            super().step()
+            cast("Any", super()).step()
         return loss
 
 
