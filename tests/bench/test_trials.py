@@ -50,15 +50,19 @@ def make(tmp_path: Path) -> Callable[..., Trial]:
     return made
 
 
-def ignore(trial: Trial) -> None:
-    """Do nothing when a trial ends."""
+def run(*trials: Trial, processes: int = 1, shown: list[str] | None = None) -> list[Trial]:
+    """Run trials; those that were done now."""
+    ended: list[Trial] = []
+    run_trials(trials, processes, ended.append, [].append if shown is None else shown.append)
+    return ended
 
 
 def test_a_trial_is_trained_then_evaluated_and_reported(make: Callable[..., Trial], tmp_path: Path) -> None:
-    ended: list[Trial] = []
     first, second = make(0), make(1)
-    run_trials([first, second], 1, ended.append)
-    assert ended == [first, second]
+    shown: list[str] = []
+    assert run(first, second, shown=shown) == [first, second]
+    assert shown[0].startswith("0 of 2 trainings done; arm, 1 epoch, seed 0:")
+    assert shown[-1] == "2 of 2 trainings done"
     assert (tmp_path / "order").read_text().splitlines() == [
         "train arm-seed-0",
         "evaluate arm-seed-0",
@@ -69,16 +73,16 @@ def test_a_trial_is_trained_then_evaluated_and_reported(make: Callable[..., Tria
 
 def test_a_trial_waits_for_the_one_that_it_needs(make: Callable[..., Trial], tmp_path: Path) -> None:
     host = make(0)
-    run_trials([make(1, after=host), host], 2, ignore)
+    run(make(1, after=host), host, processes=2)
     names = [line.split()[1] for line in (tmp_path / "order").read_text().splitlines()]
     assert names == ["arm-seed-0", "arm-seed-0", "arm-seed-1", "arm-seed-1"]
 
 
 def test_what_is_done_is_not_done_again(make: Callable[..., Trial], tmp_path: Path) -> None:
     trial = make(0)
-    run_trials([trial], 1, ignore)
+    run(trial)
     trial.figures.unlink()
-    run_trials([trial, make(1)], 2, ignore)
+    run(trial, make(1), processes=2)
     order = (tmp_path / "order").read_text()
     assert order.count("train arm-seed-0") == 1
     assert order.count("evaluate arm-seed-0") == 2
@@ -93,12 +97,12 @@ def test_a_training_that_was_stopped_goes_on(make: Callable[..., Trial]) -> None
 
 
 def test_a_folder_with_another_training_is_left_alone(make: Callable[..., Trial]) -> None:
-    run_trials([make(0)], 1, ignore)
+    run(make(0))
     with pytest.raises(UserError, match=r"must be empty or hold this training, got another one"):
-        run_trials([make(0, "--epochs", "9")], 1, ignore)
+        run(make(0, "--epochs", "9"))
 
 
 def test_a_failure_says_what_the_command_said_and_stops_the_others(make: Callable[..., Trial]) -> None:
     with pytest.raises(UserError, match=r"arm, 1 epoch, seed 0 failed: .*it must work, got fail; .*log\.txt"):
-        run_trials([make(0, "fail"), make(1)], 1, ignore)
+        run(make(0, "fail"), make(1))
     assert not make(1).done

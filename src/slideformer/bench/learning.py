@@ -70,7 +70,7 @@ def measure_study(
         left -= 1
         print_line(f"{trial}: {100 * top1_of(trial):.2f} % on the {study.split} split; {left} trainings left")
 
-    run_trials(todo, processes or os.cpu_count() or 1, ended)
+    run_trials(todo, processes or os.cpu_count() or 1, ended, setting.progress)
     return Accuracy(
         name,
         study.split,

@@ -66,9 +66,11 @@ class Study:
 
 PLAIN_HOST = Arm("shifted window 7 x 7", {"slide_stages": []})
 SLIDE = Arm("slide 3 x 3, deformed")
-# Chosen by the study `rates`, on the hold-out.
-WARM_RATE = "3.0e-3"
-FROM_HOST = ("--weights", f"host:{HOST}", "--lr", WARM_RATE)
+# With the optimiser of the recipe `fine_tune`, which a training from weights takes by itself.
+FROM_HOST = (
+    *("--weights", f"host:{HOST}", "--model.optimise.name", "adamw"),
+    *("--lr", "3.0e-4", "--model.optimise.min_lr", "1.0e-6"),
+)
 
 STUDIES = {
     "rates": Study(

@@ -61,6 +61,12 @@ class Trial:
         return self.folder / "log.txt"
 
     @property
+    def last_words(self) -> str:
+        """The last line that its processes printed."""
+        lines = read_text(self.log).splitlines() if self.log.exists() else []
+        return lines[-1] if lines else ""
+
+    @property
     def command(self) -> list[str]:
         """The next command, of those that are not done."""
         if (self.folder / "model.safetensors").exists():
@@ -99,7 +105,12 @@ class Trial:
             )
 
 
-def run_trials(trials: Sequence[Trial], processes: int, ended: Callable[[Trial], None]) -> None:
+def run_trials(
+    trials: Sequence[Trial],
+    processes: int,
+    ended: Callable[[Trial], None],
+    progress: Callable[[str], None],
+) -> None:
     """Train and evaluate all, some at a time; what an earlier call has done is left as it is.
 
     A process that is stopped leaves what its run can go on from.
@@ -108,6 +119,7 @@ def run_trials(trials: Sequence[Trial], processes: int, ended: Callable[[Trial],
         trials: in the order of their beginning.
         processes: how many at a time.
         ended: called with each that was done now.
+        progress: called with a few words on what is being done.
 
     Raises:
         UserError: a folder holds something else, or a command failed.
@@ -131,6 +143,9 @@ def run_trials(trials: Sequence[Trial], processes: int, ended: Callable[[Trial],
                     ended(trial)
                 else:
                     running[trial] = trial.start()
+            done = len(trials) - len(waiting) - len(running)
+            words = [f"{trial}: {trial.last_words}" for trial in running]
+            progress("; ".join([f"{done} of {len(trials)} trainings done", *words]))
             time.sleep(LOOK)
     finally:
         stop(running.values())
@@ -139,8 +154,8 @@ def run_trials(trials: Sequence[Trial], processes: int, ended: Callable[[Trial],
 def check_ended(trial: Trial, code: int) -> None:
     """Check that a command ended well."""
     if code:
-        lines = read_text(trial.log).strip().splitlines() or [f"exit status {code}"]
-        raise UserError(f"{trial} failed: {lines[-1]}; {trial.log} has the rest")
+        words = trial.last_words or f"exit status {code}"
+        raise UserError(f"{trial} failed: {words}; {trial.log} has the rest")
 
 
 def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
