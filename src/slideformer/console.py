@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -29,10 +30,11 @@ def accept_any_text() -> None:
 
 
 def progress(words: str) -> None:
-    """Show on a terminal what is being done, in place of the words before; "" clears them."""
+    """Show on a terminal what is being done, as far as a line goes, in place of the words before; "" clears."""
     global shown
     if (words or shown) and sys.stderr.isatty():
-        print(f"\r\033[K{printable(words)}", end="", file=sys.stderr, flush=True)
+        line = printable(words)[: shutil.get_terminal_size().columns - 1]
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
         shown = bool(words)
 
 
