@@ -30,7 +30,7 @@ def accept_any_text() -> None:
 
 
 def progress(words: str) -> None:
-    """Show on a terminal what is being done, as far as a line goes, in place of the words before; "" clears."""
+    """Show on a terminal what is being done, on one line, in place of the words before; "" clears them."""
     global shown
     if (words or shown) and sys.stderr.isatty():
         line = printable(words)[: shutil.get_terminal_size().columns - 1]
