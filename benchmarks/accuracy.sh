@@ -8,7 +8,14 @@ data=$(realpath "$1")
 cd "$(dirname "$0")"
 mkdir -p results ../runs
 
-for study in rates ablation warm-start recipe; do
-  ${RUN:-} "${PYTHON:-../.venv/bin/python}" -m slideformer bench accuracy "$study" --root "$data" \
-    --output ../runs/accuracy --json "results/accuracy-$study.json" --plot "../docs/images/accuracy-$study.png"
-done
+study() {
+  local name=$1
+  shift
+  ${RUN:-} "${PYTHON:-../.venv/bin/python}" -m slideformer bench accuracy "$name" --root "$data" \
+    --output ../runs/accuracy --json "results/accuracy-$name.json" "$@"
+}
+
+study rates
+study ablation --plot ../docs/images/accuracy-ablation.png
+study warm-start --plot ../docs/images/accuracy-warm-start.png
+study recipe

@@ -33,7 +33,7 @@ def outcomes(arms: dict[str, list[float]], epochs: int = 10) -> list[Outcome]:
 
 
 def study(found: list[Outcome], target: str | None = None) -> Accuracy:
-    return Accuracy("ablation", "test", 20_000, found, "slide", target)
+    return Accuracy("test", 20_000, found, "slide", target)
 
 
 def test_a_row_has_mean_and_standard_error_of_its_seeds() -> None:
@@ -43,10 +43,11 @@ def test_a_row_has_mean_and_standard_error_of_its_seeds() -> None:
         assert row.error == pytest.approx(100 * stats.sem(values))
 
 
-def test_a_difference_is_paired_by_seed_with_students_interval() -> None:
+@pytest.mark.parametrize("share", [0.95, 0.9875])
+def test_a_difference_is_paired_by_seed_with_students_interval(share: float) -> None:
     slide, window = rows_of(outcomes({"slide": SLIDE, "window": WINDOW}))
-    middle, half = difference(window, slide)
-    wanted = stats.ttest_rel(np.multiply(100, WINDOW), np.multiply(100, SLIDE)).confidence_interval(0.95)
+    middle, half = difference(window, slide, share)
+    wanted = stats.ttest_rel(np.multiply(100, WINDOW), np.multiply(100, SLIDE)).confidence_interval(share)
     assert (middle - half, middle + half) == pytest.approx((wanted.low, wanted.high))
 
 
@@ -70,9 +71,18 @@ def test_a_single_seed_has_no_error_and_no_interval() -> None:
 
 def test_the_gap_to_the_target_is_closed_in_part() -> None:
     scratch, warm, host = rows_of(
-        outcomes({"scratch": [0.7, 0.8], "warm": [0.85, 0.85], "host": [0.95, 0.95]})
+        outcomes({"scratch": [0.70, 0.71], "warm": [0.80, 0.81], "host": [0.90, 0.91]})
     )
     assert closed(warm, scratch, host) == pytest.approx(0.5)
+    assert isnan(closed(warm, host, scratch))
+
+
+def test_no_gap_is_closed_where_it_is_not_sure_that_there_is_one() -> None:
+    scratch, warm, host = rows_of(outcomes({"scratch": [0.7, 0.9], "warm": [0.8, 0.9], "host": [0.9, 0.8]}))
+    assert isnan(closed(warm, scratch, host))
+    alone = outcomes({"slide": [0.1], "warm": [0.2], "host": [0.1]})
+    table = ACCURACY.report(study(alone, target="host"), FACTS).table
+    assert [row[table.headings.index("gap closed")] for row in table.rows] == ["-", "-", "-"]
 
 
 def test_the_table_compares_arms_of_one_length_alone() -> None:
@@ -104,7 +114,21 @@ def test_a_verdict_is_sure_where_the_interval_leaves_out_zero() -> None:
     arms |= {"better": [x + 0.01 + 0.001 * i for i, x in enumerate(SLIDE)]}
     arms |= {"worse": [x - 0.01 - 0.001 * i for i, x in enumerate(SLIDE)]}
     assert ACCURACY.report(study(outcomes(arms)), FACTS).table.notes == [
-        "no sure difference from slide: same",
-        "better than slide: better",
-        "worse than slide: worse",
+        "all comparisons together, no sure difference from slide: same",
+        "all comparisons together, better than slide: better",
+        "all comparisons together, worse than slide: worse",
     ]
+
+
+def test_a_difference_that_one_comparison_would_be_sure_of_is_not_sure_among_several() -> None:
+    near = [x + 0.003 + 0.0022 * (-1) ** i for i, x in enumerate(SLIDE)]
+    alone = {"slide": SLIDE, "near": near}
+    among = alone | {f"same {n}": [x + 0.0001 * (-1) ** i for i, x in enumerate(SLIDE)] for n in range(4)}
+    notes = [ACCURACY.report(study(outcomes(arms)), FACTS).table.notes[0] for arms in (alone, among)]
+    assert "better than slide: near" in notes[0]
+    assert "no sure difference from slide: near" in notes[1]
+
+
+def test_the_sentence_names_the_commits_that_trained() -> None:
+    found = [*outcomes({"slide": [0.9]}), Outcome("window", 10, 0, 1000, 0.9, "abc1234")]
+    assert "trained by commit unknown, abc1234" in ACCURACY.report(study(found), FACTS).table.conditions

@@ -11,7 +11,8 @@ import timm
 import torch
 
 import slideformer.models  # noqa: F401  (registers the models)
-from slideformer.bench.studies import MODEL, SHAPE, STUDIES, trials
+from slideformer.bench.studies import MODEL, SHAPE, STUDIES
+from slideformer.bench.studies import planned as plan
 from slideformer.bench.trials import Trial
 from slideformer.cli import bench_accuracy
 from slideformer.layers import NeighborhoodAttention, SlideAttention, WindowAttention
@@ -19,7 +20,7 @@ from slideformer.layers import NeighborhoodAttention, SlideAttention, WindowAtte
 
 def planned(name: str, images: int | None = 100) -> list[Trial]:
     study = STUDIES[name]
-    return trials(study, Path("data"), Path("runs"), images=images, epochs=study.epochs, seeds=study.seeds)
+    return plan(study, Path("data"), Path("runs"), images=images, epochs=study.epochs, seeds=study.seeds)
 
 
 def options(trial: Trial) -> dict[str, str]:
@@ -27,7 +28,7 @@ def options(trial: Trial) -> dict[str, str]:
 
 
 def test_the_command_line_knows_every_study() -> None:
-    assert tuple(STUDIES) == bench_accuracy.STUDIES
+    assert list(STUDIES) == list(bench_accuracy.STUDIES)
 
 
 def test_arms_of_the_ablation_differ_in_the_arguments_of_the_model_alone() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 from statistics import mean, stdev
 
 from slideformer.bench.machine import Facts, Machine
@@ -26,6 +26,7 @@ class Outcome:
         seed: of first weights, order and augmentation; trainings of one seed are compared in pairs.
         parameters: of the model.
         top1: share of the images of the study's split whose class is right, after the last epoch.
+        commit: of the source that trained it; None outside a checkout.
     """
 
     arm: str
@@ -33,6 +34,7 @@ class Outcome:
     seed: int
     parameters: int
     top1: float
+    commit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,15 @@ class Accuracy:
     """The figures of a study.
 
     Attributes:
-        study: its name.
-        split: of which ``top1`` is, ``test`` or ``hold-out``.
-        images: that each epoch trains on.
+        split: on which top-1 is measured, ``test`` or ``hold-out``.
+        images: of an epoch.
         outcomes: of all trainings.
         first: the arm that the others are compared with.
         target: the arm whose accuracy the others are to reach, and the gap to which they close in part; None
             where there is none.
-        steps: a training step of each arm, alternating in one process; None if not measured.
+        steps: an update of each arm, alternating in one process; None if not measured.
     """
 
-    study: str
     split: str
     images: int
     outcomes: list[Outcome]
@@ -110,28 +110,32 @@ def standard_error(values: Sequence[float]) -> float:
     return stdev(values) / sqrt(len(values)) if len(values) > 1 else nan
 
 
-def difference(row: Row, other: Row) -> tuple[float, float]:
-    """Mean of the paired differences of top-1, in points, and half of their interval (Student's t).
+def difference(row: Row, other: Row, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Mean of the paired differences of top-1, in points, and half of its interval (Student's t).
 
     Args:
         row: from which the other is subtracted, seed by seed.
         other: of which the seeds in both count.
+        confidence: the share of intervals that hold the true value.
     """
     pairs = [100 * (row.top1[seed] - other.top1[seed]) for seed in row.top1 if seed in other.top1]
-    return mean(pairs), half_interval(pairs)
+    return mean(pairs), half_interval(pairs, confidence)
 
 
-def half_interval(values: Sequence[float]) -> float:
-    """Half of the interval that holds the mean with `CONFIDENCE`; not a number of a single value."""
+def half_interval(values: Sequence[float], confidence: float) -> float:
+    """Half of the interval of a mean; not a number of a single value."""
     from scipy.stats import t
 
     if len(values) < 2:
         return nan
-    return float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * standard_error(values)
+    return float(t.ppf((1 + confidence) / 2, len(values) - 1)) * standard_error(values)
 
 
 def closed(row: Row, first: Row, target: Row) -> float:
-    """The part of the gap between two accuracies that a row closes."""
+    """The part of the gap between two accuracies that a row closes; not a number where there is no gap."""
+    gap, half = difference(target, first)
+    if gap <= 0 or gap <= half:  # a half that is not a number is not known to be larger
+        return nan
     return (row.mean - first.mean) / (target.mean - first.mean)
 
 
@@ -143,18 +147,24 @@ COLUMNS: dict[str, Cell] = {
     "parameters": lambda row, first, target, all: f"{row.parameters:,}",
     "seeds": lambda row, first, target, all: str(len(row.top1)),
     "top-1 %": lambda row, first, target, all: f"{row.mean:.2f}",
-    "standard error": lambda row, first, target, all: number(row.error),
+    "standard error": lambda row, first, target, all: points(row.error),
     "difference": lambda row, first, target, all: compared(row, first),
-    "gap closed": lambda row, first, target, all: (
-        "-" if first in (row, None) or target in (row, None) else f"{100 * closed(row, first, target):.0f} %"
-    ),
+    "gap closed": lambda row, first, target, all: part_closed(row, first, target),
     "s an epoch": lambda row, first, target, all: f"{all.epoch_seconds(row.arm):.0f}",
 }
 
 
-def number(value: float) -> str:
+def points(value: float) -> str:
     """A number of points; a dash for none."""
-    return "-" if value != value else f"{value:.2f}"
+    return "-" if isnan(value) else f"{value:.2f}"
+
+
+def part_closed(row: Row, first: Row | None, target: Row | None) -> str:
+    """The part of the gap that a row closes; a dash for none."""
+    if first is None or target is None or row in (first, target):
+        return "-"
+    part = closed(row, first, target)
+    return "-" if isnan(part) else f"{100 * part:.0f} %"
 
 
 def compared(row: Row, first: Row | None) -> str:
@@ -162,7 +172,7 @@ def compared(row: Row, first: Row | None) -> str:
     if first is None or first is row:
         return "-"
     middle, half = difference(row, first)
-    return f"{middle:+.2f}" if half != half else f"{middle:+.2f} ± {half:.2f}"
+    return f"{middle:+.2f}" if isnan(half) else f"{middle:+.2f} ± {half:.2f}"
 
 
 def accuracy_table(result: Accuracy, facts: Facts) -> Table:
@@ -171,7 +181,7 @@ def accuracy_table(result: Accuracy, facts: Facts) -> Table:
     left_out = set() if len({row.epochs for row in rows}) > 1 else {"epochs"}
     left_out |= set() if result.target else {"gap closed"}
     left_out |= set() if result.steps else {"s an epoch"}
-    left_out |= set() if any(row.error == row.error for row in rows) else {"standard error"}
+    left_out |= {"standard error"} if all(isnan(row.error) for row in rows) else set()
     columns = {name: cell for name, cell in COLUMNS.items() if name not in left_out}
     cells = []
     for row in rows:
@@ -184,29 +194,35 @@ def accuracy_table(result: Accuracy, facts: Facts) -> Table:
 def verdicts(rows: Sequence[Row], name: str) -> list[str]:
     """Sentences on which arms are better or worse than one of the same length, and where that is not sure.
 
+    The intervals of all comparisons together hold with `CONFIDENCE` (Bonferroni).
+
     Args:
         rows: of all arms and lengths.
         name: of the arm that the others are compared with.
     """
     firsts = {row.epochs: row for row in rows if row.arm == name}
+    pairs = [(row, firsts[row.epochs]) for row in rows if row.epochs in firsts and row.arm != name]
     found: dict[str, list[str]] = {}
-    for row in rows:
-        first = firsts.get(row.epochs, row)
-        middle, half = difference(row, first)
-        if first is not row and half == half:
+    for row, first in pairs:
+        middle, half = difference(row, first, 1 - (1 - CONFIDENCE) / len(pairs))
+        if not isnan(half):
             sure = "better" if middle > half else "worse" if middle < -half else ""
             words = f"{sure} than {name}" if sure else f"no sure difference from {name}"
             length = f" ({row.epochs} epochs)" if len(firsts) > 1 else ""
             found.setdefault(words, []).append(f"{row.arm}{length}")
-    return [f"{words}: {'; '.join(arms)}" for words, arms in found.items()]
+    return [f"all comparisons together, {words}: {'; '.join(arms)}" for words, arms in found.items()]
 
 
 def sentence(result: Accuracy, facts: Facts) -> str:
     """The conditions in a sentence."""
-    timed = "; time of an epoch by training steps of all arms that alternate" if result.steps else ""
+    commits = dict.fromkeys(x.commit or "unknown" for x in result.outcomes)
+    timed = (
+        "; time of an epoch by updates of all arms that alternate, reading included" if result.steps else ""
+    )
     return (
         f"{facts['subject']}, top-1 on the {result.split} split; differences to {result.first} of the same "
-        f"length, in points, seed by seed, with the {100 * CONFIDENCE:.0f} % interval of their mean{timed}; "
-        f"{facts['processor']}, one thread a training, PyTorch {facts['torch']}, commit "
-        f"{facts['commit'] or 'unknown'}, {facts['date']}; `{facts['command']}`"
+        f"length, in points, seed by seed, with the {100 * CONFIDENCE:.0f} % interval of their mean over "
+        f"seeds: training and test images are the same{timed}; {facts['processor']}, one thread a training, "
+        f"PyTorch {facts['torch']}, trained by commit {', '.join(commits)}, {facts['date']}; "
+        f"`{facts['command']}`"
     )

@@ -44,19 +44,21 @@ class Study:
     """A comparison.
 
     Attributes:
-        help: what it is, in a line.
         arms: what is compared, with the first one.
-        split: that top-1 is of, ``test`` or ``hold-out``.
-        images: to train on, by default; None for all, of which none are held out.
-        epochs: lengths, by default.
+        split: on which top-1 is measured, ``test`` or ``hold-out``.
+        shape: arguments of the model of all arms.
+        held_out: the part of the training images that is held out; None for none.
+        images: how many of the others to train on, by default; None for all.
+        epochs: lengths of the trainings, by default.
         seeds: how many, by default.
         host: the arm that others start from; None where they start from nothing.
-        timed: whether the time of a training step is measured.
+        timed: whether the time of an epoch is measured.
     """
 
-    help: str
     arms: tuple[Arm, ...]
     split: str = "test"
+    shape: Mapping[str, Any] = field(default_factory=lambda: SHAPE)
+    held_out: float | None = HELD_OUT
     images: int | None = 20_000
     epochs: tuple[int, ...] = (10,)
     seeds: int = 5
@@ -66,15 +68,10 @@ class Study:
 
 PLAIN_HOST = Arm("shifted window 7 x 7", {"slide_stages": []})
 SLIDE = Arm("slide 3 x 3, deformed")
-# With the optimiser of the recipe `fine_tune`, which a training from weights takes by itself.
-FROM_HOST = (
-    *("--weights", f"host:{HOST}", "--model.optimise.name", "adamw"),
-    *("--lr", "3.0e-4", "--model.optimise.min_lr", "1.0e-6"),
-)
+FROM_HOST = ("--weights", f"host:{HOST}")
 
 STUDIES = {
     "rates": Study(
-        "learning rates, for the recipe: one model that slides and its plain host",
         tuple(
             Arm(f"{arm.name}, rate {rate}", arm.model, ("--lr", rate))
             for arm in (SLIDE, PLAIN_HOST)
@@ -85,7 +82,6 @@ STUDIES = {
         seeds=1,
     ),
     "ablation": Study(
-        "patterns of local attention in the same model, and how the deformed shift begins",
         (
             SLIDE,
             Arm("slide 3 x 3, deformed from zero", {"shift_init": "zeros"}),
@@ -95,10 +91,10 @@ STUDIES = {
         ),
         timed=True,
     ),
+    # The shift of a model that starts from a host begins at zero; so does that of one from nothing.
     "warm-start": Study(
-        "a model that slides from nothing, from its trained plain host, and taught by it",
         (
-            Arm("from nothing"),
+            Arm("from nothing", {"shift_init": "zeros"}),
             Arm("from the host's weights", options=FROM_HOST),
             Arm("from the host's weights, taught by it", options=(*FROM_HOST, "--model.teacher", HOST)),
         ),
@@ -106,17 +102,11 @@ STUDIES = {
         seeds=3,
         host=replace(PLAIN_HOST, epochs=10),
     ),
-    "recipe": Study(
-        "the recipe fashion_mnist as it is, and shorter",
-        (Arm(MODEL),),
-        images=None,
-        epochs=(6, 20),
-        seeds=1,
-    ),
+    "recipe": Study((Arm(MODEL),), shape={}, held_out=None, images=None, epochs=(6, 20), seeds=1),
 }
 
 
-def trials(
+def planned(
     study: Study, root: Path, output: Path, *, images: int | None, epochs: Sequence[int], seeds: int
 ) -> list[Trial]:
     """The trainings of a study, those of a host first, the arms of a seed one after the other.
@@ -133,17 +123,18 @@ def trials(
     for seed in range(seeds):
         host = None
         if study.host is not None:
-            host = trial(study, study.host, root, output, images, study.host.epochs or max(epochs), seed)
+            length = study.host.epochs or max(epochs)
+            host = training(study, study.host, root, output, images, length, seed)
             found.append(host)
         found += [
-            trial(study, arm, root, output, images, length, seed, host)
-            for length in epochs
+            training(study, arm, root, output, images, length, seed, host)
+            for length in dict.fromkeys(epochs)
             for arm in study.arms
         ]
     return found
 
 
-def trial(
+def training(
     study: Study,
     arm: Arm,
     root: Path,
@@ -154,21 +145,27 @@ def trial(
     host: Trial | None = None,
 ) -> Trial:
     """The training of an arm, and its evaluation."""
-    shape = {**(SHAPE if images else {}), **arm.model}
+    model = {**study.shape, **arm.model}
     options = [word if host is None else word.replace(HOST, str(host.folder)) for word in arm.options]
-    part = [str(HELD_OUT)] if images else []
-    training = (
+    words = (
         *("--config", RECIPE, "--data.root", str(root), "--seed_everything", str(seed)),
-        *(word for x in part for word in ("--data.val_fraction", x, "--data.train_images", str(images))),
+        *option("--data.val_fraction", study.held_out),
+        *option("--data.train_images", images),
         *("--epochs", str(epochs)),
-        *(("--model.options", json.dumps(shape)) if shape else ()),
+        *option("--model.options", json.dumps(model) if model else None),
         *options,
     )
     evaluation = (
         *("--data", DATA, "--root", str(root), "--workers", "0"),
-        *(word for x in part if study.split == "hold-out" for word in ("--val-fraction", x)),
+        *option("--val-fraction", study.held_out if study.split == "hold-out" else None),
     )
     name = re.sub(r"[^a-z0-9.]+", "-", arm.name)
     folder = output / f"{name}-epochs-{epochs}-seed-{seed}"
-    waits = host if options != list(arm.options) else None
-    return Trial(arm.name, epochs, seed, training, evaluation, folder, waits)
+    return Trial(
+        arm.name, epochs, seed, words, evaluation, folder, host if arm.options != tuple(options) else None
+    )
+
+
+def option(name: str, value: object) -> tuple[str, ...]:
+    """The words of an option; none without a value."""
+    return () if value is None else (name, str(value))

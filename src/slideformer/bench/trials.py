@@ -12,12 +12,21 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from slideformer.bench.machine import commit
 from slideformer.errors import UserError
-from slideformer.files import read_text, write_text
+from slideformer.files import write_text
+from slideformer.runs.fields import read_object
+from slideformer.tasks.training.recipes import find_config, read_config
+from slideformer.tasks.training.run_folder import RunFolder
 
 # Seconds from one look at the processes to the next.
 LOOK = 0.5
+# Bytes at the end of a log that are looked at.
+TAIL = 4096
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Trial:
         arm: what is trained.
         epochs: how long.
         seed: of everything random.
-        training: words of the command line of ``slideformer train``, without the folder.
+        training: words of the command line of ``slideformer train``, without the folder; a recipe first.
         evaluation: words of that of ``slideformer evaluate``, without the folder.
         folder: of its run.
         after: the training whose run it needs; None for none.
@@ -46,14 +55,29 @@ class Trial:
         return f"{self.arm}, {self.epochs} epoch{'' if self.epochs == 1 else 's'}, seed {self.seed}"
 
     @property
-    def done(self) -> bool:
-        """Whether it is trained and evaluated."""
-        return self.figures.exists()
+    def run(self) -> RunFolder:
+        """The files of its run."""
+        return RunFolder(self.folder)
 
     @property
-    def figures(self) -> Path:
-        """The file of its evaluation."""
-        return self.folder / "evaluation.json"
+    def results(self) -> Path:
+        """The folder of its evaluation, which no other evaluation of the run writes to."""
+        return self.folder / "trial"
+
+    @property
+    def done(self) -> bool:
+        """Whether it is trained and evaluated."""
+        return (self.results / "evaluation.json").exists()
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Those of its evaluation."""
+        return dict(read_object(self.results / "evaluation.json"))
+
+    @property
+    def note(self) -> dict[str, Any]:
+        """The note of what was trained, and by what."""
+        return dict(read_object(self.folder / "trial.json"))
 
     @property
     def log(self) -> Path:
@@ -63,27 +87,37 @@ class Trial:
     @property
     def last_words(self) -> str:
         """The last line that its processes printed."""
-        lines = read_text(self.log).splitlines() if self.log.exists() else []
+        if not self.log.exists():
+            return ""
+        with open(self.log, "rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
+            lines = log.read().decode(errors="replace").splitlines()
         return lines[-1] if lines else ""
 
     @property
     def command(self) -> list[str]:
-        """The next command, of those that are not done."""
-        if (self.folder / "model.safetensors").exists():
-            return ["evaluate", str(self.folder), *self.evaluation]
-        if (self.folder / "config.yaml").exists():
+        """The next command, where it is not done."""
+        if self.run.weights.exists():
+            return ["evaluate", str(self.folder), *self.evaluation, "--output", str(self.results)]
+        if self.run.config.exists():
             return ["train", "--resume", str(self.folder)]
         return ["train", *self.training, "--output", str(self.folder)]
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The training that is asked for: its words, and what the recipe in them says."""
+        _, recipe, *_ = self.training
+        values = read_config("classify", find_config("classify", recipe))
+        return {"training": [*self.training], "evaluation": [*self.evaluation], "recipe": values}
+
     def prepare(self) -> None:
-        """Make the folder, with a note of what is trained there.
+        """Make the folder, with a note of what is trained there, and by what.
 
         Raises:
             UserError: it holds something else.
         """
-        note = self.folder / "trial.json"
-        words = [*self.training, *self.evaluation]
-        if note.exists() and json.loads(read_text(note)) == words:
+        file = self.folder / "trial.json"
+        if file.exists() and {name: self.note.get(name) for name in self.asked} == self.asked:
             return
         if self.folder.exists() and any(self.folder.iterdir()):
             raise UserError(
@@ -91,7 +125,8 @@ class Trial:
                 "another `output`"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(note, json.dumps(words))
+        made_by = {"commit": commit(), "torch": torch.__version__}
+        write_text(file, json.dumps({**self.asked, **made_by}, indent=2) + "\n")
 
     def start(self) -> subprocess.Popen[bytes]:
         """Begin the next command, on one thread."""

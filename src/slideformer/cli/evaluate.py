@@ -43,11 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=None,
         help="of a folder without val/, the part of each class to evaluate on, 1 for all; default: what the "
-        "training held out",
+        "training held out; of a source with --root, what the training held out of the training split",
     )
     classification.add_argument("--root", default=None, help="folder of a source such as torch/fashion_mnist")
     classification.add_argument(
-        "--split", default=None, help="its split; default: validation, the test split of torchvision's"
+        "--split",
+        default=None,
+        help="which split of it; default: validation, which of torchvision's sources is the test split",
     )
     detection = parser.add_argument_group("detectors")
     detection.add_argument(

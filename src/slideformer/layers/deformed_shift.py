@@ -14,6 +14,8 @@ from slideformer.ops.functional import Size
 
 # As many as of 3 x 3 x 3: there are T * T weights a channel. A window of two axes may have more.
 MOST_TAPS = 27
+# How a learned shift begins: as the authors' does, or as no shift.
+SHIFT_INITS = ("uniform", "zeros")
 
 
 class MergedShift(nn.Module):
@@ -50,17 +52,17 @@ class DeformedShift(nn.Module):
     Args:
         channels: channels D of a head; all heads, keys and values share the shift.
         kernel_size: odd side K of the window of two axes, or a tuple with an entry for each axis; T taps.
-        init: how it begins: ``"uniform"``, as PyTorch does a convolution with a fan-in of T, as the authors
-            do; or ``"zeros"``, so that the sum begins as the fixed shift.
+        shift_init: how it begins: ``"uniform"``, as PyTorch begins a convolution with a fan-in of T, and as
+            the authors do; or ``"zeros"``, so that the sum begins as the fixed shift.
 
     Raises:
-        ValueError: ``kernel_size`` is even, or has more than 27 taps along one or three axes; or ``init`` is
-            neither.
+        ValueError: ``kernel_size`` is even, or has more than 27 taps along one or three axes; or
+            ``shift_init`` is neither.
     """
 
-    def __init__(self, channels: int, kernel_size: Size, init: str = "uniform") -> None:
+    def __init__(self, channels: int, kernel_size: Size, shift_init: str = "uniform") -> None:
         super().__init__()
-        check_choice("shift_init", init, ("uniform", "zeros"))
+        check_choice("shift_init", shift_init, SHIFT_INITS)
         sides = checks.window(kernel_size).kernel_size
         taps = math.prod(sides)
         if taps > MOST_TAPS and len(sides) != 2:
@@ -73,12 +75,12 @@ class DeformedShift(nn.Module):
         # Output tap t of the fixed shift is input tap t.
         self.register_buffer("fixed_weight", torch.empty(taps, taps), persistent=False)
         self.fixed_weight: Tensor
-        self.init = init
+        self.shift_init = shift_init
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Initialise the learned part."""
-        bound = self.bias.shape[1] ** -0.5 if self.init == "uniform" else 0.0
+        bound = self.bias.shape[1] ** -0.5 if self.shift_init == "uniform" else 0.0
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
         self.init_non_persistent_buffers()

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slideformer.layers.deformed_shift import DeformedShift, MergedShift
+from slideformer.layers.deformed_shift import SHIFT_INITS, DeformedShift, MergedShift
 from slideformer.layers.linear import Linear
-from slideformer.layers.map_checks import check_heads, check_window_map
+from slideformer.layers.map_checks import check_choice, check_heads, check_window_map
 from slideformer.ops import checks, slide_attention, slide_attention_values, slide_attention_weights
 from slideformer.ops.functional import Borders, Size
 
@@ -56,8 +56,9 @@ class SlideAttention(nn.Module):
 
     Raises:
         ValueError: ``dim`` is not a multiple of ``num_heads``, ``kernel_size`` is even, tuples are of
-            different lengths, or ``deform`` with ``"mask"`` or ``"clamp"``, or with more than 27 taps along
-            one or three axes; on a call, ``x`` is not a map of C channels and of the window's axes.
+            different lengths, ``shift_init`` is unknown, or ``deform`` with ``"mask"`` or ``"clamp"``, or
+            with more than 27 taps along one or three axes; on a call, ``x`` is not a map of C channels and of
+            the window's axes.
 
     Example:
         >>> layer = SlideAttention(dim=96, num_heads=3, kernel_size=3)
@@ -85,6 +86,7 @@ class SlideAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_heads(dim, num_heads)
+        check_choice("shift_init", shift_init, SHIFT_INITS)
         window = checks.window(kernel_size, dilation, border)
         if deform and not window.fills:
             raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from timm.layers import get_norm_layer
 from torch import nn
 
+from slideformer.layers.deformed_shift import SHIFT_INITS
 from slideformer.layers.map_checks import check_choice
 from slideformer.layers.neighborhood import NeighborhoodAttention
 from slideformer.layers.slide_attention import SlideAttention
@@ -118,6 +119,7 @@ class Plan:
         self.options: SharedArguments = {**DEFAULTS, **shared}
         self.slide_stages = self.options["slide_stages"]
         check_choice("local_attention", self.options["local_attention"], ("slide", "neighborhood"))
+        check_choice("shift_init", self.options["shift_init"], SHIFT_INITS)
         check_stages(depths, {"num_heads": num_heads, **per_stage}, self.slide_stages, last_stays=last_stays)
         self.stages = range(len(depths))
         self.dims = [dims * 2**stage for stage in self.stages] if isinstance(dims, int) else dims

@@ -119,6 +119,7 @@ def evaluate(
         on_bad_image: ``skip`` leaves an unreadable image out and lists it; ``stop`` raises.
         val_fraction: of a folder without ``val/``, the part of each class that is held out, 1 for all;
             default: what the training of the classifier held out, so that no image it learned from counts.
+            Of a source of timm, the part of its training split that the training held out: the same number.
         root: of a classifier, the folder of a source of timm, such as ``torch/fashion_mnist``.
         split: of a classifier, the name of the split of a source of timm; default: ``validation``, which is
             the test split of torchvision's.

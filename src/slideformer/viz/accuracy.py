@@ -19,7 +19,7 @@ def accuracy_figure(figures: Mapping[str, Any], out: str | Path) -> Path:
     """Draw the mean accuracy of each arm, with its standard error, as PNG.
 
     Args:
-        figures: what ``slideformer bench accuracy --json`` writes.
+        figures: what ``slideformer bench accuracy --json`` writes, of several lengths or with steps.
         out: the file.
     """
     return save(drawn(figures), out)
@@ -39,7 +39,9 @@ def drawn(figures: Mapping[str, Any]) -> Figure:
             continue
         places = [length if by_length else seconds(figures, arm) for length, _, _ in points]
         middles, errors = ([point[i] for point in points] for i in (1, 2))
-        axes.errorbar(places, middles, errors, linewidth=1.5, label=drawable(arm), **style)
+        axes.errorbar(
+            places, middles, errors if any(errors) else None, linewidth=1.5, label=drawable(arm), **style
+        )
     images = f"{figures['images']:,} images an epoch"
     axes.set_title(f"Fashion-MNIST, {images}: mean and standard error", fontsize=10, color=INK, loc="left")
     axes.set_xlabel("epochs" if by_length else "seconds an epoch, one thread", fontsize=9, color=SOFT)

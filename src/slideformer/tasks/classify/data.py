@@ -21,7 +21,14 @@ from slideformer.runs.preprocessing import (
 )
 from slideformer.tasks.classify.parts import first_images
 from slideformer.tasks.classify.samples import images_of, stack
-from slideformer.tasks.classify.sources import FOLDER, Request, find_kind, open_source
+from slideformer.tasks.classify.sources import (
+    DEFAULT_SPLIT,
+    FOLDER,
+    Request,
+    find_kind,
+    open_source,
+    open_timm,
+)
 from slideformer.tasks.classify.teacher import read_teacher
 from slideformer.tasks.images import OnBadImage
 from slideformer.tasks.training.batches import Images
@@ -118,7 +125,7 @@ class ClassificationData(ImageData):
         on_bad_image: OnBadImage = "skip",
         root: str | None = None,
         train_split: str = "train",
-        val_split: str = "validation",
+        val_split: str = DEFAULT_SPLIT,
         num_classes: int | None = None,
         most_pixels: int = MOST_PIXELS,
         download: bool = False,
@@ -154,7 +161,8 @@ class ClassificationData(ImageData):
             val_fraction=val_fraction,
             teacher=None if teacher is None else read_teacher(teacher).facts,
         )
-        self.val_fraction, self.train_count, self.root = val_fraction, train_images, root
+        self.val_fraction, self.train_count = val_fraction, train_images
+        self.root, self.val_split = root, val_split
         self.opened = open_source(request)
         if request.teacher is not None:
             check_same_classes(self.label_names, request.teacher.class_names)
@@ -163,8 +171,10 @@ class ClassificationData(ImageData):
     def prepare_data(self) -> None:
         """Check the source before the training, on one device."""
         self.opened.check()
+        if self.train_count is not None:
+            self.train_images()  # raises where there are fewer
         if not self.labelled:
-            train, val = (len(cast("Sized", self.opened.open(split))) for split in ("train", "val"))
+            train, val = (len(cast("Sized", images())) for images in (self.train_images, self.val_images))
             self.say(
                 f"images without labels: {train} to train on, {val} held out to measure the agreement with "
                 "the teacher"
@@ -192,8 +202,14 @@ class ClassificationData(ImageData):
 
     @property
     def evaluate_words(self) -> list[str]:
-        """The words of ``slideformer evaluate`` that name the source."""
-        return [*super().evaluate_words, *([] if self.root is None else ["--root", self.root])]
+        """The words of ``slideformer evaluate`` that name the source; of one of timm also its hold-out."""
+        words = super().evaluate_words
+        if find_kind(self.source).open is not open_timm:
+            return words
+        words += [] if self.root is None else ["--root", self.root]
+        words += [] if self.val_fraction is None else ["--val-fraction", str(self.val_fraction)]
+        own = self.val_fraction is None and self.val_split != DEFAULT_SPLIT
+        return [*words, *(["--split", self.val_split] if own else [])]
 
     @property
     def folder_fraction(self) -> float | None:

@@ -13,6 +13,9 @@ from slideformer.runs import Facts
 from slideformer.tasks.classify import digits, folders, timm_sources, unlabelled
 from slideformer.tasks.training.batches import Reader, Stream
 
+# The hold-out split of a source of timm: of torchvision's, the test split.
+DEFAULT_SPLIT = "validation"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -37,7 +40,7 @@ class Request:
     training: bool = True
     root: str | None = None
     train_split: str = "train"
-    val_split: str = "validation"
+    val_split: str = DEFAULT_SPLIT
     num_classes: int | None = None
     batch_size: int = 1
     num_workers: int = 0
@@ -138,11 +141,19 @@ def open_timm(request: Request) -> Source:
         batch_size=request.batch_size,
         num_workers=request.num_workers,
         download=request.download,
+        training=request.training,
     )
     numbers = tuple(str(number) for number in range(count))
     part = request.val_fraction
-    read = source.read if part is None else partial(source.read_part, part)
-    return Source(names or numbers, read, named=bool(names), check=source.check)
+    if part is None:
+        return Source(names or numbers, source.read, named=bool(names), check=source.check)
+    read = partial(source.read_part, part)
+    return Source(names or numbers, read, named=bool(names), check=lambda: check_part(read))
+
+
+def check_part(read: Callable[[str], object]) -> None:
+    """Check that a part can be held out."""
+    read("val")
 
 
 def check_own_classes(request: Request) -> None:
@@ -237,7 +248,8 @@ def open_hold_out(
 
     Args:
         name: the text that names it.
-        val_fraction: of each class of a folder that was held out; None where ``val/`` was.
+        val_fraction: of each class of a folder, or of timm's training split, that was held out; None where
+            ``val/`` was, or its own split.
         root: folder of a source of timm.
         split: name of its hold-out split; None for ``validation``, which is the test split of torchvision's.
         num_classes: of a source of timm.
@@ -250,11 +262,16 @@ def open_hold_out(
         training=False,
         val_fraction=val_fraction,
         root=root,
-        val_split="validation" if split is None else split,
+        val_split=DEFAULT_SPLIT if split is None else split,
     )
     kind = find_kind(name)
     if kind.open is open_timm:
         request = replace(request, num_classes=num_classes)
+        if split is not None and val_fraction is not None:
+            raise UserError(
+                f"`split` and `val_fraction` are two hold-outs of {name}, a split and a part of its training "
+                "split; give one"
+            )
     elif root is not None or split is not None:
         raise UserError(f"`root` and `split` go with a source of timm, got {name}; leave them out")
     if kind.evaluable:

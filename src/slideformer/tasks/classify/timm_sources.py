@@ -23,7 +23,7 @@ from slideformer.tasks.training.batches import Stream
 NUMBERED, STREAMED = ("torch/", "hfds/"), ("wds/", "hfids/", "tfds/")
 # Those of torchvision's whose class names are known without their files.
 NAMED = {"torch/mnist": MNIST, "torch/kmnist": KMNIST, "torch/fashion_mnist": FashionMNIST}
-# A way to a source where there is no network.
+# Another way to a source, where torchvision's server cannot be reached.
 OFFLINE = {
     "torch/fashion_mnist": "Debian has the same files: apt-get download dataset-fashion-mnist, dpkg -x "
     "dataset-fashion-mnist_*.deb ., and unpack usr/share/datasets/fashion-mnist/*.gz with gunzip into "
@@ -43,6 +43,7 @@ class TimmSource:
         batch_size: images a batch.
         num_workers: processes that read.
         download: whether timm may fetch it.
+        training: whether it is trained on; if not, there is a model with its classes.
     """
 
     name: str
@@ -52,6 +53,7 @@ class TimmSource:
     batch_size: int
     num_workers: int
     download: bool
+    training: bool = True
 
     def open(self, split: str) -> Any:
         """Timm's data set of ``train`` or ``val``, its images as they are stored."""
@@ -71,7 +73,8 @@ class TimmSource:
         # Half a dozen libraries raise their own exceptions for what does not exist.
         except Exception as error:
             words = " ".join(str(error).split())
-            ways = [] if self.download else ["set `download` to true to fetch it, where timm can"]
+            fetched = self.download or not self.training
+            ways = [] if fetched else ["set `download` to true to fetch it, where timm can"]
             if self.name.lower() in OFFLINE:
                 ways.append(OFFLINE[self.name.lower()].format(root=self.root))
             raise UserError(
@@ -112,9 +115,11 @@ class TimmSource:
                 f"images of {self.name} must have a class number each, got {target!r}; use another source"
             ) from error
         if not 0 <= label < self.num_classes:
+            todo = "give data of the model's classes"
+            if self.training:
+                todo = f"set `num_classes` to the right number, {label + 1} or more"
             raise UserError(
-                f"labels of {self.name} must be from 0 to {self.num_classes - 1}, got {label}; "
-                f"set `num_classes` to the right number, {label + 1} or more"
+                f"labels of {self.name} must be from 0 to {self.num_classes - 1}, got {label}; {todo}"
             )
         return label
 

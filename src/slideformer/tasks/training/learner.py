@@ -187,8 +187,8 @@ class Learner(L.LightningModule):
                 f"{updates} updates"
             )
         batch = self.images_per_update()
-        # A quarter of the time on a CPU. In mixed precision, Lightning does not clip a fused one's gradients.
         cpu = self.device.type == "cpu"
+        # A quarter of the time on a CPU. In mixed precision, Lightning does not clip a fused one's gradients.
         fused = cpu and "mixed" not in str(self.trainer.precision)
         optimiser = build_optimiser(self.model, optimise, batch, cpu=cpu, fused=fused)
         schedule = build_schedule(optimiser, optimise, batch, epochs, int(updates))
