@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from slideformer.bench.studies import planned as plan
 from slideformer.bench.trials import Trial
 from slideformer.cli import bench_accuracy
 from slideformer.layers import NeighborhoodAttention, SlideAttention, WindowAttention
+from slideformer.tasks.table import CLASSIFY
+from slideformer.tasks.training.command_line import TrainCLI, expand, parse
+from slideformer.tasks.training.fit import quiet
 
 
 def planned(name: str, images: int | None = 100) -> list[Trial]:
@@ -95,3 +99,21 @@ def test_the_recipe_is_trained_as_it_is() -> None:
         given = json.dumps(trial.training)
         assert "--model.options" not in given
         assert "val_fraction" not in given
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_command_line_takes_the_words_of_every_training(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainCLI, "instantiate_classes", lambda self: None)
+    study = STUDIES[name]
+    for trial in plan(study, tmp_path, tmp_path, images=study.images, epochs=(3,), seeds=1):
+        with quiet(), ExitStack() as stack:
+            cli = parse(CLASSIFY, expand(CLASSIFY, [*trial.training, "--output", str(trial.folder)]), stack)
+        config = cli.config
+        assert config.trainer.max_epochs == trial.epochs
+        assert config.model.optimise.name == "nmuon"
+        assert (config.data.train_images, config.data.val_fraction) == (study.images, study.held_out)
+        starts = trial.after is not None
+        assert config.model.weights == (f"host:{trial.after.folder}" if trial.after else None)
+        assert (config.model.teacher is not None) == (starts and "taught" in trial.arm)

@@ -122,15 +122,15 @@ def card_of(arguments: argparse.Namespace, values: dict[str, Any]) -> list[Path]
     """
     from slideformer.tasks.model_card import CARD, Evaluated, known_figures, shareable, write_card
 
-    data = shareable(arguments.data)
-    words = ["slideformer", "evaluate", shareable(str(arguments.run)), "--data", data]
+    source = shareable(arguments.data)
+    words = ["slideformer", "evaluate", shareable(str(arguments.run)), "--data", source]
     for name in CONDITIONS:
         value = getattr(arguments, name)
         words += [] if value is None else [f"--{name.replace('_', '-')}", shareable(str(value))]
     evaluated = Evaluated(
         figures=known_figures(values),
         images=values["pictures" if "pictures" in values else "images"],
-        data=data,
+        data=", ".join([source, *part_of(arguments)]),
         command=shlex.join(words),
     )
     try:
@@ -139,3 +139,9 @@ def card_of(arguments: argparse.Namespace, values: dict[str, Any]) -> list[Path]
         print_line(f"{CARD} is not written, all else is: {error}", to_stderr=arguments.json)
         return []
     return [] if card is None else [card]
+
+
+def part_of(arguments: argparse.Namespace) -> list[str]:
+    """Which part of the data was evaluated, in words, where that was asked for."""
+    split = [] if arguments.split is None else [f"split {arguments.split}"]
+    return [*split, *([] if arguments.val_fraction is None else ["held-out part"])]

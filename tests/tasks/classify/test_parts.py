@@ -14,7 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from slideformer.errors import UserError
 from slideformer.tasks.classify.data import ClassificationData
 from slideformer.tasks.classify.parts import first_images, held_out
-from slideformer.tasks.classify.sources import Request, open_source
+from slideformer.tasks.classify.sources import Request, open_hold_out, open_source
 from slideformer.tasks.training.batches import Stream
 from tests.fashion import write_fashion
 
@@ -121,3 +121,47 @@ def test_missing_files_say_both_ways_to_get_them(tmp_path: Path) -> None:
         data.prepare_data()
     assert f"{tmp_path}/none/FashionMNIST/raw" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_hold_out_holds_no_image_that_is_trained_on(tmp_path: Path) -> None:
+    write_fashion(tmp_path, train=40, test=8)
+    options: dict[str, Any] = {"root": str(tmp_path), "val_fraction": 0.25}
+    data = ClassificationData(NAME, model="slide_swin_nano", num_workers=0, train_images=20, **options)
+    trained: Any = data.train_images()
+    held: Any = open_hold_out(NAME, num_classes=10, **options).open("val")
+    names = [{part.name(i) for i in range(len(part))} for part in (trained.reader, held)]
+    assert [len(found) for found in names] == [20, 10]
+    assert not names[0] & names[1]
+
+
+def test_a_hold_out_of_two_kinds_is_refused(tmp_path: Path) -> None:
+    write_fashion(tmp_path, train=40, test=8)
+    with pytest.raises(
+        UserError, match="`split` and `val_fraction` are two hold-outs of torch/fashion_mnist"
+    ):
+        open_hold_out(NAME, 0.25, root=str(tmp_path), split="test", num_classes=10)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, ""),
+        ({"val_fraction": 0.25}, "--val-fraction 0.25"),
+        ({"val_split": "test"}, "--split test"),
+    ],
+)
+def test_the_words_of_an_evaluation_name_the_hold_out(
+    options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    data = ClassificationData(NAME, model="slide_swin_nano", root=str(tmp_path), **options)
+    assert data.evaluate_words == ["--data", NAME, "--root", str(tmp_path), *words.split()]
+    digits = ClassificationData("digits", model="slide_swin_nano", root=str(tmp_path))
+    assert digits.evaluate_words == ["--data", "digits"]
+
+
+def test_an_evaluation_of_missing_files_has_no_download_to_set(tmp_path: Path) -> None:
+    source = open_hold_out(NAME, root=str(tmp_path), num_classes=10)
+    with pytest.raises(UserError, match="timm cannot open") as caught:
+        source.open("val")
+    assert "`download`" not in str(caught.value)
+    assert "Debian has the same files" in str(caught.value)

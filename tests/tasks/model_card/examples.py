@@ -25,6 +25,7 @@ RECORD = Record(
     epoch=3,
     epochs=4,
     chosen_by="top-1 on the hold-out",
+    candidates=3,
     average=False,
     data="photos",
     dataset="",

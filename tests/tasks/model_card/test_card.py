@@ -86,6 +86,13 @@ def test_weights_of_the_last_epoch_have_no_figures() -> None:
     )
 
 
+def test_the_only_epoch_that_was_evaluated_is_not_called_chosen() -> None:
+    text = body(example_run("classify"), example_record("classify", candidates=1), None)
+    assert "the only one that was evaluated on the hold-out, 9 images." in text
+    assert "chosen" not in text
+    assert "chosen by the top-1" in body(example_run("classify"), example_record("classify"), None)
+
+
 def test_only_a_classifier_is_loaded_by_timm() -> None:
     texts = {task: body(example_run(task), example_record(task), None) for task in TASKS}
     assert [task for task, text in texts.items() if "timm.create_model" in text] == ["classify"]

@@ -130,6 +130,9 @@ def training_figures(record: Record) -> list[str]:
     epoch = f"The {average} of epoch {record.epoch} of {record.epochs}"
     if not record.chosen_by:
         return [f"{epoch}, the last one: no epoch was evaluated on the hold-out."]
+    if record.candidates == 1:
+        only = f"{epoch}, the only one that was evaluated on the hold-out, {counted(record.val_images)}."
+        return [only, figure_table(record.figures)]
     chosen = f"{epoch}, chosen by the {escape(record.chosen_by)}, {counted(record.val_images)}."
     caution = "On images that had no part in that choice the figures may be a little lower."
     return [f"{chosen} {caution}", figure_table(record.figures)]

@@ -31,6 +31,7 @@ class Record:
         epoch: whose weights were saved, from 1.
         epochs: of the whole training.
         chosen_by: the figure by which that epoch was chosen, in words; empty where it is the last one.
+        candidates: epochs that were evaluated, among which it was chosen.
         average: whether the weights are their moving average.
         figures: on the hold-out, with the saved weights, by the names of `FIGURES`; empty if unknown.
         data: name of the data.
@@ -51,6 +52,7 @@ class Record:
     epoch: int
     epochs: int
     chosen_by: str
+    candidates: int
     average: bool
     data: str
     dataset: str
@@ -77,7 +79,7 @@ FIELDS = {
         ("chosen_by", "data", "dataset", "weights", "base_model", "teacher", "device", "command"), TEXT
     ),
     **dict.fromkeys(("recipe", "versions"), WORDS),
-    **dict.fromkeys(("epoch", "epochs", "parameters"), COUNT),
+    **dict.fromkeys(("epoch", "epochs", "candidates", "parameters"), COUNT),
     **dict.fromkeys(("train_images", "val_images"), optional(COUNT)),
     "average": Field("true or false", lambda x: isinstance(x, bool)),
     "images_per_second": optional(number(0, 1e12)),

@@ -66,6 +66,7 @@ def record_of(
         epoch=epoch,
         epochs=config["trainer"]["max_epochs"],
         chosen_by="" if score is None else learner.score_words,
+        candidates=sum(finite(row.get(learner.score)) is not None for row in rows),
         average=learner.ema is not None,
         figures={} if score is None else figures_at(rows, learner.score, score),
         data=shareable(source),
