@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images",
         dest="train_images",
+        metavar="N",
         type=whole(1, 60_000),
         default=None,
         help="images to train on; default: the study's",
