@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from slideformer.bench import conditions, restore
+from slideformer.bench.accuracy import Accuracy, Outcome
 from slideformer.bench.candidate import Setting
 from slideformer.bench.comparison import Comparison, Maps, Row
 from slideformer.bench.deployed import VIEWS, Deployed, Deployment
@@ -17,6 +18,7 @@ from slideformer.bench.load import Load
 from slideformer.bench.machine import Machine
 from slideformer.bench.measurement import Group, Groups, Measurement
 from slideformer.bench.report import (
+    ACCURACY,
     COMPARISON,
     DEPLOYMENT,
     DETECTOR,
@@ -34,12 +36,14 @@ TIMING = Measurement("a", 2.0, (1.5, 2.5), None, 1.0, 8.0, 4, 1e-6, 80.0)
 GROUPS = Groups([Group(8, [TIMING, TIMING], MACHINE, ["b left out"])])
 ROW = Row("slide", "a paper", 10, 20, 1.0, (0.5, 1.5), 4.0, 9, 1, "its own", ("PyTorch", "ONNX"), 5)
 DEPLOYED = Deployed("ONNX", "a", "a", "matmul", "float32", 2, None, 82.3, TIMING)
+TRAINED, TIMED = Outcome("a", 1, 0, 10, 0.5, "abc"), Group(8, [TIMING], MACHINE, [])
 REPORTS = [
     SIZES.report(GROUPS, FACTS),
     HOSTS.report(GROUPS, FACTS),
     DETECTOR.report(GROUPS, FACTS),
     COMPARISON.report(Comparison(Maps(1, 8, 8, 2, (3, 4)), [ROW], MACHINE, []), FACTS),
     *(DEPLOYMENT.report(Deployment(view, [DEPLOYED], MACHINE, ["b left out"]), FACTS) for view in VIEWS),
+    ACCURACY.report(Accuracy("test", 8, [TRAINED, replace(TRAINED, seed=1)], "a", None, TIMED), FACTS),
     FAMILIES.report(Families({"slide_swin": {"onnx": "1e-7"}}), FACTS),
 ]
 

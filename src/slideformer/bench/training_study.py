@@ -63,7 +63,7 @@ def measure_study(
         nonlocal left
         left -= 1
         top1 = 100 * outcome(trial).top1
-        print_line(f"{trial}: {top1:.2f} % on the {study.split} split; {left} trainings left")
+        print_line(f"{trial}: {top1:.2f} % on the {study.split} split; {left} left")
 
     run_trials(todo, processes or len(usable_cores()), ended, setting.progress)
     return Accuracy(

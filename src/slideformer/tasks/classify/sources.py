@@ -125,6 +125,8 @@ def open_unlabelled(root: Path, fraction: float, teacher: Facts) -> Source:
 
 def open_timm(request: Request) -> Source:
     """A source that timm reads; a part of its training split is its hold-out where that is asked for."""
+    if request.name.lower().startswith(timm_sources.STREAMED):
+        check_own_parts(request)
     names = timm_sources.class_names_of(request.name)
     count = request.num_classes or len(names)
     names = names if len(names) == count else ()
