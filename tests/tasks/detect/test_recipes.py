@@ -49,6 +49,8 @@ def test_coco_is_trained_as_in_the_paper(name: str) -> None:
     assert (optimise["lr"], optimise["weight_decay"]) == ((1e-4, 0.05) if swin else (2e-4, 1e-4))
     assert optimise["milestones"] == ([27, 33] if swin else [8, 11])
     assert content["trainer"]["max_epochs"] == (36 if swin else 12)
+    # Of these heads the cascade's alone have batch normalisation.
+    assert content["trainer"].get("sync_batchnorm", False) == ("cascade" in name)
     sides = content["data"]["augment"]["sides"]
     assert (sides[0], sides[-1], content["data"]["augment"]["longest_side"]) == (
         480 if swin else 800,

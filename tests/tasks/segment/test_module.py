@@ -17,7 +17,7 @@ from slideformer.runs import open_run
 from slideformer.tasks.evaluate import evaluate
 from slideformer.tasks.segment.data import SegmentationData
 from slideformer.tasks.segment.evaluate import SegmentationEvaluation
-from slideformer.tasks.segment.module import SegmenterLearner, cross_entropy
+from slideformer.tasks.segment.module import SegmenterLearner, count_labelled, cross_entropy
 from slideformer.tasks.table import SEGMENT
 from slideformer.tasks.training.batches import Batch
 from slideformer.tasks.training.fit import fit
@@ -43,8 +43,9 @@ def test_the_loss_is_that_of_labelled_pixels() -> None:
     logits, masks = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
     masks[0, :2] = 255
     wanted = F.cross_entropy(logits.permute(0, 2, 3, 1)[masks != 255], masks[masks != 255])
-    torch.testing.assert_close(cross_entropy(logits, masks), wanted)
-    assert cross_entropy(logits, torch.full_like(masks, 255)) == 0
+    torch.testing.assert_close(cross_entropy(logits, masks, count_labelled(masks)), wanted)
+    nothing = torch.full_like(masks, 255)
+    assert cross_entropy(logits, nothing, count_labelled(nothing)) == 0
 
 
 @pytest.mark.parametrize("weight", [0.4, 0.0])

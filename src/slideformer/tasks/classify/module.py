@@ -122,8 +122,8 @@ class Classifier(Learner):
             odd = len(images) % 2  # images are mixed in pairs: the odd one's partner is the first
             images, targets = self.mixer(*(torch.cat([x, x[:odd]]) for x in (images, targets)))
         self.show(batch._replace(images=images, targets=targets))
-        loss = self.finite(self.loss_of(images, targets))
-        self.log("train/loss", loss, prog_bar=True)
+        loss = self.loss_of(images, targets)
+        self.log_losses({"loss": loss}, len(images))
         return loss
 
     def loss_of(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -138,14 +138,14 @@ class Classifier(Learner):
         """Loss and accuracy of one batch of the hold-out; without labels, by the teacher's classes."""
         batch = self.usable(batch)
         size = len(batch.images)
-        if not size:
-            return
-        logits, targets = self(batch.images), batch.targets
-        if self.teacher is not None and not self.labelled:
-            targets = self.teacher(batch.images).logits.argmax(1)
-        self.top1(logits, targets)
-        self.top5(logits, targets)
-        self.val_loss(nn.functional.cross_entropy(logits, targets, reduction="none"))
+        if size:
+            logits, targets = self(batch.images), batch.targets
+            if self.teacher is not None and not self.labelled:
+                targets = self.teacher(batch.images).logits.argmax(1)
+            self.top1(logits, targets)
+            self.top5(logits, targets)
+            self.val_loss(nn.functional.cross_entropy(logits, targets, reduction="none"))
+        # On every device, or those that have logged would wait for one without a readable image.
         self.log("val/loss", self.val_loss, batch_size=size)
         self.log(self.score, self.top1, prog_bar=True, batch_size=size)
         self.log("val/top5" if self.labelled else "val/agreement5", self.top5, batch_size=size)

@@ -97,10 +97,8 @@ class DetectorLearner(Learner):
         batch = self.usable(batch)
         self.show(batch)
         losses: dict[str, Tensor] = self.model(batch.images, batch.targets)
-        loss = self.finite(cast("Tensor", sum(losses.values())))
-        size = len(batch.images)
-        self.log("train/loss", loss, prog_bar=True, batch_size=size)
-        self.log_dict({f"train/{name}": x.detach() for name, x in losses.items()}, batch_size=size)
+        loss = cast("Tensor", sum(losses.values()))
+        self.log_losses({"loss": loss, **losses}, len(batch.images))
         return loss
 
     def on_validation_start(self) -> None:
@@ -121,7 +119,9 @@ class DetectorLearner(Learner):
         for kind, scores in self.evaluator.compute().items():
             for name in LOGGED:
                 figure = scores.figures[name]
-                self.log(f"val/{kind}_{name}", 0.0 if figure is None else figure, prog_bar=name == "AP")
+                # Every device has the same, of all images.
+                logged = 0.0 if figure is None else figure
+                self.log(f"val/{kind}_{name}", logged, prog_bar=name == "AP", sync_dist=True)
         self.evaluator = None
 
     def usable(self, batch: Batch) -> Batch:

@@ -20,6 +20,7 @@ from slideformer.tasks.segment.data import SegmentationData
 from slideformer.tasks.segment.evaluate import SegmentationEvaluation
 from slideformer.tasks.segment.labels import IGNORED
 from slideformer.tasks.training.batches import Batch
+from slideformer.tasks.training.devices import device_mean
 from slideformer.tasks.training.learner import Learner
 from slideformer.tasks.training.optimise import Optimise
 
@@ -96,27 +97,33 @@ class SegmenterLearner(Learner):
         return cast("Tensor", self.evaluated(images))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Loss of one batch."""
+        """Loss of one batch.
+
+        The gradients of all devices are averaged. For every labelled pixel to count alike, whichever device
+        has it, each divides by the mean of the devices' numbers of labelled pixels and not by its own.
+        """
         batch = self.usable(batch)
         self.show(batch)
+        labelled = device_mean(count_labelled(batch.targets))
         logits, auxiliary = cast("Segmenter", self.model).forward_train(batch.images)
-        loss = cross_entropy(logits, batch.targets)
+        loss = cross_entropy(logits, batch.targets, labelled)
         if auxiliary is not None:
-            loss = loss + self.auxiliary_weight * cross_entropy(auxiliary, batch.targets)
-        self.log("train/loss", self.finite(loss), prog_bar=True)
+            loss = loss + self.auxiliary_weight * cross_entropy(auxiliary, batch.targets, labelled)
+        self.log_losses({"loss": loss}, len(batch.images))
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Loss and confusion of one batch of the hold-out."""
         images, masks, *_ = self.usable(batch)
-        if not len(images):
-            return
-        logits = self(images)
-        if logits.shape[-2:] != masks.shape[-2:]:
-            logits = F.interpolate(logits, masks.shape[-2:], mode="bilinear", align_corners=False)
-        self.confusion.update(logits.argmax(1), masks)
-        # As many times as there are images: torchmetrics ignores weights where it keeps NaN.
-        self.val_loss(cross_entropy(logits, masks).expand(len(images)))
+        if len(images):
+            logits = self(images)
+            if logits.shape[-2:] != masks.shape[-2:]:
+                logits = F.interpolate(logits, masks.shape[-2:], mode="bilinear", align_corners=False)
+            self.confusion.update(logits.argmax(1), masks)
+            # As many times as there are images: torchmetrics ignores weights where it keeps NaN.
+            loss = cross_entropy(logits, masks, count_labelled(masks))
+            self.val_loss(loss.expand(len(images)))
+        # On every device, or those that have logged would wait for one without a readable image.
         self.log("val/loss", self.val_loss, batch_size=len(images))
 
     def on_validation_epoch_end(self) -> None:
@@ -148,7 +155,18 @@ class SegmenterLearner(Learner):
         )
 
 
-def cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
-    """Cross entropy, mean over labelled pixels; 0 where there is none."""
+def count_labelled(masks: Tensor) -> Tensor:
+    """Number of pixels with a label, as a floating-point tensor."""
+    return (masks != IGNORED).sum().float()
+
+
+def cross_entropy(logits: Tensor, masks: Tensor, labelled: Tensor) -> Tensor:
+    """Cross entropy, summed over labelled pixels and divided by a number of them; 0 where there is none.
+
+    Args:
+        logits: ``(B, classes, height, width)``.
+        masks: class numbers ``(B, height, width)``.
+        labelled: the number, not negative.
+    """
     total = F.cross_entropy(logits.float(), masks, ignore_index=IGNORED, reduction="sum")
-    return total / torch.clamp((masks != IGNORED).sum(), min=1)
+    return total / torch.where(labelled > 0, labelled, 1)

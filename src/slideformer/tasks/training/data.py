@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -118,13 +118,23 @@ class ImageData(L.LightningDataModule, ABC):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The hold-out, in order."""
+        """The hold-out, in order.
+
+        Raises:
+            UserError: there are fewer images than devices.
+        """
+        images, (devices, rank) = self.val_images(), self.place()
+        if not isinstance(images, IterableDataset) and len(cast("Sized", images)) < devices:
+            raise UserError(
+                f"the hold-out must have an image for each of the {devices} devices, got "
+                f"{len(cast('Sized', images))}; hold more images out, or choose fewer `devices`"
+            )
         return ordered_loader(
-            self.val_images(),
+            images,
             self.stack,
             batch_size=self.val_batch_size,
             num_workers=self.num_workers,
-            share=self.place(),
+            share=(devices, rank),
         )
 
     @property

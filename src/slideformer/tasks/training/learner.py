@@ -17,7 +17,7 @@ from slideformer.console import print_line
 from slideformer.errors import UserError, check_range
 from slideformer.runs import Run
 from slideformer.tasks.training.batches import Batch
-from slideformer.tasks.training.devices import all_gather_object
+from slideformer.tasks.training.devices import all_gather_object, device_mean
 from slideformer.tasks.training.optimise import Optimise, build_optimiser, build_schedule, check_rates
 
 
@@ -110,11 +110,21 @@ class Learner(L.LightningModule):
         count = len(self.unreadable)
         return [f"images left out because they were unreadable: {count}"] if count else []
 
-    def finite(self, loss: Tensor) -> Tensor:
-        """Return the loss of a step itself."""
-        if not torch.isfinite(loss):
-            raise self.diverged(f"the loss must be finite, got {loss.item()}")
-        return loss
+    def log_losses(self, losses: Mapping[str, Tensor], size: int) -> None:
+        """Log the losses of a step under ``train/``, their means over all devices.
+
+        Args:
+            losses: by name; ``loss`` is the one that is minimised.
+            size: images of the step on this device.
+
+        Raises:
+            UserError: ``loss`` is not finite on one of the devices: all raise it, and none waits for another.
+        """
+        means = device_mean(torch.stack([x.detach().float() for x in losses.values()]))
+        for name, mean in zip(losses, means, strict=True):
+            if name == "loss" and not torch.isfinite(mean):
+                raise self.diverged(f"the loss must be finite, got {mean.item()}")
+            self.log(f"train/{name}", mean, prog_bar=name == "loss", batch_size=size)
 
     def check_diverged(self) -> None:
         """Check that the weights are worth keeping."""
