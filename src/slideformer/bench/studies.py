@@ -29,7 +29,7 @@ class Arm:
     Attributes:
         name: as the table shows it.
         model: arguments of the model that differ.
-        options: further words of its training; `HOST` in them stands for the run of the host.
+        options: further words of its training; the folder of the host's run comes in place of `HOST`.
         epochs: its own length; None for those of the study.
     """
 

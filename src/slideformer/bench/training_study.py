@@ -62,7 +62,7 @@ def measure_study(
     def ended(trial: Trial) -> None:
         nonlocal left
         left -= 1
-        top1 = 100 * outcome(trial).top1
+        top1 = 100 * float(trial.figures["top1"])
         print_line(f"{trial}: {top1:.2f} % on the {study.split} split; {left} left")
 
     run_trials(todo, processes or len(usable_cores()), ended, setting.progress)

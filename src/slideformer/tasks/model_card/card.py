@@ -113,7 +113,7 @@ def body(run: Run, record: Record, evaluated: Evaluated | None) -> str:
         "## Recipe",
         table(("setting", "value"), recipe_of(record).items()),
         "## Use",
-        "`USER/NAME` stands for the name of this model on the Hub.",
+        "Replace `USER/NAME` by the name of this model on the Hub.",
         *(by_timm if run.task == "classify" else []),
         fenced("python", LOAD),
         "## Made by",
