@@ -49,11 +49,12 @@ def test_a_study_is_trained_once_and_reported(tmp_path: Path, capsys: pytest.Cap
         (folder,) = (tmp_path / "runs").glob(f"*-epochs-{outcome['epochs']}-seed-0")
         again = evaluate(open_run(folder), "torch/fashion_mnist", root=str(tmp_path / "data"))
         assert again.to_dict()["top1"] == outcome["top1"]
-    assert Image.open(plot).size[0] > 500
+    with Image.open(plot) as image:
+        assert image.size[0] > 500
     assert restore(found).table.text() in "\n".join(lines)
 
     assert bench(tmp_path, "recipe", "--epochs", 1, 2) == 0
-    assert "on the test split;" not in capsys.readouterr().out
+    assert "% on the test split;" not in capsys.readouterr().out
     assert figures(tmp_path)["outcomes"] == found["outcomes"]
 
 
