@@ -66,6 +66,20 @@ def test_an_arm_of_the_ablation_has_the_attention_that_it_is_named_after(number:
     assert model(torch.randn(1, 3, 28, 28)).shape == (1, 10)
 
 
+def test_a_digest_is_of_the_training_and_not_of_where_its_files_are() -> None:
+    study = STUDIES["warm-start"]
+
+    def digests(root: str, output: str, images: int = 100) -> list[str]:
+        places = Path(root), Path(output)
+        found = plan(study, *places, images=images, epochs=study.epochs, seeds=study.seeds)
+        return [trial.digest for trial in found]
+
+    here = digests("data", "runs")
+    assert len(set(here)) == len(here)
+    assert digests("/other/data", "/other/runs") == here
+    assert set(digests("data", "runs", images=99)).isdisjoint(here)
+
+
 def test_a_warm_start_waits_for_the_host_of_its_seed() -> None:
     found = planned("warm-start")
     hosts = {trial.seed: trial for trial in found if trial.epochs == 10}

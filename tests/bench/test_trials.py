@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from slideformer.bench import trials as module
-from slideformer.bench.trials import Trial, run_trials
+from slideformer.bench.trials import Trial, run_trials, without_result
 from slideformer.errors import UserError
 
 # In place of slideformer: a first command "trains", a second one "evaluates".
@@ -86,6 +86,16 @@ def test_a_trial_waits_for_the_one_that_it_needs(make: Callable[..., Trial], tmp
     run(make(1, after=host), host, processes=2)
     names = [line.split()[1] for line in (tmp_path / "order").read_text().splitlines()]
     assert names == ["arm-seed-0", "arm-seed-0", "arm-seed-1", "arm-seed-1"]
+
+
+def test_a_known_result_needs_no_training_unless_another_one_needs_its_run(
+    make: Callable[..., Trial],
+) -> None:
+    host = make(0)
+    first, second = make(1, after=host), make(2, after=host)
+    trials = [host, first, second]
+    assert without_result(trials, [host.digest, first.digest]) == [host, second]
+    assert without_result(trials, [x.digest for x in trials]) == []
 
 
 def test_what_is_done_is_not_done_again(make: Callable[..., Trial], tmp_path: Path) -> None:

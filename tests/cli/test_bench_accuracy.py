@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ def test_a_study_is_trained_once_and_reported(tmp_path: Path, capsys: pytest.Cap
     assert "% on the test split;" not in capsys.readouterr().out
     assert figures(tmp_path)["outcomes"] == found["outcomes"]
 
+    shutil.rmtree(tmp_path / "runs")
+    assert bench(tmp_path, "recipe", "--epochs", 2, 1) == 0
+    assert not (tmp_path / "runs").exists()
+    assert figures(tmp_path)["outcomes"] == found["outcomes"][::-1]
+
 
 def test_missing_data_are_one_line_before_any_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -76,3 +82,15 @@ def test_more_images_than_there_are_are_refused(tmp_path: Path, capsys: pytest.C
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "runs").write_text("")
     assert "--output must be a folder, got the file" in refused(tmp_path, capsys, "rates")
+
+
+@pytest.mark.parametrize("text", ['{"kind": "compare"}', '{"outcomes": [{"arm": "a"}]}', '{"outcomes": 3}'])
+def test_figures_of_something_else_are_not_replaced(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_fashion(tmp_path / "data", train=30, test=10)
+    (tmp_path / "figures.json").write_text(text)
+    line = refused(tmp_path, capsys, "recipe")
+    assert "--json must be a new file or one of `bench accuracy`, got" in line
+    assert (tmp_path / "figures.json").read_text() == text
+    assert not (tmp_path / "runs").exists()

@@ -27,6 +27,7 @@ class Outcome:
         parameters: of the model.
         top1: share of the images of the study's split whose class is right, after the last epoch.
         commit: of the source that trained it; None outside a checkout.
+        digest: the same for the same training on any machine.
     """
 
     arm: str
@@ -35,6 +36,7 @@ class Outcome:
     parameters: int
     top1: float
     commit: str | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from slideformer.bench.candidate import Candidate, Setting, count_gflop
 from slideformer.bench.load import usable_cores
 from slideformer.bench.measurement import Group, measure
 from slideformer.bench.studies import DATA, MODEL, RECIPE, STUDIES, Arm, Study, planned
-from slideformer.bench.trials import Trial, run_trials
+from slideformer.bench.trials import Trial, run_trials, without_result
 from slideformer.console import print_line
 from slideformer.runs import open_run
 from slideformer.tasks.classify.data import Augment, ClassificationData
@@ -37,6 +37,7 @@ def measure_study(
     seeds: int,
     processes: int | None,
     setting: Setting,
+    earlier: Sequence[Outcome] = (),
 ) -> Accuracy:
     """Train and evaluate all arms of a study; what an earlier call has done is left as it is.
 
@@ -49,6 +50,7 @@ def measure_study(
         seeds: how many.
         processes: trainings at a time; None for one a core.
         setting: rounds in which training steps are timed.
+        earlier: results of any machine; what they are of is not trained again.
 
     Raises:
         UserError: the data are not there, a folder holds something else, or a training failed.
@@ -56,7 +58,9 @@ def measure_study(
     study = STUDIES[name]
     data = data_of(study, root, images)
     data.prepare_data()  # raises before any training
-    todo = planned(study, root, output, images=images, epochs=epochs, seeds=seeds)
+    trials = planned(study, root, output, images=images, epochs=epochs, seeds=seeds)
+    known = {x.digest: x for x in earlier}
+    todo = without_result(trials, known)
     left = sum(not trial.done for trial in todo)
 
     def ended(trial: Trial) -> None:
@@ -69,7 +73,7 @@ def measure_study(
     return Accuracy(
         study.split,
         data.train_count or len(data.opened.open("train")),
-        [outcome(trial) for trial in todo],
+        [known.get(trial.digest) or outcome(trial) for trial in trials],
         study.arms[0].name,
         None if study.host is None else study.host.name,
         time_steps(study, data, setting) if study.timed else None,
@@ -95,7 +99,7 @@ def outcome(trial: Trial) -> Outcome:
     model = open_run(trial.folder).model
     count = sum(parameter.numel() for parameter in model.parameters())
     top1, commit = trial.figures["top1"], trial.note["commit"]
-    return Outcome(trial.arm, trial.epochs, trial.seed, count, top1, commit)
+    return Outcome(trial.arm, trial.epochs, trial.seed, count, top1, commit, trial.digest)
 
 
 def time_steps(study: Study, data: ClassificationData, setting: Setting) -> Group:

@@ -8,9 +8,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from slideformer.tasks.training.run_folder import RunFolder
 LOOK = 0.5
 # Bytes at the end of a log that are looked at.
 TAIL = 4096
+# Options whose value is a folder of this machine.
+PLACES = ("--data.root", "--root")
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,16 @@ class Trial:
         values = read_config("classify", find_config("classify", recipe))
         return {"training": [*self.training], "evaluation": [*self.evaluation], "recipe": values}
 
+    @property
+    def digest(self) -> str:
+        """A short text that is the same for the same training on any machine, and differs for any other."""
+        options = [*self.training, *self.evaluation]
+        words = [word for name, word in zip(["", *options], options, strict=False) if name not in PLACES]
+        if self.after is not None:
+            words = [word.replace(str(self.after.folder), self.after.digest) for word in words]
+        text = json.dumps([self.arm, self.epochs, self.seed, words, self.asked["recipe"]], sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:16]
+
     def prepare(self) -> None:
         """Make the folder, with a note of what is trained there, and by what.
 
@@ -138,6 +151,13 @@ class Trial:
                 stderr=log,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
+
+
+def without_result(trials: Sequence[Trial], known: Collection[str | None]) -> list[Trial]:
+    """The trainings whose digest is not known, and those whose runs they need."""
+    missing = [trial for trial in trials if trial.digest not in known]
+    needed = [trial.after for trial in missing]
+    return [trial for trial in trials if trial in missing or trial in needed]
 
 
 def run_trials(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slideformer.cli import measuring
 from slideformer.cli.measuring import option
@@ -13,9 +14,13 @@ from slideformer.cli.ranges import whole
 from slideformer.console import progress
 from slideformer.errors import UserError
 
+if TYPE_CHECKING:
+    from slideformer.bench.accuracy import Outcome
+
 HELP = """\
 accuracy of trainings on Fashion-MNIST, over several seeds: learning rates, patterns of attention, warm start,
-the recipe. It trains for hours; the same command goes on where it was stopped"""
+the recipe. It trains for hours; the same command goes on where it was stopped, and what the --json file has
+from an earlier call is not trained again"""
 # The studies of `slideformer.bench.studies.STUDIES`, which imports PyTorch, and what they compare.
 STUDIES = {
     "rates": "learning rates, on the hold-out",
@@ -85,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         seeds=arguments.seeds or study.seeds,
         processes=arguments.processes,
         setting=setting,
+        earlier=earlier_outcomes(arguments.json),
     )
     facts = bench.conditions(f"Fashion-MNIST, {result.images:,} images an epoch", setting, command(arguments))
     report = bench.ACCURACY.report(result, facts)
@@ -94,6 +100,23 @@ def run(arguments: argparse.Namespace) -> int:
 
         accuracy_figure(report.figures, arguments.plot)
     return 0
+
+
+def earlier_outcomes(file: Path | None) -> list[Outcome]:
+    """The results that the file of ``--json`` has from an earlier call, on this machine or another."""
+    from slideformer.bench.accuracy import Outcome
+    from slideformer.bench.report import rebuild
+    from slideformer.runs.fields import read_object
+
+    if file is None or not file.exists():
+        return []
+    try:
+        found: list[Outcome] = rebuild(list[Outcome], read_object(file)["outcomes"])
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"--json must be a new file or one of `bench accuracy`, got {file}; name another file"
+        ) from None
+    return found
 
 
 def command(arguments: argparse.Namespace) -> str:
