@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from PIL import Image
 
-from slideformer.cli.main import VERBS
+from slideformer.cli.main import VERBS, main
 from tests.exported import CLASSES, exported_classifier
 
 ROOT = Path(__file__).parents[1]
@@ -54,9 +56,54 @@ def folder_of_a_reader(
 def test_every_python_block_of_the_readme_runs(
     folder_of_a_reader: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_blocks(README)
-    assert capsys.readouterr().out.split()[-1] in CLASSES
+    names = run_blocks(README)
+    assert names["y"].shape == (1, 56, 40, 96)
+    assert names["logits"].shape == (1, 10)
+    assert capsys.readouterr().out.split()[1] in CLASSES
+    assert max(names["report"].differences.values()) < 1e-4
+
+
+# What makes a command end in seconds.
+QUICKER = {
+    "train": ("--epochs", "1", "--trainer.accelerator", "cpu"),
+    "train detect": ("--epochs", "1", "--trainer.accelerator", "cpu", "--trainer.limit_train_batches", "2"),
+}
+
+
+@pytest.mark.slow
+def test_every_command_about_training_runs(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos / "train", tmp_path / "PHOTOS")
+    Image.new("RGB", (60, 40), "teal").save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    create = timm.create_model
+    # In place of the network.
+    monkeypatch.setattr(
+        timm, "create_model", lambda name, **options: create(name, **options, pretrained=False)
+    )
+    assert main(["scenes", "data/scenes", "--train", "8", "--val", "4"]) == 0
+    section = README.read_text(encoding="utf-8").split("## Train, look, export")[1].split("\n## ")[0]
+    lines = [
+        shlex.split(line, comments=True) for line in re.findall("^slideformer .*", section, re.MULTILINE)
+    ]
+    assert len(lines) == 6
+    for _, *words in lines:
+        quicker = QUICKER.get(" ".join(words[:2]), QUICKER.get(words[0], ()))
+        assert main([*words, *quicker]) == 0, words
+    assert (tmp_path / "runs" / "photos" / "model.onnx").exists()
+
+
+@pytest.mark.slow
+def test_every_python_block_about_inference_runs(folder_of_a_reader: Path) -> None:
+    run_blocks(ROOT / "docs" / "inference.md")
     assert (folder_of_a_reader / "attention.png").exists()
+    assert list((folder_of_a_reader / "drawn").iterdir())
+
+
+def test_an_exported_file_goes_by_hand(folder_of_a_reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_blocks(ROOT / "docs" / "deploy.md")
+    assert capsys.readouterr().out.strip() in CLASSES
 
 
 @pytest.mark.slow
