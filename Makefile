@@ -9,7 +9,7 @@ READY_FOR_DEMO := .venv/.ready-demo
 # Each worker computes with one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo demo-detect demo-segment test test-all test-rest lint format types wheel web clean
+.PHONY: help demo demo-detect demo-segment test test-all test-rest lint format types dist web clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,8 +44,8 @@ types: $(READY)  ## check types
 	$(BIN)/mypy
 	cd runtime && ../$(BIN)/mypy
 
-wheel: $(READY)  ## build the wheel
-	$(BIN)/python -m build --wheel
+dist: $(READY)  ## build the wheel and the source distribution
+	$(BIN)/python -m build
 
 web:  ## fetch what the page in web/ needs; serve it by python3 -m http.server -d web
 	npm ci --prefix web
