@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers that map (B, H, W, C) to (B, H, W, C), attention to neighbours (B, *map, C) of one to three axes."""
+"""Layers that map ``(B, H, W, C)`` to itself, attention to neighbours ``(B, *map, C)`` of one to three axes."""
 
 from slideformer.layers.conv_stem import ConvStem
 from slideformer.layers.cross_window import CrossWindowAttention
