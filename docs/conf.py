@@ -27,6 +27,8 @@ extensions = [
 html_theme = "furo"
 html_title = f"slideformer {release}"
 html_show_sphinx = False
+html_static_path = ["site_parts/static"]
+html_css_files = ["wide.css"]
 highlight_language = "text"
 
 # Anchors are those that GitHub makes of headings.

@@ -45,6 +45,8 @@ def find_by_last_name(
         for full, entry in objects.items()
         if full.rpartition(".")[2] == name and entry.objtype in KINDS and not entry.aliased
     ]
+    package = (node.get("py:module") or "").partition(".")[0]
+    found = [(full, entry) for full, entry in found if full.startswith(f"{package}.")] or found
     if len(found) != 1:
         return None
     full, entry = found[0]

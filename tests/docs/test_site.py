@@ -120,7 +120,7 @@ def test_every_page_is_in_the_index_once() -> None:
     )
     entries = [line for tree in trees for line in tree.splitlines() if line and not line.startswith(":")]
     pages = {str(page.relative_to(DOCS).with_suffix("")) for page in DOCS.rglob("*.md")} - {"index"}
-    assert len(pages) >= 29
+    assert {"operator", "tutorials/photos", "reference/slideformer"} <= pages
     assert sorted(entries) == sorted(pages)
 
 
