@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 
@@ -27,10 +27,11 @@ def commands(page: Path) -> list[list[str]]:
 
 
 def help_of_training(task: list[str]) -> str:
-    """All that `slideformer train` takes for a task."""
+    """All that `slideformer train` takes for a task: the short names, then every option."""
     printed = StringIO()
-    with redirect_stdout(printed), pytest.raises(SystemExit):
-        main(["train", *task, "--help-all"])
+    for help_option in ("--help", "--help-all"):
+        with redirect_stdout(printed), suppress(SystemExit):
+            main(["train", *task, help_option])
     return printed.getvalue()
 
 
@@ -45,9 +46,10 @@ def test_every_command_of_a_tutorial_is_understood(page: Path) -> None:
             parser.parse_args(words)  # an error of another class than SystemExit names the word
 
 
-@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.name)
-def test_every_option_of_a_training_exists(page: Path) -> None:
-    trainings = [words for verb, *words in commands(page) if verb == "train"]
+@pytest.mark.parametrize("page", ["detection.md", "photos.md"])
+def test_every_option_of_a_training_exists(page: str) -> None:
+    trainings = [words for verb, *words in commands(TUTORIALS[0].parent / page) if verb == "train"]
+    assert trainings
     for words in trainings:
         known = help_of_training(words[:1] if words[0] in ("detect", "segment") else [])
         options = [word for word in words if word.startswith("--")]
