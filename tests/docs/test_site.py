@@ -65,18 +65,18 @@ def inventory(site: Path) -> dict[str, str]:
 
 
 def found(name: str) -> object:
-    """What a dotted name means."""
+    """What a dotted name means; of a function and the module that it is in, both `export`, the function."""
     parts = name.split(".")
-    for count in range(len(parts), 0, -1):
+    for count in range(1, len(parts) + 1):
         try:
             thing: object = importlib.import_module(".".join(parts[:count]))
-        except ModuleNotFoundError:
+            for part in parts[count:]:
+                fields = getattr(thing, "__dataclass_fields__", {})
+                thing = fields[part] if part in fields else getattr(thing, part)
+        except (AttributeError, ModuleNotFoundError):
             continue
-        for part in parts[count:]:
-            fields = getattr(thing, "__dataclass_fields__", {})
-            thing = fields[part] if part in fields else getattr(thing, part)
         return thing
-    raise ModuleNotFoundError(name)
+    raise LookupError(f"{name} does not exist")
 
 
 @pytest.mark.slow
