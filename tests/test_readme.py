@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from slideformer.cli.main import VERBS, main
-from tests.exported import CLASSES, exported_classifier
+from tests.exported import CLASSES, classifier_of_one_block, exported_classifier
+from tests.saved import save_classifier
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -120,6 +121,28 @@ def test_every_python_block_about_a_network_of_your_own_runs(
         for other in (names["merged"], names["compiled"]):
             x = torch.randn(2, 1, 11, 17)
             torch.testing.assert_close(other(x), names["network"](x), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
+def test_every_python_block_about_transformers_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    monkeypatch.chdir(tmp_path)
+    save_classifier(
+        classifier_of_one_block(CLASSES), "runs/mine", class_names=CLASSES, input_size=(3, 32, 32)
+    )
+    Image.new("RGB", (60, 40), "teal").save("photo.jpg")
+    for name, colour in (("daisy", "white"), ("rose", "red")):
+        (tmp_path / "flowers" / name).mkdir(parents=True)
+        for number in range(8):
+            Image.new("RGB", (50, 40), colour).save(f"flowers/{name}/{number}.png")
+    torch.manual_seed(0)
+    names = run_blocks(ROOT / "docs" / "transformers.md")
+    shares = torch.tensor([row["score"] for row in names["found"]])
+    torch.testing.assert_close(names["logits"][0].softmax(0).sort(descending=True).values, shares)
+    assert [result.classes[0][0] for result in names["results"]] == ["daisy"] * 8 + ["rose"] * 8
+    assert torch.isfinite(names["loss"])
 
 
 def test_every_python_block_about_natten_runs(monkeypatch: pytest.MonkeyPatch) -> None:
