@@ -83,7 +83,7 @@ class NotANumber(nn.Module):
         return image.mean((2, 3)) * self.scale
 
 
-@pytest.mark.parametrize("runtime", fast(["onnx", "openvino", "executorch"]))
+@pytest.mark.parametrize("runtime", fast(["onnx", "openvino", "executorch", "coreai"]))
 def test_a_file_that_does_not_agree_leaves_the_earlier_one(runtime: str, tmp_path: Path) -> None:
     suffix = RUNTIMES[runtime].suffix
     earlier = {f"model{suffix}": "earlier", "model.bin": "weights"}
