@@ -18,17 +18,15 @@ from tests.models.families import FAMILIES, of_one_size
 from tests.shared import made_once
 from tests.tiers import fast
 
-pytest.importorskip("coreai_torch")
-
+pytestmark = pytest.mark.skipif(bool(RUNTIMES["coreai"].missing), reason="needs coreai-torch")
 ONE_SIZE = (1, 40, 72)
 
 
 @pytest.fixture(scope="module")
 def asset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An asset of `Tiny`, not to be changed."""
-    return made_once(tmp_path_factory, "tiny for coreai", lambda folder: written(folder, "coreai")) / (
-        "model.aimodel"
-    )
+    folder = made_once(tmp_path_factory, "tiny for coreai", lambda folder: written(folder, "coreai"))
+    return folder / "model.aimodel"
 
 
 @pytest.mark.parametrize("name", fast(FAMILIES, "slide_pvt_v2_b1"))

@@ -47,8 +47,7 @@ class Runtime:
         precisions: that it has.
         tasks: whose models it takes.
         platform: the only system that runs it, as Python calls it; empty for every one.
-        made_for: the system that it runs fast on, as Python calls it; elsewhere it only checks files; empty for
-            every one.
+        made_for: the system that it is fast on; on others it only checks files. Empty for every one.
         holds_code: whether opening a file runs machine code that is in it.
         faults: finds, where the files cannot be run, what would keep them from running, as sentences.
     """

@@ -71,10 +71,10 @@ def read(file: Path) -> dict[str, str]:
 
 def open_file(file: Path, threads: int | None) -> Session:
     """A function from images to what the asset gives for them; the runtime chooses its threads."""
+    from coreai.authoring import AIModelAsset
+    from coreai.runtime import NDArray
+
     check_complete(file)
-    with quiet():
-        from coreai.authoring import AIModelAsset
-        from coreai.runtime import NDArray
 
     async def load() -> Any:
         # The function keeps what it needs of the model.
@@ -105,6 +105,6 @@ def check_complete(file: Path) -> None:
 
 
 def finished(task: Coroutine[Any, Any, Answer]) -> Answer:
-    """The result of a coroutine, run in a thread of its own: the caller may be in an event loop, as a notebook."""
+    """The result of a coroutine, run in a thread of its own: a notebook calls from within an event loop."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, task).result()
