@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 HELP = """Write a model for other runtimes, with merged weights, and check it there.
 
 Classifiers and segmenters for every runtime; detectors for onnx and openvino, one image of any size. Files
-for onnx, openvino and torch take any batch, height and width; those for executorch and coreml, and for
-openvino in int8, one image of --size."""
+for onnx, openvino and torch take any batch, height and width; those for executorch, coreml and coreai, and
+for openvino in int8, one image of --size."""
 
 
 @dataclass(frozen=True)

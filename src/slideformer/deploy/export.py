@@ -42,7 +42,8 @@ def export(
 
     Args:
         run: from `slideformer.open_run`.
-        runtime: ``"onnx"``, ``"openvino"``, ``"executorch"``, ``"coreml"`` or ``"torch"``.
+        runtime: ``"onnx"``, ``"openvino"``, ``"executorch"``, ``"coreml"``, ``"coreai"`` or
+            ``"torch"``.
         file: to write, with the runtime's ending; default: ``model`` in the folder of the run.
         precision: of weights and products: ``"float32"``, ``"float16"`` or ``"int8"``.
         size: height and width of the image to trace with, or that a file of fixed size takes; default: the
