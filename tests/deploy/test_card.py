@@ -75,7 +75,7 @@ REFUSED = {
     "other": ({"author": "someone"}, "has none of its metadata; export it again"),
     "format": (
         {**CARD.texts(), "slideformer_format": "0", "slideformer": "0.0.1"},
-        r"must have the format 1 or 2, got 0, of slideformer 0\.0\.1; export it again with this version",
+        r"must have the format 1 to 3, got 0, of slideformer 0\.0\.1; export it again with this version",
     ),
     "incomplete": (
         {name: text for name, text in CARD.texts().items() if name not in ("weights", "height")},

@@ -227,10 +227,10 @@ def test_a_model_that_is_chosen_classifies_the_image_that_is_there(visit: Visit,
 
 
 def test_a_file_that_the_page_cannot_run_is_reported(visit: Visit, tmp_path: Path) -> None:
-    newer = classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "3"})
+    newer = classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "4"})
     for file, words in (
         (classifier(tmp_path / "other.onnx", {**PREPARED, "task": "count"}), "but is count"),
-        (newer, "must be of format 1 or 2, but is of format 3"),
+        (newer, "must be of format 1 to 3, but is of format 4"),
     ):
         visit.page.locator("#model-file").set_input_files(file)
         visit.said(words, "problem")
