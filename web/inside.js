@@ -10,6 +10,8 @@ import { cellAt, reachOf, windowOf } from "./windows.js";
 const HINT =
   "This file has no attention weights; slideformer export RUN --to onnx --with attention writes one to look inside.";
 const WITHOUT_IMAGE = "Choose an image, then a position in it.";
+// Heads whose strongest tap is said; all are in the panel.
+const MOST_SAID = 4;
 const STEPS = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
 
 const element = (id) => document.getElementById(id);
@@ -102,14 +104,14 @@ function show() {
 function said(layer, { row, column }, heads, reach) {
   const strongest = heads.map((weights, head) => {
     const tap = weights.indexOf(Math.max(...weights));
-    return `head ${head + 1} most ${directionOf(layer, tap)}, ${(100 * weights[tap]).toFixed(0)} %`;
+    return `head ${head + 1}, ${directionOf(layer, tap)}, ${(100 * weights[tap]).toFixed(0)} %`;
   });
   const { top, left, bottom, right } = reach.at(-1);
-  const shown = strongest.length > 4 ? [...strongest.slice(0, 4), "and more"] : strongest;
+  const heard = strongest.length > MOST_SAID ? [...strongest.slice(0, MOST_SAID), "and more"] : strongest;
   return (
     `Layer ${chosen + 1}, row ${row + 1} of ${layer.rows}, column ${column + 1} of ${layer.columns}. ` +
-    `Looks, ${shown.join("; ")}. Sees ${right - left} x ${bottom - top} pixels through ` +
-    `${reach.length === 1 ? "this layer" : `this layer and the ${reach.length - 1} before`}.`
+    `Strongest weights: ${heard.join("; ")}. Sees ${right - left} x ${bottom - top} pixels through ` +
+    `${reach.length === 1 ? "layer 1" : `layers 1 to ${reach.length}`}.`
   );
 }
 
@@ -118,5 +120,5 @@ function directionOf({ kernelSize, dilation }, tap) {
   const [down, across] = offsetOf(tap, kernelSize, dilation);
   const vertical = down === 0 ? [] : [`${Math.abs(down)} ${down < 0 ? "up" : "down"}`];
   const horizontal = across === 0 ? [] : [`${Math.abs(across)} ${across < 0 ? "left" : "right"}`];
-  return [...vertical, ...horizontal].join(" and ") || "at itself";
+  return [...vertical, ...horizontal].join(" and ") || "itself";
 }

@@ -14,9 +14,9 @@ export function listLayers(layers) {
     choice.name = "layer";
     choice.value = String(number);
     choice.checked = number === 0;
-    const where = stage === null ? "" : ` of stage ${stage}, block ${block}`;
+    const where = stage === null ? "" : `: stage ${stage}, block ${block}`;
     const sparse = String(dilation) === "1,1" ? "" : `, every ${dilation.join(" x ")}`;
-    const facts = `${kernelSize.join(" x ")}${sparse}, a position every ${stride} px, ${heads} heads`;
+    const facts = `${kernelSize.join(" x ")}${sparse}, a position every ${stride} px, ${heads} ${heads === 1 ? "head" : "heads"}`;
     const words = group(
       made("strong", `Layer ${number + 1}${where}`),
       made("span", `${facts}${shift === null ? "" : ", deformed"}`, "quiet"),

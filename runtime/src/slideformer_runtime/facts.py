@@ -12,8 +12,8 @@ from slideformer_runtime.fields import NAMES, TEXT, integer, many, optional, rea
 from slideformer_runtime.preprocessing import FIELDS as PREPROCESSING_FIELDS
 from slideformer_runtime.preprocessing import Preprocessing, read_preprocessing
 
-# The versions of the metadata that are read here; the second is of detectors with masks, the third of models that
-# also give their attention weights.
+# The versions of the metadata that are read here; the second is of detectors with masks, the third of models
+# that also give their attention weights.
 FORMATS = ("1", "2", "3")
 FORMAT_KEY, EXPORTER_KEY = "slideformer_format", "slideformer"
 # A side of any input in pixels, or a number of images.

@@ -60,8 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--with",
         choices=("attention",),
         dest="attention",
-        help="attention: the file also gives the attention weights of each sliding layer, for the page in web/; "
-        "onnx, float32, not of detectors",
+        help="also give each layer's attention weights, for the page in web/: onnx, float32, not of detectors",
     )
     parser.add_argument(
         "--calibrate",

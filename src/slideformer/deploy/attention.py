@@ -140,14 +140,15 @@ class AttentionGraph(nn.Module):
         """
         height, width = (side if fixed else -(-side // DIVISIBLE) * DIVISIBLE for side in example.shape[2:])
         _, found = self.run(example.new_zeros(1, example.shape[1], height, width))
+        strides = [round(height / weights.shape[1]) for _, weights in found]
         if not found:
             raise UserError(
                 "attention weights need a model with layers of slide or neighborhood attention, got one "
                 "without; leave `attention` out"
             )
         return tuple(
-            facts_of(f"{OUTPUT}{order}", name, self.module.get_submodule(name), round(height / weights.shape[1]))
-            for order, (name, weights) in enumerate(found, start=1)
+            facts_of(f"{OUTPUT}{order}", name, self.module.get_submodule(name), stride)
+            for order, ((name, _), stride) in enumerate(zip(found, strides, strict=True), start=1)
         )
 
 
