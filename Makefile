@@ -55,7 +55,7 @@ web:  ## fetch what the page in web/ needs; serve it by python3 -m http.server -
 
 playground: $(READY_FOR_DEMO)  ## look inside the demo's model in the browser, on localhost (needs npm)
 	test -e runs/demo/model.safetensors || $(MAKE) demo
-	$(BIN)/slideformer export runs/demo --to onnx --with attention --images digits --output web/model.onnx
+	$(BIN)/slideformer export runs/demo --to onnx --with attention --output web/model.onnx
 	$(MAKE) web
 	@echo "open http://localhost:$(PORT); Ctrl-C ends it"
 	$(PYTHON) -m http.server --bind localhost --directory web $(PORT)

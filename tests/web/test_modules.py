@@ -185,6 +185,7 @@ def test_facts_are_read_from_the_bytes_of_the_file(tmp_path: Path) -> None:
         "batch": None,
         "height": 8,
         "width": 8,
+        "attention": [],
         "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.25, 0.3],
         "interpolation": "bicubic",

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--with",
         choices=("attention",),
         dest="attention",
-        help="also give each layer's attention weights, for the page in web/: onnx, float32, not of detectors",
+        help="also give each layer's attention weights, for the page in web/; onnx, float32, no detectors",
     )
     parser.add_argument(
         "--calibrate",

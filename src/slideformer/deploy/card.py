@@ -33,8 +33,8 @@ from slideformer.runs.preprocessing import read_preprocessing
 from slideformer.runs.run import TaskName
 from slideformer.version import __version__
 
-# Older readers take files of the first format, whose detectors have no masks, or of the first two, which have no
-# attention weights.
+# Older readers take files of the first format, whose detectors have no masks, or of the first two, which have
+# no attention weights.
 FORMAT, FORMAT_OF_MASKS, FORMAT_OF_ATTENTION = FORMATS = ("1", "2", "3")
 # The entries that every file has.
 ABOUT = ("slideformer_format", "slideformer")
