@@ -17,13 +17,31 @@ const NAMES = { webgpu: "WebGPU", wasm: "WebAssembly" };
  * @throws {UserError} the file cannot be run
  */
 export async function openEngine(bytes) {
-  let engine = null;
   let fallen = "";
+  let engine = await start();
 
-  /** WebAssembly in place of WebGPU, which cannot do it. */
-  async function fallBack(error) {
-    fallen = `, since WebGPU cannot run this file (${firstLine(error)})`;
-    engine = await create(wasm, "wasm", bytes);
+  async function start() {
+    if (!(await hasGraphics())) {
+      return withoutGraphics();
+    }
+    try {
+      // Large, and of no use to other browsers.
+      return await create(await import("./ort/ort.webgpu.min.mjs"), "webgpu", bytes);
+    } catch (error) {
+      return withoutGraphics(error);
+    }
+  }
+
+  /** WebAssembly; where WebGPU has failed, in its place. */
+  async function withoutGraphics(failure) {
+    if (failure !== undefined) {
+      fallen = `, since WebGPU cannot run this file (${words(failure).split("\n")[0].slice(0, 120)})`;
+    }
+    try {
+      return await create(wasm, "wasm", bytes);
+    } catch (error) {
+      throw cannotRun(error);
+    }
   }
 
   async function run(data, shape) {
@@ -34,25 +52,11 @@ export async function openEngine(bytes) {
         throw cannotRun(error);
       }
       await engine.session.release().catch(() => {});
-      await fallBack(error);
+      engine = await withoutGraphics(error);
       return run(data, shape);
     }
   }
 
-  try {
-    if (await hasGraphics()) {
-      try {
-        // Large, and of no use to other browsers.
-        engine = await create(await import("./ort/ort.webgpu.min.mjs"), "webgpu", bytes);
-      } catch (error) {
-        await fallBack(error);
-      }
-    } else {
-      engine = await create(wasm, "wasm", bytes);
-    }
-  } catch (error) {
-    throw cannotRun(error);
-  }
   return {
     run,
     outputNames: engine.session.outputNames,
@@ -87,8 +91,4 @@ function cannotRun(error) {
 
 function words(error) {
   return String(error.message ?? error);
-}
-
-function firstLine(error) {
-  return words(error).split("\n")[0].slice(0, 120);
 }
