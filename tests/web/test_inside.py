@@ -20,7 +20,7 @@ from slideformer.runs import EvalTransform, Run, open_run
 from slideformer.tasks.images import read_image
 from tests.exported import exported_classifier, exported_with_attention
 from tests.runtime.files import classifier, mask_detector
-from tests.web.visit import PATIENCE, WEB, Visit, chromium, playwright, serving, visiting
+from tests.web.visit import PATIENCE, WEB, Visit, chromium, launched, playwright, serving, visiting
 
 AXE = WEB / "node_modules" / "axe-core" / "axe.min.js"
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
@@ -219,21 +219,20 @@ def test_the_page_says_what_runs_it(visit: Visit) -> None:
 
 @pytest.mark.slow
 def test_webgpu_gives_the_weights_of_pytorch_where_the_browser_has_it(
-    served: str, run: Run, photo: Path
+    browser: Any, served: str, run: Run, photo: Path
 ) -> None:
-    with chromium(*SOFTWARE) as browser:
-        page = browser.new_page()
-        page.goto(served)
-        if not page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter())"):
-            pytest.skip("needs a browser with WebGPU, such as Chromium with SwiftShader")
-        page.close()
-        with visiting(browser.new_page(), served) as visit:
-            visit.classify(photo)
-            visit.said("WebGPU", "facts")
-            _, row, column = chosen(visit)
-            np.testing.assert_allclose(
-                shown(visit), weights_of(run, photo)[0][row, column], rtol=0, atol=1e-3
-            )
+    other = launched(browser.browser_type, *SOFTWARE)
+    page = other.new_page()
+    page.goto(served)
+    if not page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter())"):
+        pytest.skip("needs a browser with WebGPU, such as Chromium with SwiftShader")
+    page.close()
+    with visiting(other.new_page(), served) as visit:
+        visit.classify(photo)
+        playwright.expect(visit.page.locator("#facts div").last).to_have_text("Runs onWebGPU")
+        _, row, column = chosen(visit)
+        np.testing.assert_allclose(shown(visit), weights_of(run, photo)[0][row, column], rtol=0, atol=1e-3)
+    other.close()
 
 
 def test_where_webgpu_fails_webassembly_takes_its_place_and_the_page_says_so(

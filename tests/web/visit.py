@@ -76,15 +76,18 @@ def serving(folder: Path, *files: Path) -> Iterator[str]:
 
 
 @contextmanager
-def chromium(*arguments: str) -> Iterator[Any]:
+def chromium() -> Iterator[Any]:
     """Start a browser."""
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=str(CHROMIUM),
-            args=["--no-sandbox", "--disable-background-networking", *arguments],
-        )
+        browser = launched(started.chromium)
         yield browser
         browser.close()
+
+
+def launched(kind: Any, *arguments: str) -> Any:
+    """A browser of Playwright's kind, with arguments of its own."""
+    usual = ("--no-sandbox", "--disable-background-networking")
+    return kind.launch(executable_path=str(CHROMIUM), args=[*usual, *arguments])
 
 
 @contextmanager
