@@ -87,7 +87,7 @@ def test_the_metadata_say_what_each_layer_is(run: Path) -> None:
     assert (second.stage, second.block, second.stride, second.heads) == (2, 1, 8, 4)
     assert (first.kernel_size, first.dilation, first.border) == ((3, 3), (1, 1), ("zeros", "zeros"))
     for stage, layer in zip(model.stages, (first, second), strict=True):
-        learned = stage.blocks[0].attention.shift.weight
+        learned = stage.blocks[0].attention.shift.weight.detach()
         # The mean of the sum of both shifts, channel by channel.
         wanted = [
             [float(sum(channel[t, u] for channel in learned) / len(learned)) + (t == u) for u in range(9)]
@@ -125,7 +125,8 @@ def test_weights_that_differ_do_not_pass(run: Path) -> None:
 def test_a_file_without_attention_says_nothing_of_it(run: Path) -> None:
     card = replace(RUNTIMES["onnx"].card(run / "model.onnx"), attention=())
     assert "attention" not in card.texts()
-    assert "attention" not in str(Report(card, ran=True, differences=[Difference(1, 8, 8, 0.0, 0.0, 1.0)]))
+    report = Report(card, ran=True, differences=[Difference(1, 8, 8, 0.0, 0.0, 1.0)])
+    assert str(report).splitlines()[1].endswith("same top-1")
 
 
 REFUSED = {
