@@ -111,7 +111,7 @@ def resign(file: Path, **changed: str) -> None:
 SIGNED = {
     "another format": (
         {"slideformer_format": "99"},
-        "must have the format 1 or 2, got 99, of slideformer 0.",
+        "must have the format 1 to 3, got 99, of slideformer 0.",
     ),
     "nothing": (
         {},
