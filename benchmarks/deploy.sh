@@ -20,4 +20,9 @@ bench size
 bench accuracy --equal-accuracy
 bench forms --forms
 cd ..
-"${PYTHON:-.venv/bin/python}" -m tests.deploy.every_family --json benchmarks/results/deploy-families.json
+families() {
+  "${PYTHON:-.venv/bin/python}" -m tests.deploy.every_family --to "${@:2}" --json "benchmarks/results/deploy-$1.json"
+}
+
+families families onnx openvino executorch coreml torch
+families coreai coreai

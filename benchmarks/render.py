@@ -7,7 +7,7 @@ A page says where a table goes, and of which measurement:
     ...
     <!-- end -->
 
-and where a table of models goes, which are counted again: ``<!-- models: full -->``, ``short``, ``detect`` or
+and where a table of models goes, which are counted again: ``<!-- models: full -->``, ``detect`` or
 ``segment``.
 """
 
@@ -44,18 +44,12 @@ def measured(name: str) -> str:
 
 
 @cache
-def classifiers() -> list[zoo.Row]:
-    """Every classifier, counted."""
-    return [zoo.model_counts(name) for name in zoo.matching("slide_*")]
-
-
-@cache
 def counted(name: str) -> str:
-    """A table of models: classifiers, ``full`` or ``short``, or those of a dense task."""
+    """A table of models: ``full``, of all classifiers, or those of a dense task."""
     if name in zoo.DENSE_TASKS:
         return zoo.dense_table(name, zoo.dense_counts(name)).markdown()
-    columns = {"full": tuple(zoo.MODELS), "short": zoo.SHORT}[name]
-    return zoo.models_table(classifiers(), columns).markdown()
+    rows = [zoo.model_counts(name) for name in zoo.matching("slide_*")]
+    return zoo.models_table(rows).markdown()
 
 
 def render(page: str) -> str:

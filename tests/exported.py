@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from slideformer.cli.main import main
+from slideformer.layers import SlideAttention
 from slideformer.runs import Run, save_run
 from tests.dense.small_detectors import small_run
 from tests.saved import save_classifier
@@ -29,6 +30,7 @@ ONE_BLOCK: dict[str, Any] = {
     "num_heads": (2,),
     "slide_stages": (0,),
 }
+TWO_STAGES: dict[str, Any] = {**ONE_BLOCK, "depths": (1, 1), "num_heads": (2, 4), "slide_stages": (0, 1)}
 
 
 def classifier_of_one_block(class_names: Sequence[str]) -> nn.Module:
@@ -44,6 +46,20 @@ def write_classifier(folder: Path) -> None:
     model = classifier_of_one_block(CLASSES)
     save_classifier(model, folder, class_names=CLASSES, input_size=(3, 32, 32))
     export(folder)
+
+
+def write_inspected(folder: Path) -> None:
+    """Save a classifier of two stages that slide, and export it with its attention weights."""
+    torch.manual_seed(0)
+    model = timm.create_model("slide_swin_tiny", num_classes=len(CLASSES), **TWO_STAGES)
+    for module in model.modules():
+        # Sharper than a fresh model's, so that positions and heads differ.
+        if isinstance(module, SlideAttention):
+            nn.init.normal_(module.qkv.weight, std=0.5)
+            nn.init.normal_(module.key_bias)
+    nn.init.normal_(model.head.fc.weight)
+    save_classifier(model, folder, class_names=CLASSES, input_size=(3, 32, 32))
+    export(folder, "--with", "attention")
 
 
 def retinanet(**arguments: object) -> Run:
@@ -82,14 +98,19 @@ def write_detector(folder: Path) -> None:
     export(folder)
 
 
-def export(folder: Path) -> None:
+def export(folder: Path, *words: str) -> None:
     """Write the file next to a run, as a user does."""
-    assert main(["export", str(folder), "--to", "onnx"]) == 0
+    assert main(["export", str(folder), "--to", "onnx", *words]) == 0
 
 
 def exported_classifier(factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that classifies, with ``model.onnx``; not to be changed."""
     return made_once(factory, "exported classifier", write_classifier)
+
+
+def exported_with_attention(factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two layers, with ``model.onnx`` that gives their weights; not to be changed."""
+    return made_once(factory, "exported with attention", write_inspected)
 
 
 def exported_detector(factory: pytest.TempPathFactory) -> Path:

@@ -33,3 +33,17 @@ def test_every_action_is_pinned_by_its_commit(workflow: Path) -> None:
     assert [
         action for action in actions if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v[\d.]+", action)
     ] == []
+
+
+def test_both_distributions_have_the_version_of_the_citation_and_the_changelog() -> None:
+    files = ("src/slideformer/version.py", "runtime/src/slideformer_runtime/version.py")
+    versions = {
+        re.findall(r'__version__ = "(.+)"', (ROOT / file).read_text(encoding="utf-8"))[0] for file in files
+    }
+    versions |= set(
+        re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    versions |= {
+        re.findall(r"^## \[(\d.+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
+    }
+    assert len(versions) == 1

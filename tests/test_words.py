@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 GLOSSARY = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PAGES = [
     *(page for page in ROOT.glob("*.md") if page.name not in ("CONTRIBUTING.md", "CHANGELOG.md")),
-    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
     ROOT / "runtime" / "README.md",
 ]
 SOURCES = [*(ROOT / "src").rglob("*.py"), *(ROOT / "runtime" / "src").rglob("*.py")]

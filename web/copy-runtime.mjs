@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Copies the part of ONNX Runtime that the page needs, its plain WebAssembly backend, next to the page.
+// Copies the part of ONNX Runtime that the page needs next to the page: its plain WebAssembly backend, and that with
+// WebGPU, which only browsers that have it load.
 
 import { copyFile, mkdir } from "node:fs/promises";
 
-const FILES = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
+const WASM = "ort-wasm-simd-threaded";
+const FILES = [
+  "ort.wasm.min.mjs",
+  `${WASM}.mjs`,
+  `${WASM}.wasm`,
+  "ort.webgpu.min.mjs",
+  `${WASM}.asyncify.mjs`,
+  `${WASM}.asyncify.wasm`,
+];
 
 const from = new URL("node_modules/onnxruntime-web/dist/", import.meta.url);
 const to = new URL("ort/", import.meta.url);

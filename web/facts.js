@@ -3,9 +3,11 @@
 
 import { UserError } from "./errors.js";
 import { NAMES, TEXT, integer, list, number, optional, word } from "./fields.js";
+import { readLayers } from "./layers.js";
 
-// The versions of the metadata that are read here; the second is of detectors with masks.
-const FORMATS = ["1", "2"];
+// The versions of the metadata that are read here; the second is of detectors with masks, the third of models that
+// also give their attention weights.
+const FORMATS = ["1", "2", "3"];
 const TASKS = ["classify", "segment", "detect"];
 // A side of the input, of the resized image that it is cut from, and the area of all that is run at once.
 const MAX_INPUT = 4096;
@@ -44,7 +46,7 @@ export function readFacts(metadata) {
   }
   if (!FORMATS.includes(number)) {
     throw new UserError(
-      `The file must be of format ${FORMATS.join(" or ")}, but is of format ${number ?? "none"}, of slideformer ` +
+      `The file must be of format ${FORMATS[0]} to ${FORMATS.at(-1)}, but is of format ${number ?? "none"}, of slideformer ` +
         `${exporter ?? "unknown"}; export it again, or use the page of that version.`,
     );
   }
@@ -59,6 +61,7 @@ export function readFacts(metadata) {
     batch,
     height,
     width,
+    attention: metadata.has("attention") ? readLayers(parsed("attention", metadata.get("attention"))) : [],
   };
   const how = task === "classify" ? preparing(metadata) : {};
   const sides = { height: height ?? 1, width: width ?? 1, ...how };

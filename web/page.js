@@ -4,6 +4,7 @@
 import { UserError } from "./errors.js";
 import { onChosen, onDropped } from "./files.js";
 import { readImage } from "./image.js";
+import { inspect, offerInside } from "./inside.js";
 import { showDrawing, showFacts, showImage, showProblem, showRows, showStatus } from "./show.js";
 
 const DEFAULT_MODEL = "model.onnx";
@@ -67,7 +68,8 @@ async function useModel(name, read) {
   const opened = await openModel(new Uint8Array(await read()), name);
   await model?.close();
   model = opened;
-  showFacts(model.facts);
+  showFacts(model.facts, model.engine());
+  offerInside(model.facts);
   showRows([]);
   showDrawing(null);
   showStatus("Choose an image.");
@@ -83,6 +85,7 @@ async function useImage(file) {
   image = await readImage(file);
   imageName = file.name;
   showImage(file);
+  inspect(null);
   showRows([]);
   if (model === null) {
     showStatus(WITHOUT_MODEL);
@@ -95,10 +98,13 @@ async function look() {
   showStatus("Looking…");
   await painted();
   const start = performance.now();
-  const { rows, draw } = await model.look(image, imageName);
+  const { rows, draw, inside } = await model.look(image, imageName);
   const took = performance.now() - start;
+  // A model that WebGPU cannot run is run by WebAssembly from now on.
+  showFacts(model.facts, model.engine());
   showRows(rows);
   showDrawing(draw === undefined ? null : (canvas) => draw(canvas, image));
+  inspect(inside ?? null);
   const time = took < 1000 ? `${Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`;
   showStatus(`Done in ${time}.${rows.length === 0 ? " Nothing found." : ""}`);
 }

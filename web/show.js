@@ -37,8 +37,8 @@ export function showDrawing(draw) {
   }
 }
 
-/** Show the facts of a model. */
-export function showFacts(facts) {
+/** Show the facts of a model, and what runs it. */
+export function showFacts(facts, engine) {
   const classes = facts.classNames.length;
   const rows = [
     ["Architecture", facts.architecture],
@@ -47,6 +47,7 @@ export function showFacts(facts) {
     ["Input size", sizeOf(facts)],
     ["Classes", classes === 0 ? "without names" : String(classes)],
     ["Exported by", `slideformer ${facts.exporter}`],
+    ["Runs on", engine],
   ];
   const pairs = rows.map(([term, words]) => group(made("dt", term), made("dd", words)));
   element("facts").replaceChildren(...pairs);
@@ -84,14 +85,16 @@ export function showRows(rows) {
   );
 }
 
-function made(tag, words, className = "") {
+/** An element with words in it. */
+export function made(tag, words, className = "") {
   const node = document.createElement(tag);
   node.textContent = words;
   node.className = className;
   return node;
 }
 
-function group(...children) {
+/** Elements side by side in one. */
+export function group(...children) {
   const node = document.createElement("div");
   node.append(...children);
   return node;

@@ -35,6 +35,27 @@ export function toTensor(image, facts) {
 }
 
 /**
+ * The image that an input shows, its normalisation undone where it has one.
+ *
+ * @param {Float32Array} tensor of shape (3, height, width)
+ * @param {{height: number, width: number}} size
+ * @param {object} facts of the model
+ * @returns {ImageData}
+ */
+export function toImage(tensor, { height, width }, facts) {
+  const area = height * width;
+  const image = new ImageData(width, height);
+  image.data.fill(255);
+  for (let channel = 0; channel < 3; channel++) {
+    const [mean, std] = facts.mean ? [facts.mean[channel], facts.std[channel]] : [0, 1];
+    for (let pixel = 0; pixel < area; pixel++) {
+      image.data[4 * pixel + channel] = 255 * (tensor[channel * area + pixel] * std + mean);
+    }
+  }
+  return image;
+}
+
+/**
  * The pixels of an image from 0 to 1, channel by channel.
  *
  * @param {ImageData} image

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,16 @@ def test_an_unknown_model_is_an_error(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_runtime_of_another_system_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("--to", "coreml") == 2
     assert "Core ML runs on darwin alone; leave coreml out of --to" in capsys.readouterr().err
+
+
+def test_a_runtime_that_only_checks_files_here_is_left_out_unless_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usable = {"batch": 1, "precisions": ["float32"]}
+    assert "onnx" in engines.usable(**usable)
+    monkeypatch.setitem(RUNTIMES, "onnx", replace(RUNTIMES["onnx"], made_for="another system"))
+    assert "onnx" not in engines.usable(**usable)
+    assert "onnx" in engines.ENGINES
 
 
 def test_a_file_that_computes_something_else_is_not_timed() -> None:

@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--to", nargs="+", choices=tuple(RUNTIMES), default=tuple(RUNTIMES))
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
+    given = "" if tuple(arguments.to) == tuple(RUNTIMES) else f" --to {' '.join(arguments.to)}"
     rows: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for family in FAMILIES:
@@ -68,7 +69,7 @@ def main() -> None:
             "torch": torch.__version__,
             "commit": commit(),
             "date": date.today().isoformat(),
-            "command": "python -m tests.deploy.every_family",
+            "command": f"python -m tests.deploy.every_family{given}",
         },
         "rows": rows,
     }

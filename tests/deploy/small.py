@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -44,8 +45,15 @@ def written(folder: Path, runtime: str, *, precision: str = "float32", fixed: bo
     return file
 
 
+def needs(runtime: str) -> None:
+    """Skip a test of a runtime that is not installed: Core AI's exists for few systems."""
+    if missing := RUNTIMES[runtime].missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+
+
 def exported(file: Path, runtime: str, *, precision: str = "float32", fixed: bool = True) -> Report:
     """Export `Tiny`."""
+    needs(runtime)
     return export_model(
         Tiny(), file, runtime, inputs=[image(*SIZE)], facts=FACTS, precision=precision, fixed=fixed
     )

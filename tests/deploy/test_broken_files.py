@@ -19,7 +19,7 @@ from tests.shared import made_once
 from tests.tiers import fast
 
 # Compiling for AOTInductor takes minutes, and its packages are read as archives: a made one will do.
-WRITTEN = ("onnx", "openvino", "executorch", "coreml")
+WRITTEN = ("onnx", "openvino", "executorch", "coreml", "coreai")
 
 
 @pytest.fixture(scope="module", params=fast(WRITTEN))
@@ -42,7 +42,8 @@ def file(original: Path, tmp_path: Path) -> Path:
 
 def halve(file: Path) -> None:
     """Cut a file, or the graph of a package, in half."""
-    part = next(file.rglob("*.mlmodel")) if file.is_dir() else file
+    graphs = [*file.rglob("*.mlmodel"), *file.rglob("*.mlirb")]
+    part = graphs[0] if file.is_dir() else file
     part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
 
 
@@ -110,7 +111,7 @@ def resign(file: Path, **changed: str) -> None:
 SIGNED = {
     "another format": (
         {"slideformer_format": "99"},
-        "must have the format 1 or 2, got 99, of slideformer 0.",
+        "must have the format 1 to 3, got 99, of slideformer 0.",
     ),
     "nothing": (
         {},

@@ -16,6 +16,7 @@ from torch import nn
 
 from slideformer.cli.main import main
 from slideformer.deploy import RUNTIMES, Card, Sizes, fingerprint
+from slideformer.deploy.attention import AttentionLayer
 from slideformer.errors import UserError
 from slideformer.runs import Facts, Preprocessing
 from slideformer.runs.preprocessing import read_preprocessing
@@ -39,6 +40,8 @@ HOW = Preprocessing(
     crop_pct=0.875,
 )
 CARD = replace(card_of(weights="0123456789abcdef"), sizes=Sizes(2, None, 30))
+SHIFT = ((1.0, -0.25, 0.5), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+LAYER = AttentionLayer("attention_1", 1, 2, (1, 3), (1, 1), ("zeros", "wrap"), 4, 2, SHIFT)
 CARDS = {
     "sizes": CARD,
     "any size": card_of("detect"),
@@ -50,6 +53,9 @@ CARDS = {
     "numbers of classes": card_of("detect", category_ids=(1, 7, 90)),
     "random weights": card_of(random=True, preprocessing=HOW),
     "masks": replace(card_of("detect"), masks=True),
+    "attention": replace(
+        card_of("segment"), attention=(LAYER, replace(LAYER, shift=None, stage=None, block=None))
+    ),
 }
 
 
@@ -60,10 +66,32 @@ def test_a_card_is_read_as_it_was_written(card: Card) -> None:
     assert Card.of(texts, FILE) == card
 
 
-def test_only_masks_need_a_newer_reader() -> None:
+def test_only_masks_and_attention_need_a_newer_reader() -> None:
     formats = {name: card.texts()["slideformer_format"] for name, card in CARDS.items()}
-    assert {name for name, number in formats.items() if number != "1"} == {"masks"}
-    assert formats["masks"] == "2"
+    assert {name for name, number in formats.items() if number != "1"} == {"masks", "attention"}
+    assert (formats["masks"], formats["attention"]) == ("2", "3")
+
+
+OF_LAYER: dict[str, dict[str, Any]] = {
+    "output": {"output": 3},
+    "stage": {"stage": 0},
+    "kernel_size": {"kernel_size": [3]},
+    "border": {"border": ["zeros", "torn"]},
+    "stride": {"stride": -1},
+    "shift": {"shift": [[1.0, 0.0], [0.0, 1.0]]},
+}
+
+
+@pytest.mark.parametrize(("name", "change"), OF_LAYER.items(), ids=OF_LAYER)
+def test_a_layer_that_cannot_be_is_refused_in_a_line(name: str, change: dict[str, Any]) -> None:
+    texts = CARDS["attention"].texts()
+    layers = [{**LAYER.values(), **change}]
+    with pytest.raises(UserError, match=rf"{name} in model\.onnx must be") as raised:
+        Card.of({**texts, "attention": json.dumps(layers)}, FILE)
+    assert "\n" not in str(raised.value)
+    for text in ("[3]", "{}", '"layer"'):
+        with pytest.raises(UserError, match="attention in"):
+            Card.of({**texts, "attention": text}, FILE)
 
 
 def test_a_card_tells_which_version_wrote_it() -> None:
@@ -75,7 +103,7 @@ REFUSED = {
     "other": ({"author": "someone"}, "has none of its metadata; export it again"),
     "format": (
         {**CARD.texts(), "slideformer_format": "0", "slideformer": "0.0.1"},
-        r"must have the format 1 or 2, got 0, of slideformer 0\.0\.1; export it again with this version",
+        r"must have the format 1 to 3, got 0, of slideformer 0\.0\.1; export it again with this version",
     ),
     "incomplete": (
         {name: text for name, text in CARD.texts().items() if name not in ("weights", "height")},

@@ -199,6 +199,7 @@ def test_another_detector_is_refused(tmp_path: Path) -> None:
 REFUSED = {
     "executorch": ("x.pte", "float32", "ExecuTorch takes models that classify or segment, got one to detect"),
     "coreml": ("x.mlpackage", "float32", "Core ML takes models that classify or segment, got one to detect"),
+    "coreai": ("x.aimodel", "float32", "Core AI takes models that classify or segment, got one to detect"),
     "openvino": ("x.xml", "int8", "a detector is exported in float32, got int8; leave `precision` out"),
     "onnx": ("x.onnx", "float16", "a detector is exported in float32, got float16; leave `precision` out"),
 }

@@ -14,7 +14,7 @@ from torch import nn
 from slideformer.deploy import RUNTIMES, check_sizes, export_model, of_file
 from slideformer.errors import UserError
 from slideformer.runs import Facts
-from tests.deploy.small import FACTS, SIZE, Tiny, image, written
+from tests.deploy.small import FACTS, SIZE, Tiny, image, needs, written
 from tests.tiers import fast
 
 REFUSED = {
@@ -61,7 +61,7 @@ def test_a_missing_package_is_named_with_its_extra(
     runtime: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     row = RUNTIMES[runtime]
-    lacking = replace(row, packages=(*row.packages, "no_such_package"))
+    lacking = replace(row, packages=("no_such_package",))
     monkeypatch.setitem(RUNTIMES, runtime, lacking)
     file = tmp_path / f"model{row.suffix}"
     install = rf"pip install 'slideformer\[{runtime}\]'"
@@ -83,8 +83,9 @@ class NotANumber(nn.Module):
         return image.mean((2, 3)) * self.scale
 
 
-@pytest.mark.parametrize("runtime", fast(["onnx", "openvino", "executorch"]))
+@pytest.mark.parametrize("runtime", fast(["onnx", "openvino", "executorch", "coreai"]))
 def test_a_file_that_does_not_agree_leaves_the_earlier_one(runtime: str, tmp_path: Path) -> None:
+    needs(runtime)
     suffix = RUNTIMES[runtime].suffix
     earlier = {f"model{suffix}": "earlier", "model.bin": "weights"}
     for name, text in earlier.items():
@@ -129,6 +130,14 @@ def test_a_platform_that_runs_no_core_ml_knows_it(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(sys, "platform", platform)
         assert RUNTIMES["coreml"].runs_here == runs
         assert RUNTIMES["onnx"].runs_here
+
+
+def test_core_ai_runs_on_linux_too_but_is_made_for_apple(monkeypatch: pytest.MonkeyPatch) -> None:
+    for platform, fast_here in [("linux", False), ("darwin", True)]:
+        monkeypatch.setattr(sys, "platform", platform)
+        assert RUNTIMES["coreai"].runs_here
+        assert RUNTIMES["coreai"].is_fast_here == fast_here
+        assert RUNTIMES["onnx"].is_fast_here
 
 
 def test_a_second_export_takes_the_place_of_the_first(tmp_path: Path) -> None:

@@ -8,13 +8,23 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from slideformer.dense.segmenter import create_segmenter
 from slideformer.deploy import export_model
 from slideformer.runs import Facts
+from tests.deploy.small import needs
 
 # Multiples of the coarsest stride and not.
 SIZES = ((1, 64, 64), (3, 80, 97), (2, 33, 70))
+
+
+def sharp(head: str, backbone: str) -> nn.Module:
+    """A segmenter, always the same, its logits further apart than a fresh one's: by more than rounding."""
+    torch.manual_seed(0)
+    model = create_segmenter(head, backbone, 5, channels=16).eval()
+    nn.init.normal_(model.classifier[1].weight, std=0.1)  # type: ignore[arg-type]
+    return model
 
 
 @pytest.mark.parametrize(
@@ -25,10 +35,7 @@ SIZES = ((1, 64, 64), (3, 80, 97), (2, 33, 70))
     ],
 )
 def test_the_file_agrees_with_the_model_at_every_size(head: str, backbone: str, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = create_segmenter(head, backbone, 5, channels=16).eval()
-    # Sharper than a fresh model's, so that logits differ by more than rounding.
-    torch.nn.init.normal_(model.classifier[1].weight, std=0.1)  # type: ignore[arg-type]
+    model = sharp(head, backbone)
     file = tmp_path / "model.onnx"
     generator = torch.Generator().manual_seed(1)
     images = [torch.rand(batch, 3, *size, generator=generator) for batch, *size in SIZES]
@@ -42,3 +49,19 @@ def test_the_file_agrees_with_the_model_at_every_size(head: str, backbone: str, 
     (logits,) = session.run(None, {"image": torch.rand(1, 3, 41, 35).numpy()})
     assert logits.shape == (1, 5, 41, 35)
     assert logits.std() > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("head", "backbone"), [("semantic_fpn", "resnet10t"), ("upernet", "slide_swin_nano")]
+)
+def test_core_ai_agrees_at_one_size(head: str, backbone: str, tmp_path: Path) -> None:
+    needs("coreai")
+    image = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(1))
+    facts = Facts(task="segment", architecture="x")
+    report = export_model(
+        sharp(head, backbone), tmp_path / "model.aimodel", "coreai", inputs=[image], facts=facts
+    )
+    (row,) = report.differences
+    assert row.largest <= 1e-4
+    assert row.agreement > 0.999

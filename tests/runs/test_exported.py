@@ -144,7 +144,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
         "must be the folder of a run, or a file that `slideformer export` w",
     ),
     "cut short": (half, "must be a complete ONNX file"),
-    "another format": (of_another_program, "must be of format 1 or 2, got format 99"),
+    "another format": (of_another_program, "must be of format 1 to 3, got format 99"),
     "other classes": (other_classes, "must have outputs of the 2 classes in its metadata, but has others"),
     "classes unknown": (nameless, "must say how many classes it has, but does not; export it again"),
 }

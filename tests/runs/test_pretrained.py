@@ -55,6 +55,19 @@ def test_timm_loads_a_saved_model(model: torch.nn.Module, folder: Path) -> None:
     assert tuple(loaded.pretrained_cfg["label_names"]) == LABELS
 
 
+def test_class_names_at_the_root_come_first_as_in_timm(folder: Path) -> None:
+    others = ("ape", "bat", "cow")
+    edit(label_names=others)(folder)
+    assert opened(folder)[1].class_names == others
+    loaded = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    assert tuple(loaded.pretrained_cfg["label_names"]) == others
+
+
+def test_class_names_that_only_the_inner_part_has_are_read(folder: Path) -> None:
+    edit(label_names=None)(folder)
+    assert opened(folder)[1].class_names == LABELS
+
+
 def test_timm_fine_tunes_a_saved_model_for_other_classes(folder: Path) -> None:
     loaded = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=7)
     assert loaded(torch.randn(1, 1, 28, 28)).shape == (1, 7)
@@ -188,7 +201,8 @@ FAULTS |= {
     "bool_std": (said(std=[True]), "std in .* must be a list"),
     "labels_word": (said(label_names="cat"), "label_names in .* must be a list .* got 'cat'"),
     "labels_numbers": (said(label_names=[1, 2, 3]), "label_names in .* must be a list"),
-    "labels_count": (said(label_names=["cat"]), "must name all 3 classes, got 1 label_names"),
+    "root_labels_word": (edit(label_names="cat"), "label_names in .* must be a list .* got 'cat'"),
+    "labels_count": (edit(label_names=["cat"]), "must name all 3 classes, got 1 label_names"),
     "crop_word": (said(crop_pct="most"), "crop_pct in .* must be a number from 0.05 to 20"),
     "crop_tiny": (said(crop_pct=1e-9), "crop_pct in .* must be a number"),
     "crop_mode": (said(crop_mode="corner"), "crop_mode in .* must be one of center, squash, border"),
@@ -198,7 +212,7 @@ FAULTS |= {
     "float_input": (said(input_size=[1, 28.0, 28]), "input_size in .* whole number"),
     "two_sides": (said(input_size=[28, 28]), "input_size in .* must be a list of 3 values"),
     "absurd_classes": (edit(num_classes=10**9), "num_classes in .* must be a whole number from 0 to 1000000"),
-    "many_classes": (edit(num_classes=10**6, pretrained_cfg={}), "lacks 'input_size'"),
+    "many_classes": (edit(num_classes=10**6, pretrained_cfg={}, label_names=None), "lacks 'input_size'"),
     "classes_word": (edit(num_classes="3"), "num_classes in .* must be a whole number"),
     "cfg_list": (edit(pretrained_cfg=[]), "pretrained_cfg in .* must be an object"),
     "args_list": (edit(model_args=[1]), "model_args in .* must be an object"),

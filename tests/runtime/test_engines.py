@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from PIL import Image
 from slideformer_runtime import Model, UserError
 
 from tests.runtime.files import classifier
@@ -71,3 +72,18 @@ def test_an_input_that_the_engine_cannot_run_is_reported(tmp_path: Path, images:
         model.predict(images["coffee.png"])
     (result,) = model.stream([images["coffee.png"]])
     assert "ONNX Runtime must be able to run" in str(result.error)
+
+
+def test_attention_weights_next_to_the_answers_are_left_out(tmp_path: Path) -> None:
+    plain = classifier(tmp_path / "plain.onnx")
+    model = onnx.load(plain)
+    model.graph.node.append(onnx.helper.make_node("Softmax", ["image"], ["attention_1"]))
+    sides = ["batch", 3, "height", "width"]
+    value = onnx.helper.make_tensor_value_info("attention_1", onnx.TensorProto.FLOAT, sides)
+    model.graph.output.append(value)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {**facts, "slideformer_format": "3", "attention": "[{}]"})
+    onnx.save(model, tmp_path / "inside.onnx")
+    image = Image.new("RGB", (12, 10), (200, 10, 90))
+    wanted, found = (Model(tmp_path / name).predict(image) for name in ("plain.onnx", "inside.onnx"))
+    assert found.classes == wanted.classes

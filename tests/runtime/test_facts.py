@@ -38,12 +38,12 @@ def without(*keys: str) -> dict[str, str]:
 BAD = {
     "another program's": ({"producer": "another"}, "model.onnx was not exported by slideformer"),
     "a newer format": (
-        {**TEXTS, "slideformer_format": "3"},
-        "must be of format 1 or 2, got format 3, of slideformer 0.1.0; export it again",
+        {**TEXTS, "slideformer_format": "4"},
+        "must be of format 1 to 3, got format 4, of slideformer 0.1.0; export it again",
     ),
     "an older file": (
         without("slideformer_format"),
-        "must be of format 1 or 2, got format none, of slideformer 0.1.0",
+        "must be of format 1 to 3, got format none, of slideformer 0.1.0",
     ),
     "a fact that is absent": (without("precision"), "must have valid metadata, but precision is missing"),
     "a mean that is absent": (without("mean"), "must have valid metadata, but mean is missing"),

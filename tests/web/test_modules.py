@@ -185,6 +185,7 @@ def test_facts_are_read_from_the_bytes_of_the_file(tmp_path: Path) -> None:
         "batch": None,
         "height": 8,
         "width": 8,
+        "attention": [],
         "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.25, 0.3],
         "interpolation": "bicubic",
@@ -209,7 +210,7 @@ def test_other_files_are_rejected_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "short.onnx").write_bytes(complete.read_bytes()[:-20])
     (tmp_path / "empty.onnx").write_bytes(b"")
     (tmp_path / "text.onnx").write_bytes(b"not a model\n" * 20)
-    classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "3"})
+    classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "4"})
     classifier(tmp_path / "unknown.onnx", {**PREPARED, "task": "count"})
     lacking = {key: x for key, x in PREPARED.items() if key != "std"}
     classifier(tmp_path / "lacking.onnx", lacking)
@@ -219,7 +220,7 @@ def test_other_files_are_rejected_in_one_line(tmp_path: Path) -> None:
         "short": "must be a complete ONNX file",
         "empty": "must be a complete ONNX file",
         "text": "must be a complete ONNX file",
-        "newer": "must be of format 1 or 2, but is of format 3, of slideformer 0.1.0",
+        "newer": "must be of format 1 to 3, but is of format 4, of slideformer 0.1.0",
         "unknown": "task must be one of classify, segment, detect, but is count",
         "lacking": "must have valid metadata, but std is missing",
         "no_json": "mean must be JSON, but is [0.5,",

@@ -3,12 +3,7 @@
 
 from __future__ import annotations
 
-import shutil
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +24,7 @@ from slideformer.viz.segmentation import overlay
 from tests.exported import exported_mask_detector
 from tests.runtime.files import PREPARED, add_facts, classifier, mask_detector, segmenter
 from tests.saved import save_classifier
-
-CHROMIUM = Path("/usr/bin/chromium")
-WEB = Path(__file__).parents[2] / "web"
-
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-if not CHROMIUM.exists():
-    pytest.skip(f"needs Debian's chromium, {CHROMIUM}", allow_module_level=True)
-if not (WEB / "ort").is_dir():
-    pytest.skip("needs ONNX Runtime next to the page: make web", allow_module_level=True)
+from tests.web.visit import PATIENCE, Visit, chromium, playwright, serving, visiting
 
 NAMES = ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay & <kin>"]
 # What an exporter that does not write all facts yet leaves out.
@@ -49,39 +36,6 @@ EXPORTED = {
     "height": None,
     "width": None,
 }
-# Milliseconds until a result must be there.
-PATIENCE = 60_000
-
-
-@dataclass
-class Visit:
-    """An open page, with its requests and errors."""
-
-    page: Any
-    origin: str
-    requests: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    def classify(self, file: Path) -> list[tuple[str, float]]:
-        """Choose an image; names and probabilities that the page shows."""
-        self.page.locator("#image-file").set_input_files(file)
-        self.said("Done in")
-        rows = self.page.locator("#classes li")
-        return [
-            (row.locator(".name").inner_text(), float(row.locator("data").get_attribute("value")))
-            for row in rows.all()
-        ]
-
-    def said(self, words: str, where: str = "status") -> None:
-        """Wait until the page says something."""
-        playwright.expect(self.page.locator(f"#{where}")).to_contain_text(words, timeout=PATIENCE)
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves a folder without a log."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -121,44 +75,22 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def served(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the page, with a model next to it."""
     folder = tmp_path_factory.mktemp("served")
-    shutil.copytree(
-        WEB, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules", "model.onnx")
-    )
-    shutil.copy(run / "model.onnx", folder)
     Image.fromarray(data.coffee()).save(folder / "photo.png")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join(timeout=60)
-    server.server_close()
+    with serving(folder, run / "model.onnx") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-background-networking"]
-        )
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def visit(browser: Any, served: str) -> Iterator[Visit]:
     """The page with its model loaded; at the end without errors or requests to other servers."""
-    page = browser.new_page()
-    visit = Visit(page, served)
-    page.on("request", lambda request: visit.requests.append(request.url))
-    page.on("console", lambda entry: visit.errors.append(entry.text) if entry.type == "error" else None)
-    page.on("pageerror", lambda error: visit.errors.append(str(error)))
-    page.goto(served)
-    visit.said("Choose an image")
-    yield visit
-    page.close()
-    assert visit.errors == []
-    assert [url for url in visit.requests if not url.startswith((f"{served}/", f"blob:{served}/"))] == []
+    with visiting(browser.new_page(), served) as visit:
+        yield visit
 
 
 def test_the_first_class_of_every_image_is_that_of_pytorch(
@@ -227,10 +159,10 @@ def test_a_model_that_is_chosen_classifies_the_image_that_is_there(visit: Visit,
 
 
 def test_a_file_that_the_page_cannot_run_is_reported(visit: Visit, tmp_path: Path) -> None:
-    newer = classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "3"})
+    newer = classifier(tmp_path / "newer.onnx", {**PREPARED, "slideformer_format": "4"})
     for file, words in (
         (classifier(tmp_path / "other.onnx", {**PREPARED, "task": "count"}), "but is count"),
-        (newer, "must be of format 1 or 2, but is of format 3"),
+        (newer, "must be of format 1 to 3, but is of format 4"),
     ):
         visit.page.locator("#model-file").set_input_files(file)
         visit.said(words, "problem")

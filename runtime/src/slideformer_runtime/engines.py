@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from slideformer_runtime.errors import UserError
 from slideformer_runtime.facts import KEYS
 
-# From images (B, 3, H, W) to all outputs, in the file's order.
+# From images (B, 3, H, W) to the model's answers, in the file's order.
 Run: TypeAlias = Callable[[NDArray[np.float32]], list[NDArray[np.generic]]]
 # Each is started, whether it has work or not.
 MAX_THREADS = 1024
 # ONNX Runtime's number for logging only what ends the process; errors reach us as exceptions.
 FATAL = 4
+# Outputs whose names begin so are not answers: attention weights, for whoever looks inside the model.
+INSIDE = "attention_"
 # Where OpenVINO's files have the metadata.
 SECTION = "slideformer"
 
@@ -36,10 +38,11 @@ def open_onnx(path: Path, threads: int | None) -> tuple[dict[str, str], Run]:
         options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
+    answers = [output.name for output in session.get_outputs() if not output.name.startswith(INSIDE)]
 
     def run(images: NDArray[np.float32]) -> list[NDArray[np.generic]]:
         try:
-            return list(session.run(None, {name: images}))
+            return list(session.run(answers, {name: images}))
         except (errors.Fail, errors.InvalidArgument, errors.NotImplemented, errors.RuntimeException) as error:
             raise cannot_run("ONNX Runtime", images, error) from error
 

@@ -12,8 +12,9 @@ from slideformer_runtime.fields import NAMES, TEXT, integer, many, optional, rea
 from slideformer_runtime.preprocessing import FIELDS as PREPROCESSING_FIELDS
 from slideformer_runtime.preprocessing import Preprocessing, read_preprocessing
 
-# The versions of the metadata that are read here; the second is of detectors with masks.
-FORMATS = ("1", "2")
+# The versions of the metadata that are read here; the second is of detectors with masks, the third of models
+# that also give their attention weights.
+FORMATS = ("1", "2", "3")
 FORMAT_KEY, EXPORTER_KEY = "slideformer_format", "slideformer"
 # A side of any input in pixels, or a number of images.
 MAX_SIDE = 2**16
@@ -106,7 +107,7 @@ def check_format(texts: Mapping[str, str], source: str) -> None:
     if number not in FORMATS:
         exporter = texts.get(EXPORTER_KEY, "unknown")
         raise UserError(
-            f"{source} must be of format {' or '.join(FORMATS)}, got format {number}, of slideformer "
+            f"{source} must be of format {FORMATS[0]} to {FORMATS[-1]}, got format {number}, of slideformer "
             f"{exporter}; export it again, or install the slideformer-runtime of that version"
         )
 

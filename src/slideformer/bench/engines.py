@@ -189,6 +189,7 @@ PACKAGES = {
     "openvino": "openvino",
     "executorch": "executorch",
     "coreml": "coremltools",
+    "coreai": "coreai",
 }
 ENGINES = IN_PYTORCH | {
     name: Engine(row.title, row.precisions, in_runtime(row), PACKAGES.get(name, ""))
@@ -197,11 +198,11 @@ ENGINES = IN_PYTORCH | {
 
 
 def usable(*, batch: int, precisions: Sequence[str]) -> list[str]:
-    """Names of the runtimes that are installed, run here, and take such a batch in each precision."""
+    """Names of the runtimes that are installed, fast here, and take such a batch in each precision."""
     return [
         name
         for name, row in RUNTIMES.items()
-        if row.runs_here and not row.missing and (batch == 1 or set(precisions).isdisjoint(row.one_size))
+        if row.is_fast_here and not row.missing and (batch == 1 or set(precisions).isdisjoint(row.one_size))
     ]
 
 

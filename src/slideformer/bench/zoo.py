@@ -86,14 +86,13 @@ MODELS: dict[str, Callable[[Row], str]] = {
     "G off %": number("multiply_adds_off_percent", "+.1f"),
     "paper top-1": lambda row: number("paper_top1", ".1f")(row) + ("*" if row.get("paper_of_host") else ""),
 }
-SHORT = ("model", "parameters M", "multiply-adds G", "paper top-1")
 
 
-def models_table(rows: Sequence[Row], columns: Sequence[str] = tuple(MODELS)) -> Table:
-    """One line a classifier, from `model_counts`; notes with all columns only."""
-    cells = [[MODELS[name](row) for name in columns] for row in rows]
+def models_table(rows: Sequence[Row]) -> Table:
+    """One line a classifier, from `model_counts`."""
+    cells = [[cell(row) for cell in MODELS.values()] for row in rows]
     notes = [f"{row['model']}: {row['paper_note']}." for row in rows if row.get("paper_note")]
-    return Table(list(columns), cells, CONDITIONS, notes if len(columns) == len(MODELS) else [])
+    return Table(list(MODELS), cells, CONDITIONS, notes)
 
 
 @dataclass(frozen=True)

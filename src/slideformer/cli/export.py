@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 HELP = """Write a model for other runtimes, with merged weights, and check it there.
 
 Classifiers and segmenters for every runtime; detectors for onnx and openvino, one image of any size. Files
-for onnx, openvino and torch take any batch, height and width; those for executorch and coreml, and for
-openvino in int8, one image of --size."""
+for onnx, openvino and torch take any batch, height and width; those for executorch, coreml and coreai, and
+for openvino in int8, one image of --size. The page in web/ looks inside an onnx file that was written
+--with attention."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fixed", action="store_true", help="take only one image of --size, which some runtimes run faster"
+    )
+    parser.add_argument(
+        "--with",
+        choices=("attention",),
+        dest="attention",
+        help="also give each layer's attention weights, for the page in web/; onnx, float32, no detectors",
     )
     parser.add_argument(
         "--calibrate",
@@ -88,8 +95,10 @@ def run(arguments: argparse.Namespace) -> int:
     targets = list(wanted(arguments, opened))
     images = read_images(arguments.images, CHECKED)
     calibrate = read_images(arguments.calibrate, CALIBRATION) if arguments.calibrate else []
+    attention = arguments.attention is not None
     for target in targets:  # before minutes are spent on the first of them
-        check_target(RUNTIMES[target.runtime], target.file, opened.task, target.precision, bool(calibrate))
+        row = RUNTIMES[target.runtime]
+        check_target(row, target.file, opened.task, target.precision, bool(calibrate), attention)
     for target in targets:
         progress(f"{target.file}: {target.runtime}, {target.precision}")
         report = export(
@@ -101,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
             fixed=arguments.fixed,
             calibrate=calibrate,
             images=images,
+            attention=attention,
         )
         progress("")
         print(report)

@@ -18,7 +18,7 @@ SIDE, PIXELS, BATCH_PIXELS = 4096, 2**22, 2**25
 LIFT = "; add --no-limits for more"
 
 # The names of `slideformer.deploy.RUNTIMES` and `PRECISIONS`, which import PyTorch.
-RUNTIMES = ("onnx", "openvino", "executorch", "coreml", "torch")
+RUNTIMES = ("onnx", "openvino", "executorch", "coreml", "coreai", "torch")
 PRECISIONS = ("float32", "float16", "int8")
 # Those of `slideformer.runs.placed.PRECISIONS`, which PyTorch computes in.
 DTYPES = ("float32", "bfloat16", "float16")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from slideformer.deploy.attention import AttentionLayer
 from slideformer.errors import UserError
 from slideformer.runs import Facts
 from slideformer.runs.fields import (
@@ -32,8 +33,9 @@ from slideformer.runs.preprocessing import read_preprocessing
 from slideformer.runs.run import TaskName
 from slideformer.version import __version__
 
-# Older readers take files of the first format, whose detectors have no masks.
-FORMAT, FORMAT_OF_MASKS = "1", "2"
+# Older readers take files of the first format, whose detectors have no masks, or of the first two, which have
+# no attention weights.
+FORMAT, FORMAT_OF_MASKS, FORMAT_OF_ATTENTION = FORMATS = ("1", "2", "3")
 # The entries that every file has.
 ABOUT = ("slideformer_format", "slideformer")
 WORDS = ("task", "precision", "form", "weights")
@@ -47,6 +49,7 @@ LARGEST = 2**16
 MOST_PIXELS = 2**27
 FIELDS = {
     "masks": optional(Field("true or false", lambda x: isinstance(x, bool)), False),
+    "attention": optional(Field("a list", lambda x: isinstance(x, list)), ()),
     "task": word(*TASKS),
     "precision": word(*PRECISIONS),
     "form": TEXT,
@@ -102,6 +105,7 @@ class Card:
         facts: everything known about the model.
         sizes: of the input.
         masks: whether a detector gives masks, too.
+        attention: the layers whose attention weights the file gives, in the order of its outputs.
     """
 
     precision: str
@@ -110,6 +114,14 @@ class Card:
     facts: Facts
     sizes: Sizes = field(default_factory=Sizes)
     masks: bool = False
+    attention: tuple[AttentionLayer, ...] = ()
+
+    @property
+    def format(self) -> str:
+        """The first format that has all that the card says."""
+        if self.attention:
+            return FORMAT_OF_ATTENTION
+        return FORMAT_OF_MASKS if self.masks else FORMAT
 
     @property
     def task(self) -> TaskName:
@@ -120,9 +132,10 @@ class Card:
         """Everything as text by name: words unchanged, other values as JSON."""
         own = {"task": self.task, "precision": self.precision, "form": self.form, "weights": self.weights}
         sizes = {name: getattr(self.sizes, name) for name in NUMBERS}
-        about = dict(zip(ABOUT, (FORMAT_OF_MASKS if self.masks else FORMAT, __version__), strict=True))
+        about = dict(zip(ABOUT, (self.format, __version__), strict=True))
         masks = {"masks": True} if self.masks else {}
-        values = {**values_of(self.facts), **own, **sizes, **masks, **about}
+        layers = {"attention": [x.values() for x in self.attention]} if self.attention else {}
+        values = {**values_of(self.facts), **own, **sizes, **masks, **layers, **about}
         return {name: x if isinstance(x, str) else json.dumps(x) for name, x in values.items()}
 
     @classmethod
@@ -149,7 +162,10 @@ class Card:
                 f"batch x height x width of {file} must be at most {MOST_PIXELS}, got {sizes}; "
                 "export it again"
             )
-        return cls(texts["precision"], texts["form"], texts["weights"], facts, sizes, known["masks"])
+        attention = tuple(AttentionLayer.of(values, file) for values in known["attention"])
+        return cls(
+            texts["precision"], texts["form"], texts["weights"], facts, sizes, known["masks"], attention
+        )
 
 
 def check_format(texts: Mapping[str, str], file: Path) -> None:
@@ -162,9 +178,9 @@ def check_format(texts: Mapping[str, str], file: Path) -> None:
             "export it again"
         )
     number, writer = texts["slideformer_format"], texts.get("slideformer", "unknown")
-    if number not in (FORMAT, FORMAT_OF_MASKS):
+    if number not in FORMATS:
         raise UserError(
-            f"{file} must have the format {FORMAT} or {FORMAT_OF_MASKS}, got {number}, of slideformer "
+            f"{file} must have the format {FORMATS[0]} to {FORMATS[-1]}, got {number}, of slideformer "
             f"{writer}; export it again with this version, {__version__}"
         )
 

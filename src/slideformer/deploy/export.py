@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from slideformer.deploy.attention import AttentionGraph, check_attention
 from slideformer.deploy.card import Card, Sizes, fingerprint
 from slideformer.deploy.detector import DetectorGraph
 from slideformer.deploy.inputs import CALIBRATION, CHECKED, prepared, read_images, stretched
@@ -34,6 +35,7 @@ def export(
     fixed: bool = False,
     calibrate: Sequence[Source] = (),
     images: Sequence[Source] = (),
+    attention: bool = False,
 ) -> Report:
     """Export a run for another runtime, and check the file there against the model.
 
@@ -42,7 +44,8 @@ def export(
 
     Args:
         run: from `slideformer.open_run`.
-        runtime: ``"onnx"``, ``"openvino"``, ``"executorch"``, ``"coreml"`` or ``"torch"``.
+        runtime: ``"onnx"``, ``"openvino"``, ``"executorch"``, ``"coreml"``, ``"coreai"`` or
+            ``"torch"``.
         file: to write, with the runtime's ending; default: ``model`` in the folder of the run.
         precision: of weights and products: ``"float32"``, ``"float16"`` or ``"int8"``.
         size: height and width of the image to trace with, or that a file of fixed size takes; default: the
@@ -52,6 +55,8 @@ def export(
         calibrate: images like those that the model will get, for int8: paths, folders, globs, images of
             Pillow or arrays.
         images: to check with; default: photographs.
+        attention: whether the file also gives the attention weights of each layer, for the page that looks
+            inside; for onnx, in float32, of a classifier or a segmenter.
 
     Returns:
         The differences found, and the path as ``file``; printed, a table.
@@ -69,7 +74,7 @@ def export(
     check_has_weights(run)
     row = find_runtime(runtime)
     file = default_file(run, runtime, precision) if file is None else Path(file)
-    check_target(row, file, run.task, precision, bool(calibrate))
+    check_target(row, file, run.task, precision, bool(calibrate), attention)
     size = run.input_size[1:] if size is None else size
     return export_model(
         run.model,
@@ -87,6 +92,7 @@ def export(
             else ()
         ),
         fixed=fixed,
+        attention=attention,
     )
 
 
@@ -101,6 +107,7 @@ def export_model(
     calibration: Sequence[Tensor] = (),
     form: str | None = None,
     fixed: bool = False,
+    attention: bool = False,
 ) -> Report:
     """Export any model, and check the file against it; `export` does so for a run.
 
@@ -116,12 +123,13 @@ def export_model(
         calibration: inputs of the size that is traced, one image each, for int8.
         form: of slide attention, a backend of the operator; the runtime's own where None.
         fixed: whether the file takes only one image of the first input's size, where the runtime takes any.
+        attention: whether the file also gives the attention weights of each layer.
 
     Raises:
         UserError: as of `export`.
     """
     row, file = find_runtime(runtime), Path(file)
-    check_target(row, file, facts.task, precision, bool(calibration))
+    check_target(row, file, facts.task, precision, bool(calibration), attention)
     fixed = fixed or precision in row.one_size
     single = fixed or facts.task == "detect"
     height, width = inputs[0].shape[2:]
@@ -139,6 +147,9 @@ def export_model(
         graph = DetectorGraph(module).eval()
         card = replace(card, masks=graph.masks)
         job = replace(job, module=graph, example=graph.resized(example), card=card, sides=graph.sides)
+    if attention:
+        inside = AttentionGraph(module).eval()
+        job = replace(job, module=inside, card=replace(card, attention=inside.layers(example, fixed=fixed)))
     with staged(file) as unfinished:
         row.write(job, unfinished)
         report = verify(row, unfinished, model, inputs)
@@ -179,7 +190,9 @@ def find_runtime(name: str) -> Runtime:
     return RUNTIMES[name]
 
 
-def check_target(row: Runtime, file: Path, task: TaskName, precision: str, calibrated: bool) -> None:
+def check_target(
+    row: Runtime, file: Path, task: TaskName, precision: str, calibrated: bool, attention: bool = False
+) -> None:
     """Check that a runtime takes a model of a task in this precision, before anything is written."""
     if file.suffix != row.suffix:
         raise UserError(f"a file for {row.title} must end in {row.suffix}, got {file}; change its name")
@@ -193,6 +206,8 @@ def check_target(row: Runtime, file: Path, task: TaskName, precision: str, calib
         raise UserError(f"a detector is exported in float32, got {precision}; leave `precision` out")
     if precision == "int8" and not calibrated:
         raise UserError("int8 needs images to be calibrated with, got none; name some with `calibrate`")
+    if attention:
+        check_attention(row.name, task, precision)
     row.check_installed()
 
 

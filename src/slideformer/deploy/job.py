@@ -46,7 +46,8 @@ class Job:
     def outputs(self) -> tuple[str, ...]:
         """Names of what the model gives."""
         names = OUTPUTS[self.card.task]
-        return names[:3] if self.card.task == "detect" and not self.card.masks else names
+        names = names[:3] if self.card.task == "detect" and not self.card.masks else names
+        return (*names, *(layer.output for layer in self.card.attention))
 
     def dynamic_shapes(self) -> tuple[dict[int, Any]]:
         """The axes of the input that stay dynamic, for ``torch.export``."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from slideformer.deploy.attention import AttentionGraph
 from slideformer.deploy.card import Card, fingerprint
 from slideformer.deploy.detections import (
     DetectionDifference,
@@ -37,6 +38,7 @@ class Difference:
         largest: largest difference of a logit, relative to the largest logit; not a number where either is.
         mean: mean difference, relative to the same.
         agreement: share of the images, a segmenter's of the pixels, with the same likeliest class.
+        attention: largest difference of an attention weight; None where the file does not give them.
     """
 
     batch: int
@@ -45,6 +47,7 @@ class Difference:
     largest: float
     mean: float
     agreement: float
+    attention: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,16 @@ class Report:
         lines = [f"{card.task}, {card.precision}, slide attention as {card.form}, inputs of {card.sizes}"]
         if not self.ran and not self.faults:
             lines.append("converted, not run: its runtime is not on this system; its structure is sound")
+        weights = f"{'attention':>12}" if card.attention else ""
         if self.differences:
-            heads = f"{'largest difference':>20}{'mean':>12}{'same top-1':>12}"
+            heads = f"{'largest difference':>20}{'mean':>12}{'same top-1':>12}{weights}"
             lines.append(f"{'batch x height x width':<24}{heads}")
         for row in self.differences:
             size = f"{row.batch} x {row.height} x {row.width}"
-            lines.append(f"{size:<24}{row.largest:>20.2e}{row.mean:>12.2e}{100 * row.agreement:>10.1f} %")
+            weights = "" if row.attention is None else f"{row.attention:>12.2e}"
+            lines.append(
+                f"{size:<24}{row.largest:>20.2e}{row.mean:>12.2e}{100 * row.agreement:>10.1f} %{weights}"
+            )
         lines += detection_lines(self.detections)
         return "\n".join(lines)
 
@@ -121,6 +128,11 @@ class Report:
                     f"the exported file must agree with the model to {limit.largest:.0e} of its largest "
                     f"logit, {limit.mean:.0e} in the mean, got {row.largest:.2e} and {row.mean:.2e} at "
                     f"{row.batch} x {row.height} x {row.width}"
+                )
+            if row.attention is not None and not row.attention <= limit.largest:
+                return (
+                    f"the attention weights of the file must agree with the model's to {limit.largest:.0e}, "
+                    f"got {row.attention:.2e} at {row.batch} x {row.height} x {row.width}"
                 )
         return detection_fault(self.detections)
 
@@ -154,8 +166,9 @@ def verify(
         check_size(card, file, image)
     if card.task == "detect":
         return Report(card, ran=True, detections=compare_images(session, model, inputs), file=file)
+    compared = AttentionGraph(model) if card.attention else model
     return Report(
-        card, ran=True, differences=[difference(session, model, image) for image in inputs], file=file
+        card, ran=True, differences=[difference(session, compared, image) for image in inputs], file=file
     )
 
 
@@ -244,27 +257,36 @@ def check_size(card: Card, file: Path, image: Tensor) -> None:
         )
 
 
-def logits_like(wanted: Tensor, found: Sequence[Tensor]) -> Tensor:
-    """Check that the one output has the shape of the model's."""
-    if [x.shape for x in found] != [wanted.shape]:
-        shapes = "; ".join(str(tuple(x.shape)) for x in found)
-        raise UserError(
-            f"the file must give answers of shape {tuple(wanted.shape)}, got {shapes}; export it again"
-        )
-    return found[0]
+def outputs_like(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Check that the outputs have the shapes of the model's."""
+    if [x.shape for x in found] != [x.shape for x in wanted]:
+        shapes, given = ("; ".join(str(tuple(x.shape)) for x in outputs) for outputs in (wanted, found))
+        raise UserError(f"the file must give answers of shape {shapes}, got {given}; export it again")
+    return found
 
 
 @torch.inference_mode()
 def difference(session: Session, model: nn.Module, image: Tensor) -> Difference:
-    """Compare the logits of file and model."""
-    wanted = model(image)
-    found = logits_like(wanted, session(image))
+    """Compare the outputs of file and model: logits, and the attention weights of an `AttentionGraph`."""
+    answers = model(image)
+    wanted, *weights = (answers,) if isinstance(answers, Tensor) else answers
+    found, *others = outputs_like([wanted, *weights], session(image))
     check_finite(wanted)
     scale = float(wanted.abs().max())
     apart = (found - wanted).abs() / scale
     same = (found.argmax(1) == wanted.argmax(1)).float().mean()
     batch, _, height, width = image.shape
-    return Difference(batch, height, width, float(apart.max()), float(apart.mean()), float(same))
+    attention = [float((one - other).abs().max()) for one, other in zip(weights, others, strict=True)]
+    return Difference(
+        batch,
+        height,
+        width,
+        float(apart.max()),
+        float(apart.mean()),
+        float(same),
+        # A maximum of Python's would leave out what is not a number.
+        float(torch.tensor(attention).max()) if attention else None,
+    )
 
 
 def check_sizes(height: int, width: int) -> tuple[tuple[int, int, int], ...]:

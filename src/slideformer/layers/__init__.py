@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers that map (B, H, W, C) to (B, H, W, C), attention to neighbours (B, *map, C) of one to three axes."""
+"""Layers from ``(B, H, W, C)`` to the same, attention to neighbours also over one or three axes."""
 
 from slideformer.layers.conv_stem import ConvStem
 from slideformer.layers.cross_window import CrossWindowAttention

@@ -113,7 +113,9 @@ def read(content: Mapping[str, Any], source: Path) -> Run:
     """Everything that ``config.json`` says; the model is still an empty module."""
     config = check_fields(content, FIELDS, source)
     facts, classes = config["pretrained_cfg"], config["num_classes"]
-    labels = check_fields(facts, LABELS, source)["label_names"]
+    inner, root = (check_fields(part, LABELS, source)["label_names"] for part in (facts, content))
+    # As in timm: transformers writes the names of new classes at the root alone.
+    labels = root if root else inner
     if labels and len(labels) != classes:
         raise UserError(
             f"{source} must name all {classes} classes, got {len(labels)} label_names; correct or remove them"

@@ -21,8 +21,9 @@ REVISION = "0" * 40
 
 
 def published() -> list[str]:
-    """The files that the command of the README uploads."""
-    command = re.search(r"hf upload [^#\n]+", (ROOT / "README.md").read_text(encoding="utf-8"))
+    """The files that the documented command uploads."""
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    command = re.search(r"hf upload [^#\n]+", page)
     assert command is not None
     return re.findall(r"--include (\S+)", command[0])
 

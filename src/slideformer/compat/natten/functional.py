@@ -46,7 +46,7 @@ def neighborhood_attention(  # noqa: D417
         key: likewise.
         value: likewise; it may have channels of its own.
         kernel_size: odd length of the window, one for all axes or one an axis.
-        stride: 1.
+        stride: always 1.
         dilation: spacing of the window's taps, one for all axes or one an axis.
         is_causal: False.
         scale: factor of the logits, ``D ** -0.5`` if None.

@@ -51,7 +51,7 @@ class NeighborhoodAttention(nn.Module):
         embed_dim: channels C of the map, a multiple of ``num_heads``; ``dim`` before 0.21.
         num_heads: heads G.
         kernel_size: odd length of the window, one for all axes or one an axis.
-        stride: 1.
+        stride: always 1.
         dilation: spacing of the window's taps, one for all axes or one an axis.
         is_causal: False.
         qkv_bias: whether the projection to query, key and value has a bias.

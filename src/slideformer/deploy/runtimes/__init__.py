@@ -47,6 +47,7 @@ class Runtime:
         precisions: that it has.
         tasks: whose models it takes.
         platform: the only system that runs it, as Python calls it; empty for every one.
+        made_for: the system that it is fast on; on others it only checks files. Empty for every one.
         holds_code: whether opening a file runs machine code that is in it.
         faults: finds, where the files cannot be run, what would keep them from running, as sentences.
     """
@@ -61,6 +62,7 @@ class Runtime:
     precisions: tuple[str, ...] = PRECISIONS
     tasks: tuple[str, ...] = ("classify", "segment")
     platform: str = ""
+    made_for: str = ""
     holds_code: bool = False
     faults: Callable[[Path], list[str]] = lambda file: []
 
@@ -95,6 +97,11 @@ class Runtime:
     def runs_here(self) -> bool:
         """Whether this system can run its files."""
         return self.platform in ("", sys.platform)
+
+    @property
+    def is_fast_here(self) -> bool:
+        """Whether its speed on this system is the one to expect of it."""
+        return self.runs_here and self.made_for in ("", sys.platform)
 
     def write(self, job: Job, file: Path) -> None:
         """Write a file, or several, of which this is the one that is opened."""
@@ -179,6 +186,13 @@ def coreml_faults(file: Path) -> list[str]:
     return coreml.faults(file)
 
 
+def load_coreai() -> Implementation:
+    """Core AI."""
+    from slideformer.deploy.runtimes import coreai
+
+    return coreai
+
+
 def load_aoti() -> Implementation:
     """AOTInductor."""
     from slideformer.deploy.runtimes import aoti
@@ -217,6 +231,16 @@ RUNTIMES = {
             one_size=PRECISIONS,
             platform="darwin",
             faults=coreml_faults,
+        ),
+        Runtime(
+            "coreai",
+            "Core AI",
+            ".aimodel",
+            load_coreai,
+            ("coreai", "coreai_torch"),
+            one_size=PRECISIONS,
+            precisions=("float32", "float16"),
+            made_for="darwin",
         ),
         Runtime(
             "torch",

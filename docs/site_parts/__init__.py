@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Extensions of Sphinx for this site: links, docstrings, the command line."""
