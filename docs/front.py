@@ -33,7 +33,7 @@ LIGHT = "#8ab8ff"
 FORMS = {
     "authors' form": "the authors' code",
     "authors' form, merged": "merged convolution",
-    "F.unfold, not deformed": "Im2Col, plain",
+    "slideformer unfold": "Im2Col",
     "slideformer matmul": "ours, any device",
     "slideformer cpu": "ours, CPU",
 }

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -33,6 +36,23 @@ def test_every_action_is_pinned_by_its_commit(workflow: Path) -> None:
     assert [
         action for action in actions if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v[\d.]+", action)
     ] == []
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="needs perl")
+def test_the_links_of_the_readme_are_absolute_where_it_is_published(tmp_path: Path) -> None:
+    readme = Path(shutil.copy(ROOT / "README.md", tmp_path))
+    before = re.findall(r"\]\(([^)]+)\)", readme.read_text(encoding="utf-8"))
+    place = {"GITHUB_REPOSITORY": "a/b", "GITHUB_REF_NAME": "v1"}
+    subprocess.run(
+        [ROOT / ".ci" / "absolute-links", readme], env={**os.environ, **place}, check=True, timeout=60
+    )
+    images, pages = "https://raw.githubusercontent.com/a/b/v1/", "https://github.com/a/b/blob/v1/"
+    wanted = [
+        link if ":" in link else (images if link.endswith((".png", ".jpg")) else pages) + link
+        for link in before
+    ]
+    assert re.findall(r"\]\(([^)]+)\)", readme.read_text(encoding="utf-8")) == wanted
+    assert f"{images}docs/images/front.png" in wanted
 
 
 def test_both_distributions_have_the_version_of_the_citation_and_the_changelog() -> None:

@@ -51,6 +51,17 @@ def test_a_difference_is_paired_by_seed_with_students_interval(share: float) -> 
     assert (middle - half, middle + half) == pytest.approx((wanted.low, wanted.high))
 
 
+def test_the_conditions_are_those_of_every_training() -> None:
+    made = [("a1", "2.11", "a Xeon"), ("b2", "2.15", "an EPYC"), ("b2", "2.15", "a Xeon")]
+    found = [
+        Outcome("slide", 10, seed, 1000, 0.9, commit, None, torch, processor)
+        for seed, (commit, torch, processor) in enumerate(made)
+    ]
+    words = ACCURACY.report(study(found), FACTS).table.conditions
+    assert "trained on a Xeon, an EPYC, one thread a training, PyTorch 2.11, 2.15, commit a1, b2;" in words
+    assert FACTS["processor"] not in words
+
+
 def test_seeds_that_one_arm_lacks_do_not_count() -> None:
     found = [x for x in outcomes({"slide": SLIDE, "window": WINDOW}) if (x.arm, x.seed) != ("window", 2)]
     slide, window = rows_of(found)
@@ -131,4 +142,4 @@ def test_a_difference_that_one_comparison_would_be_sure_of_is_not_sure_among_sev
 
 def test_the_sentence_names_the_commits_that_trained() -> None:
     found = [*outcomes({"slide": [0.9]}), Outcome("window", 10, 0, 1000, 0.9, "abc1234")]
-    assert "trained by commit unknown, abc1234" in ACCURACY.report(study(found), FACTS).table.conditions
+    assert ", commit unknown, abc1234;" in ACCURACY.report(study(found), FACTS).table.conditions

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from slideformer.bench import trials as module
+from slideformer.bench.machine import processor
 from slideformer.bench.trials import Trial, run_trials, without_result
 from slideformer.errors import UserError
 
@@ -122,6 +123,12 @@ def test_a_folder_with_another_training_is_left_alone(make: Callable[..., Trial]
         run(make(0, "--epochs", "9"))
 
 
+def test_data_that_have_moved_are_the_same_training(make: Callable[..., Trial], tmp_path: Path) -> None:
+    run(make(0, "--data.root", "there"))
+    assert run(make(0, "--data.root", "elsewhere")) == []
+    assert (tmp_path / "order").read_text().count("train arm-seed-0") == 1
+
+
 def test_a_training_of_another_recipe_is_another_training(
     make: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,8 +141,8 @@ def test_a_training_of_another_recipe_is_another_training(
 def test_the_note_says_what_trained_it(make: Callable[..., Trial]) -> None:
     run(make(0))
     assert make(0).note["torch"] == torch.__version__
+    assert make(0).note["processor"] == processor("cpu")
     assert "commit" in make(0).note
-    assert make(0).note["recipe"]["model"]["name"] == "slide_swin_nano"
 
 
 def test_other_evaluations_of_the_run_change_nothing(make: Callable[..., Trial]) -> None:

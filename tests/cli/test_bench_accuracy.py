@@ -64,6 +64,21 @@ def test_a_study_is_trained_once_and_reported(tmp_path: Path, capsys: pytest.Cap
     assert figures(tmp_path)["outcomes"] == found["outcomes"][::-1]
 
 
+def test_earlier_results_that_are_not_asked_for_are_not_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_fashion(tmp_path / "data", train=30, test=10)
+    kept = {"arm": "slide", "epochs": 3, "seed": 4, "parameters": 9, "top1": 0.5, "digest": "an earlier one"}
+    text = json.dumps({"kind": "accuracy", "outcomes": [kept]})
+    (tmp_path / "figures.json").write_text(text)
+    line = refused(tmp_path, capsys, "recipe", "--epochs", 1)
+    assert (
+        "--json must have results of these trainings only, got 1 of others, such as slide, 3 epochs" in line
+    )
+    assert (tmp_path / "figures.json").read_text() == text
+    assert not (tmp_path / "runs").exists()
+
+
 def test_missing_data_are_one_line_before_any_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,6 +67,27 @@ def test_evaluate_puts_its_figures_and_its_command_into_the_card(
     assert capsys.readouterr().out.endswith(f"confusion.png, {run / 'README.md'}\n")
 
 
+@pytest.mark.parametrize(
+    ("held_out", "words", "part"),
+    [
+        (0.25, [], ", held-out part"),
+        (0.25, ["--val-fraction", "0.25"], ", held-out part"),
+        (0.25, ["--val-fraction", "1"], ", all images"),
+        (0.25, ["--val-fraction", "0.5"], ", a part of 0.5"),
+        (None, [], ""),
+    ],
+)
+def test_the_card_says_which_part_of_the_data_was_evaluated(
+    held_out: float | None, words: list[str], part: str, run: Path, all_photos: Path
+) -> None:
+    content = json.loads((run / "config.json").read_text())
+    if held_out is not None:
+        (run / "config.json").write_text(json.dumps({**content, "val_fraction": held_out}))
+    assert main(["evaluate", str(run), "--data", str(all_photos / "train"), *words]) == 0
+    results = ModelCard.load(run / "README.md").data.eval_results
+    assert {result.dataset_name for result in results} == {f"train{part}"}
+
+
 def test_results_elsewhere_leave_the_card_as_it_is(run: Path, all_photos: Path, tmp_path: Path) -> None:
     before = (run / "README.md").read_text()
     words = ["evaluate", str(run), "--data", str(all_photos), "--output", str(tmp_path / "there")]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from slideformer.cli.bench import OTHERS, SUBJECTS
 from slideformer.cli.main import VERBS
 from tests.shared import made_once
 
@@ -129,4 +130,8 @@ def test_the_table_of_verbs_is_that_of_the_command_line() -> None:
     assert dict(re.findall(r"^\| `slideformer (\S+)` \| (.*) \|$", page, re.MULTILINE)) == VERBS
     block = re.search(r"^```\{help\}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     assert block is not None
-    assert list(dict.fromkeys(line.split()[0] for line in block[1].splitlines())) == list(VERBS)
+    lines = block[1].splitlines()
+    assert list(dict.fromkeys(line.split()[0] for line in lines)) == list(VERBS)
+    assert {line for line in lines if line.startswith("bench ")} == {
+        f"bench {x}" for x in {*SUBJECTS, *OTHERS}
+    }

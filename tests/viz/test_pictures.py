@@ -133,7 +133,7 @@ def test_attention_marks_position_and_window_and_hatches_what_lies_outside() -> 
     ("weights", "position", "message"),
     [
         (np.ones((2, 8)), (0, 0), r"weights must be \(heads, K \* K\), got \(2, 8\)"),
-        (np.ones((2, 9)), (16, 0), r"position must lie on the map of 16 x 16, got \(16, 0\)"),
+        (np.ones((2, 9)), (16, 0), r"position must be on the map of 16 x 16, got \(16, 0\)"),
     ],
 )
 def test_attention_that_does_not_fit_is_refused(

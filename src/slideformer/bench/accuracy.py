@@ -28,6 +28,8 @@ class Outcome:
         top1: share of the images of the study's split whose class is right, after the last epoch.
         commit: of the source that trained it; None outside a checkout.
         digest: the same for the same training on any machine.
+        torch: the version of PyTorch that trained it.
+        processor: on which.
     """
 
     arm: str
@@ -37,6 +39,8 @@ class Outcome:
     top1: float
     commit: str | None = None
     digest: str | None = None
+    torch: str | None = None
+    processor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -217,14 +221,20 @@ def verdicts(rows: Sequence[Row], name: str) -> list[str]:
 
 def sentence(result: Accuracy, facts: Facts) -> str:
     """The conditions in a sentence."""
-    commits = dict.fromkeys(x.commit or "unknown" for x in result.outcomes)
+    # A study may go on on another machine, or by another version.
+    trained = {
+        name: ", ".join(dict.fromkeys(getattr(x, name) or "unknown" for x in result.outcomes))
+        for name in ("processor", "torch", "commit")
+    }
     timed = (
-        "; time of an epoch by updates of all arms that alternate, reading included" if result.steps else ""
+        f"; time of an epoch by updates of all arms that alternate, reading included, on {facts['processor']}"
+        if result.steps
+        else ""
     )
     return (
         f"{facts['subject']}, top-1 on the {result.split} split; differences to {result.first} of the same "
         f"length, in points, seed by seed, with the {100 * CONFIDENCE:.0f} % interval of their mean over "
-        f"seeds: training and test images are the same{timed}; {facts['processor']}, one thread a training, "
-        f"PyTorch {facts['torch']}, trained by commit {', '.join(commits)}, {facts['date']}; "
+        f"seeds: training and test images are the same; trained on {trained['processor']}, one thread a "
+        f"training, PyTorch {trained['torch']}, commit {trained['commit']}{timed}; {facts['date']}; "
         f"`{facts['command']}`"
     )

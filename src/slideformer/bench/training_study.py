@@ -20,6 +20,7 @@ from slideformer.bench.measurement import Group, measure
 from slideformer.bench.studies import DATA, MODEL, RECIPE, STUDIES, Arm, Study, planned
 from slideformer.bench.trials import Trial, run_trials, without_result
 from slideformer.console import print_line
+from slideformer.errors import UserError
 from slideformer.runs import open_run
 from slideformer.tasks.classify.data import Augment, ClassificationData
 from slideformer.tasks.training.batches import Batch
@@ -53,13 +54,15 @@ def measure_study(
         earlier: results of any machine; what they are of is not trained again.
 
     Raises:
-        UserError: the data are not there, a folder holds something else, or a training failed.
+        UserError: the data are not there, a folder holds something else, a training failed, or an earlier
+            result is of none of these trainings.
     """
     study = STUDIES[name]
     data = data_of(study, root, images)
     data.prepare_data()  # raises before any training
     trials = planned(study, root, output, images=images, epochs=epochs, seeds=seeds)
     known = {x.digest: x for x in earlier}
+    check_wanted(earlier, trials)
     todo = without_result(trials, known)
     left = sum(not trial.done for trial in todo)
 
@@ -80,6 +83,17 @@ def measure_study(
     )
 
 
+def check_wanted(earlier: Sequence[Outcome], trials: Sequence[Trial]) -> None:
+    """Check that all earlier results are of these trainings: a report has no place for others."""
+    wanted = {trial.digest for trial in trials}
+    lost = [f"{x.arm}, {x.epochs} epochs, seed {x.seed}" for x in earlier if x.digest not in wanted]
+    if lost:
+        raise UserError(
+            f"the file of `json` must have results of these trainings only, got {len(lost)} of others, such "
+            f"as {lost[0]}, which would be lost; name another file, or ask for its images, epochs and seeds"
+        )
+
+
 def data_of(study: Study, root: Path, images: int | None) -> ClassificationData:
     """The images of a study, as its recipe reads and augments them."""
     values = read_config("classify", find_config("classify", RECIPE))["data"]
@@ -98,8 +112,9 @@ def outcome(trial: Trial) -> Outcome:
     """The result of a training."""
     model = open_run(trial.folder).model
     count = sum(parameter.numel() for parameter in model.parameters())
-    top1, commit = trial.figures["top1"], trial.note["commit"]
-    return Outcome(trial.arm, trial.epochs, trial.seed, count, top1, commit, trial.digest)
+    made_by = {name: trial.note[name] for name in ("commit", "torch", "processor")}
+    top1 = trial.figures["top1"]
+    return Outcome(trial.arm, trial.epochs, trial.seed, count, top1, digest=trial.digest, **made_by)
 
 
 def time_steps(study: Study, data: ClassificationData, setting: Setting) -> Group:

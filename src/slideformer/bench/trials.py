@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from slideformer.bench.machine import commit
+from slideformer.bench.machine import commit, processor
 from slideformer.errors import UserError
 from slideformer.files import write_text
 from slideformer.runs.fields import read_object
@@ -107,20 +107,15 @@ class Trial:
         return ["train", *self.training, "--output", str(self.folder)]
 
     @property
-    def asked(self) -> dict[str, Any]:
-        """The training that is asked for: its words, and what the recipe in them says."""
-        _, recipe, *_ = self.training
-        values = read_config("classify", find_config("classify", recipe))
-        return {"training": [*self.training], "evaluation": [*self.evaluation], "recipe": values}
-
-    @property
     def digest(self) -> str:
         """A short text that is the same for the same training on any machine, and differs for any other."""
         options = [*self.training, *self.evaluation]
         words = [word for name, word in zip(["", *options], options, strict=False) if name not in PLACES]
         if self.after is not None:
             words = [word.replace(str(self.after.folder), self.after.digest) for word in words]
-        text = json.dumps([self.arm, self.epochs, self.seed, words, self.asked["recipe"]], sort_keys=True)
+        _, recipe, *_ = self.training
+        values = read_config("classify", find_config("classify", recipe))
+        text = json.dumps([self.arm, self.epochs, self.seed, words, values], sort_keys=True)
         return sha256(text.encode()).hexdigest()[:16]
 
     def prepare(self) -> None:
@@ -130,7 +125,7 @@ class Trial:
             UserError: it holds something else.
         """
         file = self.folder / "trial.json"
-        if file.exists() and {name: self.note.get(name) for name in self.asked} == self.asked:
+        if file.exists() and self.note.get("digest") == self.digest:
             return
         if self.folder.exists() and any(self.folder.iterdir()):
             raise UserError(
@@ -138,8 +133,9 @@ class Trial:
                 "another `output`"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        made_by = {"commit": commit(), "torch": torch.__version__}
-        write_text(file, json.dumps({**self.asked, **made_by}, indent=2) + "\n")
+        asked = {"digest": self.digest, "training": self.training, "evaluation": self.evaluation}
+        made_by = {"commit": commit(), "torch": torch.__version__, "processor": processor("cpu")}
+        write_text(file, json.dumps({**asked, **made_by}, indent=2) + "\n")
 
     def start(self) -> subprocess.Popen[bytes]:
         """Begin the next command, on one thread."""

@@ -84,8 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
     folder = results_folder(arguments.run) if arguments.output is None else arguments.output
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output must be a folder, got the file {folder}; choose another place")
+    trained = open_run(arguments.run)
     figures = evaluate(
-        open_run(arguments.run),
+        trained,
         arguments.data,
         **computing_of(arguments),
         on_bad_image=arguments.on_bad_image,
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     values, files = figures.to_dict(), figures.save(folder)
     print(json.dumps(values, indent=2) if arguments.json else figures)
     if folder.samefile(arguments.run):
-        files += card_of(arguments, values)
+        files += card_of(arguments, values, trained.val_fraction)
     if arguments.json:
         return 0
     for path in figures.unreadable:
@@ -110,12 +111,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def card_of(arguments: argparse.Namespace, values: dict[str, Any]) -> list[Path]:
+def card_of(arguments: argparse.Namespace, values: dict[str, Any], held_out: float | None) -> list[Path]:
     """Put figures into the card of the run; where that fails, print why.
 
     Args:
         arguments: of the command.
         values: the figures, by name.
+        held_out: the part of each class that the training held out; None for none.
 
     Returns:
         The card; nothing where it fails, or where the run has no record of its training.
@@ -130,7 +132,7 @@ def card_of(arguments: argparse.Namespace, values: dict[str, Any]) -> list[Path]
     evaluated = Evaluated(
         figures=known_figures(values),
         images=values["pictures" if "pictures" in values else "images"],
-        data=", ".join([source, *part_of(arguments)]),
+        data=", ".join([source, *part_of(arguments, values, held_out)]),
         command=shlex.join(words),
     )
     try:
@@ -141,7 +143,17 @@ def card_of(arguments: argparse.Namespace, values: dict[str, Any]) -> list[Path]
     return [] if card is None else [card]
 
 
-def part_of(arguments: argparse.Namespace) -> list[str]:
-    """Which part of the data was evaluated, in words, where that was asked for."""
+def part_of(arguments: argparse.Namespace, values: dict[str, Any], held_out: float | None) -> list[str]:
+    """Which part of the data was evaluated, in words; nothing where no part was chosen.
+
+    Args:
+        arguments: of the command.
+        values: the figures, by name.
+        held_out: the part of each class that the training held out; None for none.
+    """
     split = [] if arguments.split is None else [f"split {arguments.split}"]
-    return [*split, *([] if arguments.val_fraction is None else ["held-out part"])]
+    asked = arguments.val_fraction
+    if asked is None:
+        return [*split, *(["held-out part"] if values.get("val_fraction") else [])]
+    part = "all images" if asked == 1 else "held-out part" if asked == held_out else f"a part of {asked:g}"
+    return [*split, part]

@@ -80,7 +80,7 @@ class Job:
         graph.graph.eliminate_dead_code()
         graph.recompile()
         for constant in graph.buffers():
-            # Read as they lie in memory, whatever their strides say.
+            # Read in the order of memory, whatever their strides say.
             constant.data = constant.contiguous()
         with torch.no_grad():
             return torch.export.export(graph, (self.example,))

@@ -31,7 +31,7 @@ def attention_figure(
     rows, columns = (length // patch_size for length in pixels.shape[:2])
     row, column = position
     if not (0 <= row < rows and 0 <= column < columns):
-        raise ValueError(f"position must lie on the map of {rows} x {columns}, got {position}")
+        raise ValueError(f"position must be on the map of {rows} x {columns}, got {position}")
     heads = len(shares)
     figure = new_figure(3.0 + 2.1 * heads, 3.1)
     figure.suptitle(title, fontsize=10, color=INK)
