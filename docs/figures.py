@@ -105,7 +105,7 @@ def column_view() -> Figure:
     arrow(axes, (5.9, 5.2), (7.9, 5.2), BLUE)
     neighbours(axes, (10, 1.7), lambda row, column: LIGHT[BLUE] if column == QUERY else PALE)
     box(axes, (10 + 0.8 * QUERY, 1.7), 0.8, 7.2, edgecolor=BLUE, linewidth=2.2)
-    words(axes, (10 + 0.8 * (QUERY + 0.5), 9.7), "is a column", BLUE)
+    words(axes, (10 + 0.8 * (QUERY + 0.5), 9.7), "column n: the window of query n", BLUE)
     return figure
 
 
@@ -119,7 +119,7 @@ def row_view() -> Figure:
     arrow(axes, (5.9, 5.2), (7.9, 5.2), ORANGE)
     neighbours(axes, (10, 1.7), lambda row, column: LIGHT[ORANGE] if row == TAP else PALE)
     box(axes, (10, 1.7 + 0.8 * TAP), 20, 0.8, edgecolor=ORANGE, linewidth=2.2)
-    words(axes, (20, 9.7), "are a row", ORANGE)
+    words(axes, (20, 9.7), "this row: the right neighbours of all queries", ORANGE)
     return figure
 
 
@@ -134,7 +134,7 @@ def one_hot_kernels() -> Figure:
     """Depthwise convolution: a shift is a one-hot kernel, all shifts are an identity matrix."""
     figure, axes = canvas(30.5, 9.2)
     grid(axes, (0.6, 2.4), LETTERS, lambda row, column: PALE)
-    words(axes, (6.6, 4.9), "*", size=14)
+    words(axes, (6.55, 4.9), "conv", size=8)
     kernel(axes, (7.5, 3.4), np.eye(9)[TAP].reshape(3, 3))
     words(axes, (11.4, 4.9), "=", size=14)
     grid(axes, (12.3, 2.4), seen(TAP), lambda row, column: LIGHT[ORANGE])
@@ -208,7 +208,7 @@ def order_of_sums() -> Figure:
     words(axes, (6.4, 5.4), "with W", size=8)
     stage(axes, (8.7, 3.6), (3.4, 2), ("keys", "N x D, K² times"), ORANGE, copies=9)
     arrow(axes, (14.4, 4.6), (20.2, 4.6))
-    words(axes, (17.3, 3.5), "times query,", size=8)
+    words(axes, (17.3, 3.5), "* query,", size=8)
     words(axes, (17.3, 5.4), "sum over D", size=8)
     stage(axes, (20.6, 3.6), (3.4, 2), ("logits", "N x K²"), BLUE)
     words(axes, (27.3, 4.2), "in memory:", size=8)
@@ -216,17 +216,16 @@ def order_of_sums() -> Figure:
     words(axes, (0.8, 8.3), "slideformer: a matrix product a tap", **title)
     stage(axes, (0.8, 10), (3.4, 2), ("keys, tap u", "a view"), GREEN)
     arrow(axes, (4.5, 11), (8.3, 11))
-    words(axes, (6.4, 10), "times", size=8)
-    words(axes, (6.4, 11.8), "query", size=8)
+    words(axes, (6.4, 10), "* query", size=8)
     stage(axes, (8.7, 10), (3.4, 2), ("product", "N x D"), GREEN)
-    words(axes, (13.2, 11), "x", size=11)
+    words(axes, (13.2, 11), "@", size=11)
     stage(axes, (14.3, 10), (2.4, 2), ("W of u", "D x K²"), ORANGE)
     arrow(axes, (17.1, 11), (20.2, 11))
     words(axes, (18.6, 10), "add to", size=8)
     stage(axes, (20.6, 10), (3.4, 2), ("logits", "N x K²"), BLUE)
     words(axes, (27.3, 10.2), "tap after tap;", size=8)
     words(axes, (27.3, 11), "in memory:", size=8)
-    words(axes, (27.3, 11.8), "one tile", GREEN, size=8)
+    words(axes, (27.3, 11.8), "padded map, a tile", GREEN, size=8)
     return figure
 
 

@@ -71,7 +71,7 @@ def draw_window(axes: Axes, image: Image.Image, weights: np.ndarray[Any, Any]) -
         shade = "white" if share > 0.6 * shares.max() else INK
         inset.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=shade)
     inset.spines[:].set(edgecolor=LIGHT, linewidth=2)
-    axes.set_title("a position attends to its window", fontsize=9, color=INK)
+    axes.set_title("a position attends to its window, in %", fontsize=9, color=INK)
     for panel in (axes, inset):
         panel.set_xticks([])
         panel.set_yticks([])
@@ -92,7 +92,7 @@ def draw_shift(axes: Axes, layer: SlideAttention) -> None:
             axes.add_patch(Rectangle(corner, 3, 3, fill=False, edgecolor=SOFT, linewidth=0.8))
             fixed = (5 * column - 0.5, 5 * row - 0.5)
             axes.add_patch(Rectangle(fixed, 1, 1, fill=False, edgecolor=WRONG, linewidth=1.5))
-    axes.set_title("each tap a learned mixture", fontsize=9, color=INK)
+    axes.set_title("each tap (red) a learned mixture", fontsize=9, color=INK)
     axes.set(xlim=(-0.8, 10.8), ylim=(10.8, -0.8))
     axes.axis("off")
 
@@ -108,7 +108,7 @@ def draw_speed(axes: Axes) -> None:
         axes.text(value + 8, place, f"{value:.0f} ms", va="center", fontsize=8, color=INK)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.2 * max(values))
-    axes.set_title("the operator, 56 x 56, two CPU threads", fontsize=9, color=INK)
+    axes.set_title("the operator, 8 maps of 56 x 56, two CPU threads", fontsize=9, color=INK)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.set_xticks([])
     axes.tick_params(labelsize=8, colors=INK, length=0)

@@ -148,6 +148,26 @@ def test_a_folder_takes_the_place_of_a_folder(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folder_that_cannot_be_replaced_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, replace = tmp_path / "model.mlpackage", os.replace
+    (path / "old").mkdir(parents=True)
+
+    def fails_once(source: Path, target: Path) -> None:
+        if target == path and source.name == path.name:
+            raise OSError("no space left")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fails_once)
+    with pytest.raises(UserError, match="must be writable, but no space left"), staged(path) as unfinished:
+        (unfinished / "new").mkdir(parents=True)
+    assert [entry.relative_to(tmp_path) for entry in sorted(tmp_path.rglob("*"))] == [
+        Path("model.mlpackage"),
+        Path("model.mlpackage/old"),
+    ]
+
+
 def test_two_that_write_at_once_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "graph.xml"
     with staged(path) as first:

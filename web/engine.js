@@ -11,12 +11,14 @@ const NAMES = { webgpu: "WebGPU", wasm: "WebAssembly" };
 /**
  * Make a file ready to run.
  *
- * @param {Uint8Array} bytes of the ONNX file
+ * @param {Uint8Array} file the bytes of the ONNX file
  * @returns {Promise<{run: function, outputNames: string[], engine: function, close: function}>} `run(data, shape)`
  *   returns the outputs by name, `engine()` says in words what runs the file
  * @throws {UserError} the file cannot be run
  */
-export async function openEngine(bytes) {
+export async function openEngine(file) {
+  // Kept as long as WebAssembly may have to take the place of WebGPU.
+  let bytes = file;
   let fallen = "";
   let engine = await start();
 
@@ -28,20 +30,23 @@ export async function openEngine(bytes) {
       // Large, and of no use to other browsers.
       return await create(await import("./ort/ort.webgpu.min.mjs"), "webgpu", bytes);
     } catch (error) {
-      return withoutGraphics(error);
+      const other = await withoutGraphics();
+      noteFailure(error);
+      return other;
     }
   }
 
-  /** WebAssembly; where WebGPU has failed, in its place. */
-  async function withoutGraphics(failure) {
-    if (failure !== undefined) {
-      fallen = `, since WebGPU cannot run this file (${words(failure).split("\n")[0].slice(0, 120)})`;
-    }
+  async function withoutGraphics() {
     try {
       return await create(wasm, "wasm", bytes);
     } catch (error) {
-      throw cannotRun(error);
+      throw new UserError(`ONNX Runtime must be able to open the file, but says: ${words(error)}; export it again.`);
     }
+  }
+
+  function noteFailure(error) {
+    fallen = `, since WebGPU failed (${words(error).split("\n")[0].slice(0, 120)})`;
+    bytes = null;
   }
 
   async function run(data, shape) {
@@ -49,19 +54,39 @@ export async function openEngine(bytes) {
       return await engine.run(data, shape);
     } catch (error) {
       if (engine.provider === "wasm") {
-        throw cannotRun(error);
+        throw cannotRun(error, shape);
       }
-      await engine.session.release().catch(() => {});
-      engine = await withoutGraphics(error);
-      return run(data, shape);
+      return runWithoutGraphics(error, data, shape);
     }
+  }
+
+  /** WebAssembly in place of WebGPU from now on, if it can run what that could not. */
+  async function runWithoutGraphics(failure, data, shape) {
+    const other = await withoutGraphics();
+    try {
+      const outputs = await other.run(data, shape);
+      await close();
+      engine = other;
+      noteFailure(failure);
+      return outputs;
+    } catch (error) {
+      await other.session.release();
+      throw cannotRun(error, shape);
+    }
+  }
+
+  /** Release the session; one that cannot be is of no more use either. */
+  const close = () => engine.session.release().catch((error) => console.error(error));
+
+  if (engine.provider === "wasm") {
+    bytes = null;
   }
 
   return {
     run,
     outputNames: engine.session.outputNames,
     engine: () => `${NAMES[engine.provider]}${fallen}`,
-    close: () => engine.session.release(),
+    close,
   };
 }
 
@@ -85,8 +110,11 @@ async function create(ort, provider, bytes) {
   return { provider, session, run };
 }
 
-function cannotRun(error) {
-  return new UserError(`ONNX Runtime must be able to run the file, but says: ${words(error)}; export it again.`);
+function cannotRun(error, [batch, , height, width]) {
+  return new UserError(
+    `ONNX Runtime must be able to run ${batch} x ${height} x ${width} pixels, but says: ${words(error)}; ` +
+      "take an image of another size, or export the file again.",
+  );
 }
 
 function words(error) {

@@ -18,8 +18,9 @@ export function grid(cells, columns, name) {
   node.style.setProperty("--columns", columns);
   node.setAttribute("role", "img");
   const words = cells.map(({ value }) => (100 * value).toFixed(0));
+  const heard = cells.map(({ outside }, number) => `${words[number]}${outside ? " outside" : ""}`);
   const rows = Array.from({ length: cells.length / columns }, (_, row) =>
-    words.slice(row * columns, (row + 1) * columns).join(", "),
+    heard.slice(row * columns, (row + 1) * columns).join(", "),
   );
   node.setAttribute("aria-label", `${name}, row by row: ${rows.join("; ")}`);
   node.append(

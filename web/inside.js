@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looking inside: the chosen layer and position, and what is shown of them. The model has run before.
 
-import { meanOf, offsetOf, weightsAt } from "./attention.js";
+import { meanOf, weightsAt } from "./attention.js";
 import { drawHeads, drawLayers, listLayers } from "./panels.js";
 import { drawScene } from "./scene.js";
 import { drawShift } from "./shift.js";
-import { cellAt, reachOf, windowOf } from "./windows.js";
+import { cellAt, directionOf, reachOf, windowOf } from "./windows.js";
 
 const HINT =
   "This file has no attention weights; slideformer export RUN --to onnx --with attention writes one to look inside.";
@@ -101,24 +101,16 @@ function show() {
 }
 
 /** What is shown, in words. */
-function said(layer, { row, column }, heads, reach) {
+function said(layer, cell, heads, reach) {
   const strongest = heads.map((weights, head) => {
     const tap = weights.indexOf(Math.max(...weights));
-    return `head ${head + 1}, ${directionOf(layer, tap)}, ${(100 * weights[tap]).toFixed(0)} %`;
+    return `head ${head + 1}, ${directionOf(layer, cell, tap)}, ${(100 * weights[tap]).toFixed(0)} %`;
   });
   const { top, left, bottom, right } = reach.at(-1);
   const heard = strongest.length > MOST_SAID ? [...strongest.slice(0, MOST_SAID), "and more"] : strongest;
   return (
-    `Layer ${chosen + 1}, row ${row + 1} of ${layer.rows}, column ${column + 1} of ${layer.columns}. ` +
+    `Layer ${chosen + 1}, row ${cell.row + 1} of ${layer.rows}, column ${cell.column + 1} of ${layer.columns}. ` +
     `Strongest weights: ${heard.join("; ")}. Sees ${right - left} x ${bottom - top} pixels through ` +
     `${reach.length === 1 ? "layer 1" : `layers 1 to ${reach.length}`}.`
   );
-}
-
-/** A tap of the window in words, by its fixed position. */
-function directionOf({ kernelSize, dilation }, tap) {
-  const [down, across] = offsetOf(tap, kernelSize, dilation);
-  const vertical = down === 0 ? [] : [`${Math.abs(down)} ${down < 0 ? "up" : "down"}`];
-  const horizontal = across === 0 ? [] : [`${Math.abs(across)} ${across < 0 ? "left" : "right"}`];
-  return [...vertical, ...horizontal].join(" and ") || "itself";
 }

@@ -29,9 +29,7 @@ export async function openModel(bytes, file) {
   async function look(image, name) {
     const { pixels, size } = task.prepare(image, facts);
     // A file that takes only one number of images gets empty ones, whose outputs are dropped.
-    const all = new Float32Array(batch * pixels.length);
-    all.set(pixels);
-    const outputs = await run(all, [batch, 3, size.height, size.width]);
+    const outputs = await run(batch === 1 ? pixels : padded(pixels, batch), [batch, 3, size.height, size.width]);
     const about = { batch, size, classNames: facts.classNames, file, image: name };
     const answers = outputNames.filter((output) => !inner.has(output)).map((output) => outputs[output]);
     const results = task.results(answers, about);
@@ -42,4 +40,11 @@ export async function openModel(bytes, file) {
   }
 
   return { facts, look, engine, close };
+}
+
+/** The images of an input, of which all but the first are empty. */
+function padded(pixels, batch) {
+  const all = new Float32Array(batch * pixels.length);
+  all.set(pixels);
+  return all;
 }

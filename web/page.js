@@ -14,10 +14,15 @@ const WITHOUT_MODEL = "Choose a model, below, or drop one anywhere.";
 let model = null;
 let image = null;
 let imageName = "";
+// Ends the download of the default model, once another one is chosen.
+const download = new AbortController();
 // One thing after another, in the order in which it was asked for.
 let work = Promise.resolve();
 
-const takeModel = (file) => inTurn(() => useModel(file.name, () => file.arrayBuffer()));
+const takeModel = (file) => {
+  download.abort();
+  inTurn(() => useModel(file.name, () => file.arrayBuffer()));
+};
 const takeImage = (file) => inTurn(() => useImage(file));
 
 onChosen("model-file", takeModel);
@@ -53,7 +58,7 @@ async function runtime() {
 
 async function useDefaultModel() {
   await runtime();
-  const response = await fetch(DEFAULT_MODEL).catch(() => null);
+  const response = await fetch(DEFAULT_MODEL, { signal: download.signal }).catch(() => null);
   if (response === null || !response.ok) {
     showStatus(WITHOUT_MODEL);
     return;
@@ -65,9 +70,10 @@ async function useModel(name, read) {
   showProblem("");
   showStatus(`Loading ${name}…`);
   const { openModel } = await runtime();
-  const opened = await openModel(new Uint8Array(await read()), name);
-  await model?.close();
+  const opened = await openModel(await contentOf(name, read), name);
+  const before = model;
   model = opened;
+  await before?.close();
   showFacts(model.facts, model.engine());
   offerInside(model.facts);
   showRows([]);
@@ -75,6 +81,15 @@ async function useModel(name, read) {
   showStatus("Choose an image.");
   if (image !== null) {
     await look();
+  }
+}
+
+async function contentOf(name, read) {
+  try {
+    return new Uint8Array(await read());
+  } catch (error) {
+    console.error(error);
+    throw new UserError(`${name} must be a file that can be read to its end, but: ${error.message}; choose it again.`);
   }
 }
 
@@ -98,15 +113,28 @@ async function look() {
   showStatus("Looking…");
   await painted();
   const start = performance.now();
-  const { rows, draw, inside } = await model.look(image, imageName);
+  const { rows, draw, inside } = await fitting(() => model.look(image, imageName));
   const took = performance.now() - start;
-  // A model that WebGPU cannot run is run by WebAssembly from now on.
+  // WebAssembly may have taken the place of WebGPU.
   showFacts(model.facts, model.engine());
   showRows(rows);
-  showDrawing(draw === undefined ? null : (canvas) => draw(canvas, image));
+  await fitting(() => showDrawing(draw === undefined ? null : (canvas) => draw(canvas, image)));
   inspect(inside ?? null);
   const time = took < 1000 ? `${Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`;
   showStatus(`Done in ${time}.${rows.length === 0 ? " Nothing found." : ""}`);
+}
+
+/** Do what takes memory by the size of the image. */
+async function fitting(doing) {
+  try {
+    return await doing();
+  } catch (error) {
+    if (error instanceof RangeError) {
+      console.error(error);
+      throw new UserError(`${imageName} must fit into this browser's memory, but: ${error.message}; take a smaller image.`);
+    }
+    throw error;
+  }
 }
 
 /** Wait until the browser has shown the last change: while it computes it shows nothing new. */

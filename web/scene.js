@@ -5,6 +5,8 @@
 const LONGEST = 960;
 const HEAT = "240 140 20";
 const DIM = "rgb(0 0 0 / 45%)";
+// A side of the smallest frame, on the drawing.
+const SMALLEST = 10;
 const LIGHT = "#ffffff";
 const DARK = "#10201c";
 
@@ -55,10 +57,8 @@ function dimOutside(context, part) {
 }
 
 /** A light line on a dark one, to be seen on any image. */
-function outline(context, [left, top, width, height], dashes, thickness = 3) {
-  // Inside the box, so that it is seen at the edge of the image, too.
-  const inset = thickness / 2 + 1;
-  const inner = [left + inset, top + inset, Math.max(0, width - 2 * inset), Math.max(0, height - 2 * inset)];
+function outline(context, box, dashes, thickness = 3) {
+  const inner = frameOf(box, thickness + 2);
   context.setLineDash([]);
   context.strokeStyle = DARK;
   context.lineWidth = thickness + 2;
@@ -67,4 +67,10 @@ function outline(context, [left, top, width, height], dashes, thickness = 3) {
   context.strokeStyle = LIGHT;
   context.lineWidth = thickness;
   context.strokeRect(...inner);
+}
+
+/** The frame of a box: inside it, to be seen at the edge of the image, too; around one that has no room for it. */
+export function frameOf([left, top, width, height], thickness) {
+  const [wide, high] = [width, height].map((length) => Math.max(SMALLEST, length - thickness));
+  return [left + (width - wide) / 2, top + (height - high) / 2, wide, high];
 }

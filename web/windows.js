@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the windows of layers lie on their maps and on the image.
+// Where the windows of layers are on their maps and on the image.
+
+import { offsetOf } from "./attention.js";
 
 /**
  * The places that the taps of one axis read, at one position of it.
@@ -36,6 +38,18 @@ export function windowOf(layer, { row, column }) {
   return downward.flatMap((y) =>
     across.map((x) => ({ row: y, column: x, inside: inside(y, layer.rows) && inside(x, layer.columns) })),
   );
+}
+
+/** Where a tap of the window of a position is, in words, seen from there. */
+export function directionOf(layer, cell, tap) {
+  const fixed = offsetOf(tap, layer.kernelSize, layer.dilation);
+  const { row, column } = windowOf(layer, cell)[tap];
+  // A clamped window slides inward near a border.
+  const down = layer.border[0] === "clamp" ? row - cell.row : fixed[0];
+  const across = layer.border[1] === "clamp" ? column - cell.column : fixed[1];
+  const vertical = down === 0 ? [] : [`${Math.abs(down)} ${down < 0 ? "up" : "down"}`];
+  const horizontal = across === 0 ? [] : [`${Math.abs(across)} ${across < 0 ? "left" : "right"}`];
+  return [...vertical, ...horizontal].join(" and ") || "itself";
 }
 
 /**

@@ -92,7 +92,10 @@ def staged(path: str | Path) -> Iterator[Path]:
     with staging(path) as folder:
         yield folder / path.name
         with writing_to(path):
-            for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == path.name):
+            entries = sorted(folder.iterdir(), key=lambda entry: entry.name == path.name)
+            for entry in entries:
+                check_kind(entry, path.with_name(entry.name))
+            for entry in entries:
                 move(entry, path.with_name(entry.name))
 
 
@@ -159,14 +162,25 @@ def same_file(path: Path, handle: int) -> bool:
         return False
 
 
+def check_kind(entry: Path, target: Path) -> None:
+    """Check that a file does not take the place of a folder."""
+    if target.is_dir() and not entry.is_dir():
+        raise UserError(f"{target} must be a file or not be there, got a folder; choose another place")
+
+
 def move(entry: Path, target: Path) -> None:
     """Put a file or folder in the place of another one."""
-    if target.is_dir():
-        if not entry.is_dir():
-            raise UserError(f"{target} must be a file or not be there, got a folder; choose another place")
-        # A folder is not replaced by renaming: the old one goes aside, and with what was staged.
-        os.replace(target, entry.with_name(f"{entry.name}.before"))
-    os.replace(entry, target)
+    if not target.is_dir():
+        os.replace(entry, target)
+        return
+    # A folder is not replaced by renaming: the old one goes aside, and with what was staged.
+    before = entry.with_name(f"{entry.name}.before")
+    os.replace(target, before)
+    try:
+        os.replace(entry, target)
+    except OSError:
+        os.replace(before, target)
+        raise
 
 
 @contextmanager

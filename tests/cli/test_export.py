@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -161,6 +162,15 @@ def test_verify_compares_on_labelled_pictures(
     assert last.startswith("9 labelled images: same class 100.00 %, top-1 of the file ")
     file, model = last.removesuffix(" %").split("top-1 of the file ")[1].split(" %, of the model ")
     assert file == model
+
+
+def test_verify_compares_on_what_the_training_held_out(
+    exported: Path, all_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((exported / "config.json").read_text())
+    (exported / "config.json").write_text(json.dumps({**content, "val_fraction": 0.3}))
+    assert main(["verify", str(exported / "model.xml"), "--data", str(all_photos / "val")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("3 held-out images: same class ")
 
 
 def test_verify_finds_out_another_model(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,6 +96,14 @@ def test_the_metadata_say_what_each_layer_is(run: Path) -> None:
         np.testing.assert_allclose(layer.shift, wanted, rtol=0, atol=6e-5)
 
 
+def test_strides_in_a_file_of_one_size_are_those_of_the_model(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    words = ["--to", "onnx", "--with", "attention", "--fixed", "--size", "36x36", "--output", str(file)]
+    assert main(["export", str(run), *words]) == 0
+    # Of 36 pixels the second map has 5 rows, the last of them of padding in part.
+    assert [layer.stride for layer in RUNTIMES["onnx"].card(file).attention] == [4, 8]
+
+
 def test_readers_that_want_answers_take_the_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = image(2, 32, 32)
     model = open_run(run).model
@@ -164,7 +172,7 @@ def test_every_family_gives_its_weights_in_the_order_in_which_its_layers_run(fam
         logits, *found = graph(images)
         torch.testing.assert_close(logits, model(images))
     wanted = weights_in_pytorch(model, images)
-    layers = graph.layers(images, fixed=True)
+    layers = graph.layers(images, one_size=True)
     assert len(found) == len(layers) == len(wanted) > 0
     for layer, weights, same in zip(layers, found, wanted, strict=True):
         torch.testing.assert_close(weights, same)

@@ -51,6 +51,7 @@ CARDS = {
     "classes of other scripts": card_of("segment", class_names=("ölbaum", "木")),
     "preprocessing": card_of(preprocessing=HOW, num_classes=3),
     "numbers of classes": card_of("detect", category_ids=(1, 7, 90)),
+    "held-out part": card_of(preprocessing=HOW, val_fraction=0.2),
     "random weights": card_of(random=True, preprocessing=HOW),
     "masks": replace(card_of("detect"), masks=True),
     "attention": replace(

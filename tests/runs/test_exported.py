@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 from collections.abc import Callable
@@ -82,6 +83,17 @@ def test_a_classifier_is_evaluated_as_its_run(folder: Path, tmp_path_factory: py
     wanted, found = one.to_dict(), other.to_dict()
     assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-4)
     assert {**found, "loss": 0} == {**wanted, "loss": 0}
+
+
+def test_a_file_is_evaluated_on_what_the_training_held_out(folder: Path, tmp_path: Path) -> None:
+    for name in CLASSES[3:]:
+        shutil.rmtree(folder / name)
+    for name, copy in itertools.product(CLASSES[:3], "bcd"):
+        shutil.copy(folder / name / "a.png", folder / name / f"{copy}.png")
+    facts = {**files.PREPARED, "class_names": CLASSES[:3], "val_fraction": 0.25}
+    run = open_run(files.classifier(tmp_path / "model.onnx", facts))
+    assert slideformer.evaluate(run, folder).to_dict()["images"] == 3
+    assert slideformer.evaluate(run, folder, val_fraction=1).to_dict()["images"] == 12
 
 
 def test_a_segmenter_is_evaluated(tmp_path: Path) -> None:

@@ -169,6 +169,8 @@ def test_taps_outside_the_map_are_marked(visit: Visit) -> None:
         marked.evaluate_all("cells => cells.map(x => x.classList.contains('outside'))")
         == [True, False, False] * 3
     )
+    numbers = visit.page.locator("#heads .grid").first.get_attribute("aria-label")
+    assert [row.count("outside") for row in numbers.split(";")] == [1, 1, 1]
 
 
 def test_the_learned_shift_is_that_of_the_layer(visit: Visit, run: Run) -> None:
@@ -245,7 +247,7 @@ def test_where_webgpu_fails_webassembly_takes_its_place_and_the_page_says_so(
     )
     with visiting(page, served) as visit:
         visit.classify(photo)
-        visit.said("WebAssembly, since WebGPU cannot run this file", "facts")
+        visit.said("WebAssembly, since WebGPU failed (", "facts")
         _, row, column = chosen(visit)
         np.testing.assert_allclose(shown(visit), weights_of(run, photo)[0][row, column], rtol=0, atol=1e-4)
 

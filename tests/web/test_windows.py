@@ -16,9 +16,10 @@ CALL = """
 import { readFileSync } from "node:fs";
 import { centresOf } from "./attention.js";
 import { readLayers } from "./layers.js";
-import { placesOf, reachOf, windowOf } from "./windows.js";
+import { frameOf } from "./scene.js";
+import { directionOf, placesOf, reachOf, windowOf } from "./windows.js";
 
-const CALLS = { centresOf, placesOf, readLayers, reachOf, windowOf };
+const CALLS = { centresOf, directionOf, frameOf, placesOf, readLayers, reachOf, windowOf };
 const call = ([name, ...given]) => {
   try {
     return CALLS[name](...given);
@@ -72,6 +73,24 @@ def test_a_window_has_its_taps_row_by_row_and_knows_which_are_on_the_map() -> No
     wanted = list(product(rows, columns))
     assert [(tap["row"], tap["column"]) for tap in window] == wanted
     assert [tap["inside"] for tap in window] == [0 <= row < 4 and 0 <= column < 9 for row, column in wanted]
+
+
+def test_the_words_for_a_tap_are_where_it_reads() -> None:
+    layer = layer_on((9, 9), kernel_size=[3, 5], dilation=[1, 1], border=["zeros", "clamp"])
+    places = [{"row": 4, "column": 4}, {"row": 0, "column": 0}, {"row": 8, "column": 7}]
+    taps = list(product(places, (0, 7, 14)))
+    assert call(*(["directionOf", layer, place, tap] for place, tap in taps)) == [
+        *("1 up and 2 left", "itself", "1 down and 2 right"),
+        # The window begins at the first column, and above the map.
+        *("1 up", "2 right", "1 down and 4 right"),
+        *("1 up and 3 left", "1 left", "1 down and 1 right"),
+    ]
+
+
+def test_a_frame_is_inside_its_box_and_seen_around_a_small_one() -> None:
+    large, small = call(["frameOf", [10, 20, 40, 60], 8], ["frameOf", [10, 20, 2, 60], 8])
+    assert large == [14, 24, 32, 52]
+    assert small == [6, 24, 10, 52]
 
 
 def seen(layers: list[dict[str, Any]], axis: int, position: int, side: int) -> list[tuple[int, int]]:

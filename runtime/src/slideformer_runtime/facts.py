@@ -29,8 +29,8 @@ FIELDS = {
     **dict.fromkeys(("batch", "height", "width"), optional(integer(1, MAX_SIDE), ...)),
     "category_ids": optional(many(integer(-(2**53), 2**53))),
 }
-# Besides those that are checked here, the number of classes, which slideformer itself reads.
-KEYS = (FORMAT_KEY, *FIELDS, *PREPROCESSING_FIELDS, "num_classes")
+# Besides those that are checked here, what slideformer itself reads.
+KEYS = (FORMAT_KEY, *FIELDS, *PREPROCESSING_FIELDS, "num_classes", "val_fraction")
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         default=None,
         metavar="SOURCE",
-        help="labelled images: a folder with val/ or like COCO's, or `digits`",
+        help="labelled images: a folder with val/, one of class folders, one like COCO's, or `digits`; of a "
+        "folder without val/, what the training held out",
     )
     parser.add_argument("--threads", type=THREADS, help="of the runtime; default: all")
     parser.add_argument(
@@ -110,20 +111,24 @@ def on_labelled(arguments: argparse.Namespace, opened: Run, card: Card) -> str:
     """How often file and model give the same class, and the right one, on the hold-out of a source."""
     from slideformer.deploy import of_file
     from slideformer.tasks.classify.compare import compare
+    from slideformer.tasks.classify.evaluate import held_out_part
 
     runtime = of_file(arguments.file)
     if opened.task != "classify" or not runtime.runs_here:
         raise UserError("--data goes with a classifier or detector that runs here; leave it out")
     batch = card.sizes.batch
     session = runtime.open_file(arguments.file, arguments.threads)
+    part = held_out_part(arguments.data, opened.val_fraction)
     found = compare(
         opened.model,
         lambda image: session(image)[0],
         arguments.data,
         card.facts,
+        val_fraction=part,
         batch_size=32 if batch is None else batch,
     )
     return (
-        f"{found.images} labelled images: same class {100 * found.agreement:.2f} %, top-1 of the file "
-        f"{100 * found.other_top1:.2f} %, of the model {100 * found.top1:.2f} %"
+        f"{found.images} {'labelled' if part is None else 'held-out'} images: same class "
+        f"{100 * found.agreement:.2f} %, top-1 of the file {100 * found.other_top1:.2f} %, "
+        f"of the model {100 * found.top1:.2f} %"
     )

@@ -128,17 +128,20 @@ class AttentionGraph(nn.Module):
                 hook.remove()
 
     @torch.no_grad()
-    def layers(self, example: Tensor, *, fixed: bool) -> tuple[AttentionLayer, ...]:
+    def layers(self, example: Tensor, *, one_size: bool) -> tuple[AttentionLayer, ...]:
         """The facts about each layer.
 
         Args:
             example: an input ``(B, channels, height, width)``.
-            fixed: whether the model takes no other size.
+            one_size: whether the model, not only its file, takes no other size. Else strides are those at a
+                size that every stage divides: at others, maps are padded.
 
         Raises:
             UserError: there is no such layer.
         """
-        height, width = (side if fixed else -(-side // DIVISIBLE) * DIVISIBLE for side in example.shape[2:])
+        height, width = (
+            side if one_size else -(-side // DIVISIBLE) * DIVISIBLE for side in example.shape[2:]
+        )
         _, found = self.run(example.new_zeros(1, example.shape[1], height, width))
         strides = [round(height / weights.shape[1]) for _, weights in found]
         if not found:

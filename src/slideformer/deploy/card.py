@@ -22,6 +22,7 @@ from slideformer.runs.fields import (
     CLASSES,
     NAMES,
     TEXT,
+    VAL_FRACTION,
     Field,
     check_fields,
     integer,
@@ -62,6 +63,7 @@ FACTS = {
     "num_classes": optional(CLASSES),
     "class_names": optional(NAMES, ()),
     "category_ids": CATEGORY_IDS,
+    "val_fraction": VAL_FRACTION,
 }
 # The source of a model that was exported by its name.
 RANDOM = "random weights of seed 0"
@@ -192,6 +194,8 @@ def values_of(facts: Facts) -> dict[str, Any]:
         values["num_classes"] = facts.num_classes
     if facts.random:
         values["source"] = RANDOM
+    if facts.val_fraction is not None:
+        values["val_fraction"] = facts.val_fraction
     if facts.preprocessing is not None:
         return {**values, **facts.preprocessing.values()}
     ids = None if facts.category_ids is None else list(facts.category_ids)
@@ -209,6 +213,7 @@ def facts_of(task: TaskName, values: Mapping[str, Any], file: Path) -> Facts:
         class_names=tuple(known["class_names"]),
         category_ids=None if ids is None else tuple(ids),
         preprocessing=read_preprocessing(values, file) if "input_size" in values else None,
+        val_fraction=known["val_fraction"],
         random=known["source"] == RANDOM,
     )
 

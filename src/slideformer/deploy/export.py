@@ -136,7 +136,8 @@ def export_model(
     sizes = Sizes(1, height, width) if fixed else Sizes(batch=1 if single else None)
     if fixed and facts.preprocessing is not None:
         facts = replace(facts, preprocessing=facts.preprocessing.for_size((height, width)))
-    if not fixed and getattr(model, "pretrained_cfg", {}).get("fixed_input_size", False):
+    one_size = getattr(model, "pretrained_cfg", {}).get("fixed_input_size", False)
+    if one_size and not fixed:
         raise UserError("this model takes images of one size only; export it with `fixed`")
     chosen = row.form if form is None else form
     module = in_form(reparameterize(model), chosen)
@@ -149,7 +150,9 @@ def export_model(
         job = replace(job, module=graph, example=graph.resized(example), card=card, sides=graph.sides)
     if attention:
         inside = AttentionGraph(module).eval()
-        job = replace(job, module=inside, card=replace(card, attention=inside.layers(example, fixed=fixed)))
+        job = replace(
+            job, module=inside, card=replace(card, attention=inside.layers(example, one_size=one_size))
+        )
     with staged(file) as unfinished:
         row.write(job, unfinished)
         report = verify(row, unfinished, model, inputs)

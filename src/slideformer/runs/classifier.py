@@ -16,7 +16,7 @@ from torch import nn
 
 from slideformer.errors import UserError, check_range
 from slideformer.models.names import pretrained_cfg
-from slideformer.runs.fields import CLASSES, NAMES, TABLE, TEXT, check_fields, number, optional
+from slideformer.runs.fields import CLASSES, NAMES, TABLE, TEXT, VAL_FRACTION, check_fields, optional
 from slideformer.runs.preprocessing import Preprocessing, read_preprocessing
 from slideformer.runs.run import Blueprint, Run
 
@@ -27,7 +27,7 @@ FIELDS = {
     "num_classes": CLASSES,
     "pretrained_cfg": TABLE,
     "model_args": optional(TABLE, {}),
-    "val_fraction": optional(number(0, 1)),
+    "val_fraction": VAL_FRACTION,
 }
 LABELS = {"label_names": optional(NAMES, ())}
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from slideformer.errors import UserError
 from slideformer.models.finite import check_finite
+from slideformer.runs.fields import VAL_FRACTION, check_fields, parse_json
 from slideformer.runs.preprocessing import Preprocessing
 from slideformer.runs.run import Blueprint, Run, TaskName
 
@@ -37,6 +38,7 @@ class Exported(nn.Module):
     Attributes:
         facts: the file's metadata.
         num_classes: number of classes; 0 if unknown.
+        val_fraction: of each class of a classifier's folder that the training held out; None for none.
         score_thresh: of a detector, objects are given whose score is above it, as of torchvision's heads.
 
     Raises:
@@ -60,6 +62,7 @@ class Exported(nn.Module):
             self.facts: Facts = read_facts(texts, str(file))
             self.task, self.paste = find_task(self.facts.task), paste
         self.file, self.score_thresh = file, -inf
+        self.val_fraction = read_val_fraction(texts, file)
         stated = texts.get("num_classes", "")
         named = max(len(self.facts.class_names), len(self.facts.category_ids or ()))
         self.num_classes = named or (int(stated) if stated.isdecimal() and len(stated) < 8 else 0)
@@ -130,9 +133,20 @@ def open_exported(file: Path) -> Run:
         class_names=facts.class_names,
         category_ids=facts.category_ids,
         preprocessing=None if how is None else Preprocessing(**vars(how)),
+        val_fraction=model.val_fraction,
         only_size=None if None in sides else cast("tuple[int, int]", sides),
         folder=file,
     )
+
+
+def read_val_fraction(texts: Mapping[str, str], file: Path) -> float | None:
+    """The part of each class that the training held out, from a file's metadata; None for none."""
+    try:
+        value = parse_json(texts.get("val_fraction", "null"))
+    except ValueError as error:
+        raise UserError(f"val_fraction of {file} must be a number, but {error}; export it again") from error
+    known = check_fields({"val_fraction": value}, {"val_fraction": VAL_FRACTION}, file)
+    return cast("float | None", known["val_fraction"])
 
 
 def check_has_weights(run: Run) -> None:

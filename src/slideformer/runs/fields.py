@@ -77,6 +77,8 @@ NAMES = many(TEXT)
 CLASSES = integer(0, MOST_CLASSES)
 # Numbers of classes in the data that a detector was trained on; null for 0, 1, 2 and so on.
 CATEGORY_IDS = optional(many(integer(-(2**53), 2**53)))
+# The part of each class of a classifier's folder that a training held out.
+VAL_FRACTION = optional(number(0, 1))
 
 
 def check_fields(content: Mapping[str, Any], fields: Mapping[str, Field], source: object) -> dict[str, Any]:

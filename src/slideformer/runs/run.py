@@ -51,6 +51,7 @@ class Facts:
         class_names: name of each class, in the order of logits or labels; empty if unknown.
         category_ids: number of each class in the data that a detector was trained on; None for 0, 1, 2, ...
         preprocessing: of a classifier; None for a model that normalises by itself.
+        val_fraction: of each class of a classifier's folder that was held out; None where ``val/`` was.
         random: whether the weights are random, those of a model opened by name.
     """
 
@@ -60,6 +61,7 @@ class Facts:
     class_names: tuple[str, ...] = ()
     category_ids: tuple[int, ...] | None = None
     preprocessing: Preprocessing | None = None
+    val_fraction: float | None = None
     random: bool = False
 
     def names(self) -> tuple[str, ...]:
@@ -121,6 +123,7 @@ class Run:
             class_names=self.class_names,
             category_ids=self.category_ids,
             preprocessing=self.preprocessing,
+            val_fraction=self.val_fraction,
             random=self.random,
         )
 

@@ -51,6 +51,12 @@ def test_a_folder_of_class_folders_is_taken_as_it_is(all_photos: Path) -> None:
     assert found == Comparison(images=9, same=9, right=9, other_right=9)
 
 
+def test_a_part_of_a_folder_is_what_a_training_held_out(all_photos: Path) -> None:
+    one_each = answers(0, 1, 2)
+    found = compare(one_each, answers(0, 1, 2), str(all_photos / "val"), FACTS, val_fraction=0.3)
+    assert found == Comparison(images=3, same=3, right=3, other_right=3)
+
+
 def test_unreadable_pictures_are_left_out(photos: Path) -> None:
     (photos / "val" / CLASSES[0] / "0.jpg").write_text("no picture")
     found = compare(answers(*RIGHT[1:]), answers(*RIGHT[1:]), str(photos), FACTS, batch_size=1)

@@ -56,6 +56,7 @@ def compare(
     source: str,
     facts: Facts,
     *,
+    val_fraction: float | None = None,
     batch_size: int = 32,
 ) -> Comparison:
     """Classify the hold-out of a source by both.
@@ -65,13 +66,14 @@ def compare(
         other: the same.
         source: ``"digits"``, a folder with ``val/``, or a folder of class folders.
         facts: of both.
+        val_fraction: the part of each class of a folder to compare on; None for all, or for ``val/``.
         batch_size: images at a time.
 
     Raises:
         UserError: the source cannot be used, its classes are others, no image is readable, or an answer is
             not finite.
     """
-    opened = open_hold_out(source)
+    opened = open_hold_out(source, val_fraction)
     names = list(opened.class_names)
     if facts.class_names:
         check_class_names(facts.class_names, names)

@@ -207,9 +207,19 @@ def hold_out_of(run: Run, data: str, options: Options) -> tuple[Source, float | 
     )
     if fraction is not None:
         return open_part(None if fraction == 1 else fraction), None
-    part = run.val_fraction if find_kind(data) is FOLDER and not (Path(data) / "val").is_dir() else None
+    part = held_out_part(data, run.val_fraction)
     try:
         return open_part(part), part
     except UserError as error:
         hint = "" if part is None else f"; or set `val_fraction` 1 to evaluate on all of it, not on {part:g}"
         raise UserError(f"{error}{hint}") from error
+
+
+def held_out_part(data: str, val_fraction: float | None) -> float | None:
+    """The part of each class of a source to measure on; None where the source has a hold-out of its own.
+
+    Args:
+        data: the text that names the source.
+        val_fraction: that the training held out.
+    """
+    return val_fraction if find_kind(data) is FOLDER and not (Path(data) / "val").is_dir() else None
