@@ -80,6 +80,12 @@ def test_a_single_seed_has_no_error_and_no_interval() -> None:
     assert table.rows == [["slide", "1,000", "1", "90.00", "-"], ["window", "1,000", "1", "80.00", "-10.00"]]
 
 
+def test_a_single_arm_is_not_compared() -> None:
+    table = ACCURACY.report(study(outcomes({"slide": SLIDE})), FACTS).table
+    assert table.headings == ["arm", "parameters", "seeds", "top-1 %", "standard error"]
+    assert "difference" not in table.conditions
+
+
 def test_the_gap_to_the_target_is_closed_in_part() -> None:
     scratch, warm, host = rows_of(
         outcomes({"scratch": [0.70, 0.71], "warm": [0.80, 0.81], "host": [0.90, 0.91]})

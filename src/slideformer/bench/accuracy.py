@@ -187,6 +187,7 @@ def accuracy_table(result: Accuracy, facts: Facts) -> Table:
     left_out = set() if len({row.epochs for row in rows}) > 1 else {"epochs"}
     left_out |= set() if result.target else {"gap closed"}
     left_out |= set() if result.steps else {"s an epoch"}
+    left_out |= set() if compares(result) else {"difference"}
     left_out |= {"standard error"} if all(isnan(row.error) for row in rows) else set()
     columns = {name: cell for name, cell in COLUMNS.items() if name not in left_out}
     cells = []
@@ -195,6 +196,11 @@ def accuracy_table(result: Accuracy, facts: Facts) -> Table:
         target = next((x for x in rows if x.arm == result.target), None)
         cells.append([cell(row, first, target, result) for cell in columns.values()])
     return Table(list(columns), cells, sentence(result, facts), verdicts(rows, result.first))
+
+
+def compares(result: Accuracy) -> bool:
+    """Whether there is an arm that is compared with the first."""
+    return any(x.arm != result.first for x in result.outcomes)
 
 
 def verdicts(rows: Sequence[Row], name: str) -> list[str]:
@@ -231,10 +237,14 @@ def sentence(result: Accuracy, facts: Facts) -> str:
         if result.steps
         else ""
     )
+    differences = (
+        f"; differences to {result.first} of the same length, in points, seed by seed, with the "
+        f"{100 * CONFIDENCE:.0f} % interval of their mean over seeds: training and test images are the same"
+        if compares(result)
+        else ""
+    )
     return (
-        f"{facts['subject']}, top-1 on the {result.split} split; differences to {result.first} of the same "
-        f"length, in points, seed by seed, with the {100 * CONFIDENCE:.0f} % interval of their mean over "
-        f"seeds: training and test images are the same; trained on {trained['processor']}, one thread a "
-        f"training, PyTorch {trained['torch']}, commit {trained['commit']}{timed}; {facts['date']}; "
-        f"`{facts['command']}`"
+        f"{facts['subject']}, top-1 on the {result.split} split{differences}; trained on "
+        f"{trained['processor']}, one thread a training, PyTorch {trained['torch']}, commit "
+        f"{trained['commit']}{timed}; {facts['date']}; `{facts['command']}`"
     )
