@@ -220,7 +220,7 @@ def verdicts(rows: Sequence[Row], name: str) -> list[str]:
         if not isnan(half):
             sure = "better" if middle > half else "worse" if middle < -half else ""
             words = f"{sure} than {name}" if sure else f"no sure difference from {name}"
-            length = f" ({row.epochs} epochs)" if len(firsts) > 1 else ""
+            length = f" ({row.epochs} epoch{'' if row.epochs == 1 else 's'})" if len(firsts) > 1 else ""
             found.setdefault(words, []).append(f"{row.arm}{length}")
     return [f"all comparisons together, {words}: {'; '.join(arms)}" for words, arms in found.items()]
 
