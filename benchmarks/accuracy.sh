@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Every figure of docs/accuracy.md; about six hours on two cores. It goes on where it was stopped.
+# Every figure of docs/accuracy.md; about four hours on two cores. It goes on where it was stopped.
 #   benchmarks/accuracy.sh DIR    where DIR is the folder of Fashion-MNIST
 # `python benchmarks/render.py` then writes the tables again.
 set -euo pipefail
@@ -16,6 +16,6 @@ study() {
 }
 
 study rates
-study ablation --plot ../docs/images/accuracy-ablation.png
+study ablation --rounds 30 --plot ../docs/images/accuracy-ablation.png
 study warm-start --plot ../docs/images/accuracy-warm-start.png
 study recipe

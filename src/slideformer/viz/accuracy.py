@@ -44,6 +44,8 @@ def drawn(figures: Mapping[str, Any]) -> Figure:
         )
     images = f"{figures['images']:,} images an epoch"
     axes.set_title(f"Fashion-MNIST, {images}: mean and standard error", fontsize=10, color=INK, loc="left")
+    if by_length:
+        axes.set_xticks(sorted({x["epochs"] for x in figures["outcomes"] if x["arm"] != figures["target"]}))
     axes.set_xlabel("epochs" if by_length else "seconds an epoch, one thread", fontsize=9, color=SOFT)
     axes.set_ylabel(f"top-1 on the {figures['split']} split, %", fontsize=9, color=SOFT)
     axes.grid(color=GRID, linewidth=0.8)
