@@ -70,7 +70,7 @@ export async function openEngine(file) {
       noteFailure(failure);
       return outputs;
     } catch (error) {
-      await other.session.release();
+      await other.session.release().catch(() => {});
       throw cannotRun(error, shape);
     }
   }

@@ -42,9 +42,7 @@ def open_onnx(path: Path, threads: int | None) -> tuple[dict[str, str], Run]:
     def run(images: NDArray[np.float32]) -> list[NDArray[np.generic]]:
         try:
             return list(session.run(answers, {name: images}))
-        except (
-            Exception
-        ) as error:  # its own classes, and ValueError for inputs that a file of another program has
+        except Exception as error:  # classes of its own, or ValueError for a file with other inputs
             raise cannot_run("ONNX Runtime", images, error) from error
 
     return dict(session.get_modelmeta().custom_metadata_map), run
