@@ -166,7 +166,7 @@ def detections(figures: Mapping[str, Any]) -> list[str]:
 
 def segmentations(figures: Mapping[str, Any]) -> list[str]:
     """Classes of pixels."""
-    return [f"mIoU on {figures['pictures']} held-out images   {100 * figures['miou']:.1f} %"]
+    return [f"mIoU on {figures['images']} held-out images   {100 * figures['miou']:.1f} %"]
 
 
 # Task -> the lines that report the figures of evaluation.json.

@@ -131,7 +131,7 @@ def card_of(arguments: argparse.Namespace, values: dict[str, Any], held_out: flo
         words += [] if value is None else [f"--{name.replace('_', '-')}", shareable(str(value))]
     evaluated = Evaluated(
         figures=known_figures(values),
-        images=values["pictures" if "pictures" in values else "images"],
+        images=values["images"],
         data=", ".join([source, *part_of(arguments, values, held_out)]),
         command=shlex.join(words),
     )

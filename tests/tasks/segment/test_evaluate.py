@@ -93,7 +93,7 @@ def test_every_picture_is_counted_once(sliding: Sliding | None) -> None:
     found = evaluate(
         Brightest(), given, NAMES, sliding=sliding, images=list("abcd"), progress=lambda *x: done.append(x)
     )
-    assert (found.pictures, found.unreadable, found.miou) == (3, ("bad.jpg",), 1.0)
+    assert (found.images, found.unreadable, found.miou) == (3, ("bad.jpg",), 1.0)
     assert int(found.confusion.sum()) == 3 * 80
     assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
 

@@ -38,7 +38,7 @@ class SegmentationEvaluation(Evaluation):
 
     class_names: tuple[str, ...]
     confusion: Tensor
-    pictures: int = 0
+    images: int = 0
     unreadable: tuple[str, ...] = ()
 
     @property
@@ -80,7 +80,7 @@ class SegmentationEvaluation(Evaluation):
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON."""
         return {
-            "pictures": self.pictures,
+            "images": self.images,
             "miou": self.miou,
             "macc": self.macc,
             "aacc": self.aacc,
@@ -104,7 +104,7 @@ class SegmentationEvaluation(Evaluation):
         left_out = f", {len(self.unreadable)} left out" if self.unreadable else ""
         return (
             f"mIoU {percent(self.miou)}  mAcc {percent(self.macc)}  aAcc {percent(self.aacc)}   "
-            f"({self.pictures} images{left_out})"
+            f"({self.images} images{left_out})"
         )
 
 
