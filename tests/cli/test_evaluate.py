@@ -88,6 +88,22 @@ def test_the_card_says_which_part_of_the_data_was_evaluated(
     assert {result.dataset_name for result in results} == {f"train{part}"}
 
 
+@pytest.mark.parametrize(
+    ("words", "trained_on"),
+    [([], False), (["--val-fraction", "0.25"], False), (["--val-fraction", "1"], True)],
+)
+def test_figures_on_more_than_the_hold_out_of_the_training_do_not_replace_its_own(
+    words: list[str], trained_on: bool, run: Path, all_photos: Path
+) -> None:
+    for name, changes in {"config": {"val_fraction": 0.25}, "training": {"data": "train"}}.items():
+        content = json.loads((run / f"{name}.json").read_text())
+        (run / f"{name}.json").write_text(json.dumps({**content, **changes}))
+    assert main(["evaluate", str(run), "--data", str(all_photos / "train"), *words]) == 0
+    assert ("images that it was trained on" in (run / "README.md").read_text()) == trained_on
+    names = {result.dataset_name for result in ModelCard.load(run / "README.md").data.eval_results}
+    assert names == {"train, held-out part"}
+
+
 def test_results_elsewhere_leave_the_card_as_it_is(run: Path, all_photos: Path, tmp_path: Path) -> None:
     before = (run / "README.md").read_text()
     words = ["evaluate", str(run), "--data", str(all_photos), "--output", str(tmp_path / "there")]

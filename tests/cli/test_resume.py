@@ -209,13 +209,14 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_best_score(
     assert run.best.read_bytes() == best
 
 
-def test_a_finished_run_resumed_is_finished(
-    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_finished_run_resumed_is_finished(finished_run: Path, all_photos: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))
-    before = (run / "model.safetensors").read_bytes(), (run / "metrics.csv").read_text()
+    assert main(["evaluate", str(run), "--data", str(all_photos)]) == 0
+    files = [run / name for name in ("model.safetensors", "metrics.csv", "README.md")]
+    before = [file.read_bytes() for file in files]
+    assert b"Evaluated afterwards" in before[-1]
     assert main(["train", "--resume", str(run)]) == 0
-    assert ((run / "model.safetensors").read_bytes(), (run / "metrics.csv").read_text()) == before
+    assert [file.read_bytes() for file in files] == before
 
 
 @pytest.mark.parametrize(

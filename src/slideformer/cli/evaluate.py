@@ -122,20 +122,30 @@ def card_of(arguments: argparse.Namespace, values: dict[str, Any], held_out: flo
     Returns:
         The card; nothing where it fails, or where the run has no record of its training.
     """
-    from slideformer.tasks.model_card import CARD, Evaluated, known_figures, shareable, write_card
+    from slideformer.tasks.model_card import (
+        CARD,
+        Evaluated,
+        known_figures,
+        read_record,
+        shareable,
+        write_card,
+    )
 
     source = shareable(arguments.data)
     words = ["slideformer", "evaluate", shareable(str(arguments.run)), "--data", source]
     for name in CONDITIONS:
         value = getattr(arguments, name)
         words += [] if value is None else [f"--{name.replace('_', '-')}", shareable(str(value))]
-    evaluated = Evaluated(
-        figures=known_figures(values),
-        images=values["images"],
-        data=", ".join([source, *part_of(arguments, values, held_out)]),
-        command=shlex.join(words),
-    )
+    other_part = arguments.val_fraction not in (None, held_out) or arguments.split == "train"
     try:
+        record = read_record(arguments.run)
+        evaluated = Evaluated(
+            figures=known_figures(values),
+            images=values["images"],
+            data=", ".join([source, *part_of(arguments, values, held_out)]),
+            command=shlex.join(words),
+            trained_on=other_part and record is not None and record.data == source,
+        )
         card = write_card(arguments.run, evaluated)
     except UserError as error:  # the figures themselves are written
         print_line(f"{CARD} is not written, all else is: {error}", to_stderr=arguments.json)

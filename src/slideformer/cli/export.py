@@ -93,8 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     if opened.random:
         print_line(f"{arguments.model} with random weights: for its speed, not for its answers")
     targets = list(wanted(arguments, opened))
-    images = read_images(arguments.images, CHECKED)
-    calibrate = read_images(arguments.calibrate, CALIBRATION) if arguments.calibrate else []
+    images = read_images(arguments.images, CHECKED, print_line)
+    calibrate = read_images(arguments.calibrate, CALIBRATION, print_line) if arguments.calibrate else []
     attention = arguments.attention is not None
     for target in targets:  # before minutes are spent on the first of them
         row = RUNTIMES[target.runtime]

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from typing import TypeVar
 
@@ -26,15 +27,20 @@ CHECKED = 3
 DIGITS = "digits"
 
 
-def read_images(sources: Sequence[Source], most: int) -> list[Image.Image]:
+def read_images(
+    sources: Sequence[Source], most: int, say: Callable[[str], object] = warnings.warn
+) -> list[Image.Image]:
     """Read images; without any, photographs that libraries ship.
+
+    Those that cannot be read are left out, and others take their places.
 
     Args:
         sources: paths, folders, globs, images or arrays, or the one word ``digits``.
         most: of them, evenly spread.
+        say: is given a line on each image that is left out.
 
     Raises:
-        UserError: a path names no image, or one cannot be read.
+        UserError: a path names no image, or none can be read.
     """
     if not sources:
         return bundled()
@@ -42,12 +48,24 @@ def read_images(sources: Sequence[Source], most: int) -> list[Image.Image]:
         from slideformer.tasks.classify import digits
 
         return spread(digits.load("train")[0], most)
-    try:
-        return [as_image(source) for source in spread(find_sources(sources), most)]
-    except UnreadableImageError as error:
+    images: list[Image.Image] = []
+    unreadable: list[str] = []
+    found = find_sources(sources)
+    first = spread(range(len(found)), most)
+    for number in [*first, *sorted({*range(len(found))} - {*first})]:
+        if len(images) == most:
+            break
+        try:
+            images.append(as_image(found[number]))
+        except UnreadableImageError as error:
+            unreadable.append(str(error))
+    if not images:
         raise UserError(
-            f"an image must be complete and readable, got {error}; repair or remove it"
-        ) from error
+            f"an image must be complete and readable, got {'; '.join(unreadable)}; repair it or give another"
+        )
+    for line in unreadable:
+        say(f"left out, unreadable: {line}")
+    return images
 
 
 def spread(items: Sequence[Item], most: int) -> list[Item]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from slideformer.compat import natten
 from slideformer.compat.natten import functional
 from tests.compat.natten.cases import CASES, COMPLETE, HALVES, SPLIT, Case, complete, golden, in_halves, maps
 
@@ -200,3 +201,8 @@ def test_options_that_change_nothing_are_taken() -> None:
     plain = functional.na2d(MAP, MAP, MAP, 3)
     options = {"stride": (1, 1), "is_causal": (False, False), "backend": None, "run_persistent_kernel": True}
     assert torch.equal(functional.na2d(MAP, MAP, MAP, 3, **options), plain)
+
+
+def test_code_that_asks_whether_the_complete_functions_are_there_finds_them() -> None:
+    assert natten.has_fused_na()
+    assert natten.na2d is natten.functional.na2d is functional.na2d

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,6 +61,16 @@ def test_the_hub_reads_task_library_and_figures(task: str) -> None:
 def test_figures_of_an_evaluation_take_the_place_of_those_of_the_training_on_the_hub() -> None:
     data = read(metadata(example_run("classify"), example_record("classify"), EVALUATED)).data
     assert [(x.dataset_name, x.metric_value) for x in data.eval_results] == [("others", 0.625)]
+
+
+def test_figures_on_images_to_train_on_stay_off_the_hub_and_are_called_so() -> None:
+    evaluated = replace(EVALUATED, trained_on=True)
+    record = example_record("classify")
+    assert metadata(example_run("classify"), record, evaluated) == metadata(
+        example_run("classify"), record, None
+    )
+    text = shown(body(example_run("classify"), record, evaluated))
+    assert "on 8 images of others, to which images that it was trained on may belong:" in text
 
 
 def test_a_reader_sees_both() -> None:

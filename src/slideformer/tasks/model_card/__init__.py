@@ -3,7 +3,7 @@
 
 from slideformer.tasks.model_card.card import Evaluated
 from slideformer.tasks.model_card.figures import known_figures
-from slideformer.tasks.model_card.record import Record, write_record
+from slideformer.tasks.model_card.record import Record, read_record, write_record
 from slideformer.tasks.model_card.shareable import shareable, shareable_value
 from slideformer.tasks.model_card.write import CARD, write_card
 
@@ -12,6 +12,7 @@ __all__ = [
     "Evaluated",
     "Record",
     "known_figures",
+    "read_record",
     "shareable",
     "shareable_value",
     "write_card",

@@ -49,23 +49,26 @@ class Evaluated:
         images: how many they are of.
         data: name of the data.
         command: that gives them.
+        trained_on: whether images that the model was trained on may be among them.
     """
 
     figures: Mapping[str, float]
     images: int
     data: str
     command: str
+    trained_on: bool = False
 
 
 def metadata(run: Run, record: Record, evaluated: Evaluated | None) -> str:
     """The metadata for the Hub, but for the license: lines of YAML.
 
-    Its figures are those of the evaluation where there is one, else those of the training.
+    Its figures are those of the evaluation where there is one, of images that the model was not trained on,
+    else those of the training.
     """
     classifier = run.task == "classify"
     name, dataset = f"{record.data}, held-out part", record.dataset or UNPUBLISHED
     figures = record.figures
-    if evaluated is not None:
+    if evaluated is not None and not evaluated.trained_on:
         name, dataset, figures = evaluated.data, UNPUBLISHED, evaluated.figures
     results = [
         EvalResult(
@@ -140,8 +143,9 @@ def training_figures(record: Record) -> list[str]:
 
 def evaluation_figures(evaluated: Evaluated) -> list[str]:
     """Paragraphs on the figures of an evaluation, with its command."""
+    among = ", to which images that it was trained on may belong" if evaluated.trained_on else ""
     return [
-        f"Evaluated afterwards, on {counted(evaluated.images)} of {escape(evaluated.data)}:",
+        f"Evaluated afterwards, on {counted(evaluated.images)} of {escape(evaluated.data)}{among}:",
         figure_table(evaluated.figures),
         fenced("bash", evaluated.command),
     ]

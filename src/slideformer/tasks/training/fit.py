@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from slideformer.console import print_line
 from slideformer.errors import UserError
 from slideformer.runs import Run, save_run
-from slideformer.tasks.model_card import write_card, write_record
+from slideformer.tasks.model_card import read_record, write_card, write_record
 from slideformer.tasks.table import Task
 from slideformer.tasks.training.command import command_of
 from slideformer.tasks.training.command_line import Progress, TrainCLI, expand, option_errors, parse
@@ -197,8 +197,11 @@ def describe(task: Task, cli: TrainCLI, run: Run, epoch: int, score: float | Non
     try:
         config = load(cli.resolved())
         command = command_of(task, config, load(cli.defaults()))
-        write_record(record_of(cli, config, run, epoch, score, command), folder.path)
-        write_card(folder.path)
+        record = record_of(cli, config, run, epoch, score, command)
+        # A finished training that is resumed leaves the card, where an evaluation may have put its figures.
+        if not folder.card.exists() or read_record(folder.path) != record:
+            write_record(record, folder.path)
+            write_card(folder.path)
     except UserError as error:  # the run itself is complete
         print_line(f"{folder.card.name} is not written, all else is: {error}")
 
