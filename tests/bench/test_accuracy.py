@@ -131,9 +131,9 @@ def test_a_verdict_is_sure_where_the_interval_leaves_out_zero() -> None:
     arms |= {"better": [x + 0.01 + 0.001 * i for i, x in enumerate(SLIDE)]}
     arms |= {"worse": [x - 0.01 - 0.001 * i for i, x in enumerate(SLIDE)]}
     assert ACCURACY.report(study(outcomes(arms)), FACTS).table.notes == [
-        "all comparisons together, no sure difference from slide: same",
-        "all comparisons together, better than slide: better",
-        "all comparisons together, worse than slide: worse",
+        "3 comparisons together (Bonferroni), no sure difference from slide: same",
+        "3 comparisons together (Bonferroni), better than slide: better",
+        "3 comparisons together (Bonferroni), worse than slide: worse",
     ]
 
 

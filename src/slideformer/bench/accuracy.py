@@ -222,7 +222,8 @@ def verdicts(rows: Sequence[Row], name: str) -> list[str]:
             words = f"{sure} than {name}" if sure else f"no sure difference from {name}"
             length = f" ({row.epochs} epoch{'' if row.epochs == 1 else 's'})" if len(firsts) > 1 else ""
             found.setdefault(words, []).append(f"{row.arm}{length}")
-    return [f"all comparisons together, {words}: {'; '.join(arms)}" for words, arms in found.items()]
+    together = f"{len(pairs)} comparisons together (Bonferroni), " if len(pairs) > 1 else ""
+    return [f"{together}{words}: {'; '.join(arms)}" for words, arms in found.items()]
 
 
 def sentence(result: Accuracy, facts: Facts) -> str:
@@ -238,8 +239,9 @@ def sentence(result: Accuracy, facts: Facts) -> str:
         else ""
     )
     differences = (
-        f"; differences to {result.first} of the same length, in points, seed by seed, with the "
-        f"{100 * CONFIDENCE:.0f} % interval of their mean over seeds: training and test images are the same"
+        f"; differences to {result.first} of the same length, in points: the mean over seeds, all of them on "
+        f"the same training and test images, with its {100 * CONFIDENCE:.0f} % interval (Student's t, seed "
+        "by seed)"
         if compares(result)
         else ""
     )

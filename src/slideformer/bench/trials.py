@@ -198,6 +198,8 @@ def run_trials(
             words = [f"{trial}: {trial.last_words}" for trial in running]
             progress("; ".join([f"{done} of {len(trials)} trainings done", *words]))
             time.sleep(LOOK)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on where this one stopped") from None
     finally:
         stop(running.values())
 

@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=None,
         help="of a folder without val/, the part of each class to evaluate on, 1 for all; default: what the "
-        "training held out; of a source with --root, what the training held out of the training split",
+        "training held out; of a source with --root, the part of the training split that the training held "
+        "out; default: another split, see --split",
     )
     classification.add_argument("--root", default=None, help="folder of a source such as torch/fashion_mnist")
     classification.add_argument(
@@ -136,7 +137,7 @@ def card_of(arguments: argparse.Namespace, values: dict[str, Any], held_out: flo
     for name in CONDITIONS:
         value = getattr(arguments, name)
         words += [] if value is None else [f"--{name.replace('_', '-')}", shareable(str(value))]
-    other_part = arguments.val_fraction not in (None, held_out) or arguments.split == "train"
+    other_part = arguments.val_fraction not in (None, held_out) or (arguments.split or "").startswith("train")
     try:
         record = read_record(arguments.run)
         evaluated = Evaluated(

@@ -147,7 +147,7 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         content = parse_json(text)
     except ValueError as error:
-        raise UserError(f"{path} must be JSON ({error}); copy the folder again") from error
+        raise UserError(f"{path} must be JSON ({error}); restore or remove it") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must be a JSON object, got {type(content).__name__}; train the model again")
     return content

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from timm.data import ImageDataset, IterableImageDataset
-from torchvision.datasets import ImageFolder
+from torchvision.datasets import FashionMNIST, ImageFolder
 
 from slideformer.errors import UserError
 from slideformer.tasks.classify.data import Augment, ClassificationData
@@ -146,6 +147,17 @@ def test_a_source_that_is_not_there_says_how_to_get_it(root: str | None, tmp_pat
     with pytest.raises(UserError, match=words) as caught:
         data("torch/fashion_mnist", root=where, num_classes=10).prepare_data()
     assert "\n" not in str(caught.value)
+
+
+def test_a_download_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(dataset: Any) -> None:
+        Path(dataset.raw_folder).mkdir(parents=True)
+        raise OSError("no network")
+
+    monkeypatch.setattr(FashionMNIST, "download", fail)
+    with pytest.raises(UserError, match="no network"):
+        data("torch/fashion_mnist", root=str(tmp_path / "x"), num_classes=10, download=True).prepare_data()
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize("name", SHOWN)

@@ -50,6 +50,27 @@ def test_a_hold_out_and_the_rest_are_all_images_once(count: int, fraction: float
     assert [val.name(i) for i in range(held)] == [f"number {n}" for n in numbers(val)]
 
 
+@pytest.mark.parametrize("splits", [{"train_split": "tran"}, {"val_split": "tset"}])
+def test_a_split_that_is_not_there_is_refused_instead_of_the_test_split(
+    splits: dict[str, str], tmp_path: Path
+) -> None:
+    write_fashion(tmp_path, train=20, test=20)
+    with pytest.raises(
+        UserError, match=r"a split of torch/fashion_mnist must be one of .*, got (tran|tset)$"
+    ):
+        open_source(Request(name=NAME, root=str(tmp_path), **splits))
+    if "val_split" in splits:
+        with pytest.raises(UserError, match=r"must be one of .*, got tset$"):
+            open_hold_out(NAME, root=str(tmp_path), split="tset")
+
+
+@pytest.mark.parametrize(("train", "val"), [("train", "training"), ("test", "validation")])
+def test_one_split_is_not_trained_on_and_held_out(train: str, val: str, tmp_path: Path) -> None:
+    write_fashion(tmp_path, train=20, test=20)
+    with pytest.raises(UserError, match=f"must have different images, got {train} and {val} of"):
+        open_source(Request(name=NAME, root=str(tmp_path), train_split=train, val_split=val))
+
+
 def test_a_hold_out_is_drawn_at_random() -> None:
     val = numbers(held_out(Numbers(1000), 0.5, "val", "x"))
     assert abs(sum(val) / len(val) - 500) < 50

@@ -238,6 +238,16 @@ def test_a_run_is_not_trained_over(finished_run: Path, all_photos: Path) -> None
     assert (finished_run / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "README.md"])
+def test_files_of_something_else_are_not_overwritten(name: str, all_photos: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine: 1\n")
+    with pytest.raises(
+        UserError, match=f"must be a new folder, or that of a run, got one with another {name}"
+    ):
+        train(all_photos, tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "mine: 1\n"}
+
+
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(all_photos: Path, tmp_path: Path) -> None:
     steady = ("--model.drop_path_rate=0", "--data.augment.hflip=0", "--data.augment.color_jitter=0")

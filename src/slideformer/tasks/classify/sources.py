@@ -147,6 +147,13 @@ def open_timm(request: Request) -> Source:
     )
     numbers = tuple(str(number) for number in range(count))
     part = request.val_fraction
+    meant = [timm_sources.split_of(request.name, split) for split in source.splits.values()]
+    if request.training and part is None and meant[0] == meant[1]:
+        raise UserError(
+            f"`train_split` and `val_split` must have different images, got {request.train_split} and "
+            f"{request.val_split} of {request.name}, which have the same; set `val_fraction` to hold out a "
+            "part"
+        )
     if part is None:
         return Source(names or numbers, source.read, named=bool(names), check=source.check)
     read = partial(source.read_part, part)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,12 @@ OFFLINE = {
     "torch/fashion_mnist": "Debian has the same files: apt-get download dataset-fashion-mnist, dpkg -x "
     "dataset-fashion-mnist_*.deb ., and unpack usr/share/datasets/fashion-mnist/*.gz with gunzip into "
     "{root}/FashionMNIST/raw",
+}
+# Those of torchvision's of two splits; timm takes every name but the first line's for the second.
+TWO_SPLITS = ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist", "qmnist")
+SPLITS = {
+    "train": ("train", "training"),
+    "test": ("test", "val", "valid", "validation", "eval", "evaluation"),
 }
 
 
@@ -60,6 +67,7 @@ class TimmSource:
         if self.name.lower().startswith("torch/") and self.root is None:
             raise UserError(f"{self.name} must have a folder; set `root`")
         name = self.splits[split]
+        created = self.root is not None and not Path(self.root).exists()
         try:
             return create_dataset(
                 self.name,
@@ -72,6 +80,8 @@ class TimmSource:
             )
         # Half a dozen libraries raise their own exceptions for what does not exist.
         except Exception as error:
+            if created:
+                remove_empty(Path(str(self.root)))
             words = " ".join(str(error).split())
             fetched = self.download or not self.training
             ways = [] if fetched else ["set `download` to true to fetch it, where timm can"]
@@ -201,3 +211,26 @@ def class_names_of(name: str) -> tuple[str, ...]:
     """The class names of a source; empty where only its files know them."""
     known = NAMED.get(name.lower())
     return tuple(known.classes) if known is not None else ()
+
+
+def split_of(name: str, split: str) -> str:
+    """The split of a source that is meant: of two of torchvision's ``train`` or ``test``, else as it is.
+
+    Raises:
+        UserError: it has no split of that name.
+    """
+    prefix, _, rest = name.lower().partition("/")
+    if prefix != "torch" or rest not in TWO_SPLITS:
+        return split
+    for meant, words in SPLITS.items():
+        if split in words:
+            return meant
+    known = ", ".join(word for words in SPLITS.values() for word in words)
+    raise UserError(f"a split of {name} must be one of {known}, got {split}")
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder and those in it as far as they hold no files, which a download that fails leaves."""
+    for path in sorted((folder, *folder.rglob("*")), reverse=True):
+        with suppress(OSError):  # not empty, a file, or not there
+            path.rmdir()

@@ -199,7 +199,7 @@ def describe(task: Task, cli: TrainCLI, run: Run, epoch: int, score: float | Non
         command = command_of(task, config, load(cli.defaults()))
         record = record_of(cli, config, run, epoch, score, command)
         # A finished training that is resumed leaves the card, where an evaluation may have put its figures.
-        if not folder.card.exists() or read_record(folder.path) != record:
+        if not folder.card.is_file() or read_record(folder.path) != record:
             write_record(record, folder.path)
             write_card(folder.path)
     except UserError as error:  # the run itself is complete

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from slideformer.errors import UserError
 from slideformer.files import locked, regular_file
 from slideformer.tasks.model_card import CARD
+from slideformer.tasks.training.settings import read_settings
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,13 @@ class RunFolder:
         if self.last.exists() or self.has_later_epochs():
             raise UserError(
                 f"{self.path} already holds a run; continue it with `resume`, or choose another `output`"
+            )
+        # A run writes its configuration before its card.
+        foreign = self.config if self.config.exists() else self.card
+        if foreign.exists() and not (foreign == self.config and is_configuration(foreign)):
+            raise UserError(
+                f"{self.path} must be a new folder, or that of a run, got one with another {foreign.name}; "
+                "choose another `output`"
             )
 
     def has_later_epochs(self) -> bool:
@@ -250,3 +258,12 @@ def check_same_run(path: Path, state: dict[str, Any], wanted: dict[str, Any]) ->
             f"{path} must be a checkpoint of this model and optimiser, got {changed}; "
             "resume without the change, or choose another `output`"
         )
+
+
+def is_configuration(file: Path) -> bool:
+    """Whether a file is the configuration of a training."""
+    try:
+        values = read_settings(file)
+    except UserError:
+        return False
+    return isinstance(values, dict) and {"model", "data", "trainer"} <= values.keys()
