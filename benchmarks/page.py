@@ -4,7 +4,7 @@
     python benchmarks/page.py MODEL.onnx IMAGE
 
 MODEL.onnx is of ``slideformer export RUN --to onnx --with attention``. Debian's Chromium opens the page from
-localhost, anew in each round: its first paint, the model ready, the image looked at, and clicked positions,
+localhost again in each round: its first paint, the model ready, the image looked at, and clicked positions,
 each until the browser has painted what they show. Needs ``make web``, and nothing else running.
 """
 

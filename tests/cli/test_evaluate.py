@@ -99,7 +99,7 @@ def test_figures_on_more_than_the_hold_out_of_the_training_do_not_replace_its_ow
         content = json.loads((run / f"{name}.json").read_text())
         (run / f"{name}.json").write_text(json.dumps({**content, **changes}))
     assert main(["evaluate", str(run), "--data", str(all_photos / "train"), *words]) == 0
-    assert ("images that it was trained on" in (run / "README.md").read_text()) == trained_on
+    assert ("may have been trained on" in (run / "README.md").read_text()) == trained_on
     names = {result.dataset_name for result in ModelCard.load(run / "README.md").data.eval_results}
     assert names == {"train, held-out part"}
 

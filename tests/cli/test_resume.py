@@ -219,6 +219,22 @@ def test_a_finished_run_resumed_is_finished(finished_run: Path, all_photos: Path
     assert [file.read_bytes() for file in files] == before
 
 
+def test_a_longer_training_that_stops_at_its_card_writes_it_when_resumed(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("slideformer.tasks.training.fit.write_card", stop)
+        assert main(["train", "--resume", str(run), "--trainer.max_epochs=4"]) == 130
+    assert "of 3, chosen" in (run / "README.md").read_text()
+    assert main(["train", "--resume", str(run)]) == 0
+    assert "of 4, chosen" in (run / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

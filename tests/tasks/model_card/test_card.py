@@ -70,7 +70,7 @@ def test_figures_on_images_to_train_on_stay_off_the_hub_and_are_called_so() -> N
         example_run("classify"), record, None
     )
     text = shown(body(example_run("classify"), record, evaluated))
-    assert "on 8 images of others, to which images that it was trained on may belong:" in text
+    assert "on 8 images of others, some of which it may have been trained on:" in text
 
 
 def test_a_reader_sees_both() -> None:

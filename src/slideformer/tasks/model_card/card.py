@@ -143,7 +143,7 @@ def training_figures(record: Record) -> list[str]:
 
 def evaluation_figures(evaluated: Evaluated) -> list[str]:
     """Paragraphs on the figures of an evaluation, with its command."""
-    among = ", to which images that it was trained on may belong" if evaluated.trained_on else ""
+    among = ", some of which it may have been trained on" if evaluated.trained_on else ""
     return [
         f"Evaluated afterwards, on {counted(evaluated.images)} of {escape(evaluated.data)}{among}:",
         figure_table(evaluated.figures),

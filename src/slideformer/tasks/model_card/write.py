@@ -11,7 +11,7 @@ from slideformer.errors import UserError
 from slideformer.files import read_text, write_text
 from slideformer.runs import read_run
 from slideformer.tasks.model_card.card import Evaluated, body, metadata
-from slideformer.tasks.model_card.record import read_record
+from slideformer.tasks.model_card.record import Record, read_record
 
 CARD = "README.md"
 # The license of weights is for their owner to state: these lines of a card are taken over, and not compared.
@@ -24,23 +24,27 @@ MARK = (
 )
 
 
-def write_card(folder: str | Path, evaluated: Evaluated | None = None) -> Path | None:
-    """Write the card of a run from its ``config.json``, its ``training.json`` and an evaluation.
+def write_card(
+    folder: str | Path, evaluated: Evaluated | None = None, record: Record | None = None
+) -> Path | None:
+    """Write the card of a run from its ``config.json``, the record of its training and an evaluation.
 
     The lines on the license are those of the card before, where there is one.
 
     Args:
         folder: of a finished run.
         evaluated: figures of its weights; None for those of the training alone.
+        record: of its training; None for that in ``training.json``.
 
     Returns:
-        The file; None where the folder has no ``training.json``, and the card is not written.
+        The file; None where there is no record, and the card is not written.
 
     Raises:
         UserError: a file is damaged, the card was edited, or it cannot be written.
     """
     folder = Path(folder)
-    record, file = read_record(folder), folder / CARD
+    file = folder / CARD
+    record = read_record(folder) if record is None else record
     if record is None:
         return None
     license_lines = UNSTATED

@@ -200,8 +200,13 @@ def describe(task: Task, cli: TrainCLI, run: Run, epoch: int, score: float | Non
         record = record_of(cli, config, run, epoch, score, command)
         # A finished training that is resumed leaves the card, where an evaluation may have put its figures.
         if not folder.card.is_file() or read_record(folder.path) != record:
+            # The record comes last: where it is that of this training, the card is not older.
+            try:
+                write_card(folder.path, record=record)
+            except UserError:  # as where a person has edited it
+                write_record(record, folder.path)
+                raise
             write_record(record, folder.path)
-            write_card(folder.path)
     except UserError as error:  # the run itself is complete
         print_line(f"{folder.card.name} is not written, all else is: {error}")
 
